@@ -1,0 +1,11 @@
+"""minidl: a deep learning framework small enough to read, on NumPy and CuPy. The public names, in teaching order."""
+
+from minidl.tensor import Function, Tensor, is_grad_enabled, no_grad
+from minidl.random import manual_seed
+from minidl.device import Device, DeviceError, count_traffic
+from minidl.kernels import plain_kernels
+from minidl.ops import operators as _operators  # binds operators and methods onto Tensor
+from minidl.create import ones, rand, randn, tensor, zeros
+from minidl.gradcheck import GradcheckError, gradcheck
+
+__version__ = "0.1.0"

@@ -1,0 +1,217 @@
+"""Devices: where an array lives, and how it gets from one to another.
+
+A `Device` is *logical*. "cpu:0", "cpu:1", ... all compute with NumPy in the same host memory, yet are distinct: an op refuses
+operands of two of them, and moving data from one to the other is a real copy that is counted. So a network split over two
+devices runs, and is tested, on a machine that has none. "cuda:N" computes with CuPy on a GPU with its own stream. On a
+machine with one GPU, "cuda:0" and "cuda:1" are two contexts on it, each with a stream of its own.
+
+This file is the only one, beside minidl/kernels/cuda, that names cupy.
+"""
+
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cached_property
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+
+_ON_HOST = nullcontext()
+HOST = "host"  # the name under which copies from plain NumPy arrays are counted
+
+
+class DeviceError(RuntimeError):
+    """A device that is not there, or a name that is not a device's. The text is one line."""
+
+
+class Device:
+    """A logical device: `Device("cpu")` (the same as "cpu:0"), `Device("cpu:1")`, `Device("cuda:0")`.
+
+    One object per name, so `is` and `==` compare devices. DeviceError if the name is malformed or the GPU is not there.
+    """
+
+    _made: ClassVar[dict[str, "Device"]] = {}
+    kind: str
+    index: int
+    physical: int
+
+    def __new__(cls, name: "str | Device" = "cpu:0") -> "Device":
+        if isinstance(name, Device):
+            return name
+        known = cls._made.get(name)
+        if known is not None:
+            return known
+        match = re.fullmatch(r"(cpu|cuda)(?::(\d+))?", name) if isinstance(name, str) else None
+        if match is None:
+            raise DeviceError(f"device: a name is cpu, cpu:N, cuda or cuda:N, got {name!r}")
+        kind, index = match[1], int(match[2] or 0)
+        device = cls._made.get(f"{kind}:{index}")
+        if device is None:
+            device = object.__new__(cls)
+            device.kind, device.index = kind, index
+            device.physical = _physical_gpu(index) if kind == "cuda" else 0
+        cls._made[name] = cls._made[str(device)] = device
+        return device
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.index}"
+
+    def __repr__(self) -> str:
+        return f"Device('{self}')"
+
+    def __reduce__(self) -> tuple:
+        return Device, (str(self),)
+
+    @property
+    def xp(self) -> ModuleType:
+        """The array module: numpy, or cupy."""
+        return np if self.kind == "cpu" else _import_cupy()
+
+    @cached_property
+    def stream(self) -> Any:
+        """The CUDA stream on which this logical device computes (None on the host)."""
+        if self.kind == "cpu":
+            return None
+        cupy = _import_cupy()
+        with cupy.cuda.Device(self.physical):
+            return cupy.cuda.Stream(non_blocking=True)
+
+    def active(self) -> AbstractContextManager:
+        """Make this the device on which arrays are made and kernels run. The engine enters it, ops never do."""
+        if self.kind == "cpu":
+            return _ON_HOST
+        stack = ExitStack()
+        stack.enter_context(_import_cupy().cuda.Device(self.physical))
+        stack.enter_context(self.stream)
+        return stack
+
+    def asarray(self, host: np.ndarray) -> Array:
+        """A NumPy array's values on this device: the array itself on the host, a counted copy on a GPU."""
+        if self.kind == "cpu":
+            return host
+        _traffic[HOST, str(self)] += host.nbytes
+        return _upload(host, self)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """A NumPy copy of an array of this device."""
+        if self.kind == "cpu":
+            return array.copy(order="K")
+        _traffic[str(self), HOST] += array.nbytes
+        return _download(array, self)
+
+    def synchronize(self) -> None:
+        """Wait until everything asked of this device is done."""
+        if self.stream is not None:
+            self.stream.synchronize()
+
+
+def array_module(array: Array) -> ModuleType:
+    """numpy for a NumPy array or a number, cupy for a CuPy array. What the plain functions of ops/ call `xp`."""
+    if isinstance(array, (np.ndarray, np.generic, int, float)):
+        return np
+    return sys.modules[type(array).__module__.partition(".")[0]]
+
+
+def memory_order(array: Array) -> list[int]:
+    """The axes from the longest stride to the shortest: `array.transpose(memory_order(array))` is in memory order."""
+    return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]) if array.shape[axis] > 1 else 0)
+
+
+# ---------------------------------------------------------------------------------------------------------- transfers
+
+_traffic: Counter[tuple[str, str]] = Counter()
+
+
+@contextmanager
+def count_traffic() -> Iterator[Counter[tuple[str, str]]]:
+    """Count what is copied between devices inside the block: `{("cpu:0", "cpu:1"): bytes, ...}`, filled at its end."""
+    before = _traffic.copy()
+    seen: Counter[tuple[str, str]] = Counter()
+    try:
+        yield seen
+    finally:
+        seen.update(_traffic - before)
+
+
+def transfer(array: Array, source: Device, target: Device) -> Array:
+    """A copy of `array` (on `source`) that lives on `target`; always a real one, counted in bytes. Memory order is kept."""
+    _traffic[str(source), str(target)] += array.nbytes
+    if source.kind == "cpu":
+        return array.copy(order="K") if target.kind == "cpu" else _upload(array, target)
+    return _download(array, source) if target.kind == "cpu" else _copy_between_gpus(array, source, target)
+
+
+def _upload(host: np.ndarray, target: Device) -> Array:
+    order = memory_order(host)
+    with target.active():
+        packed = target.xp.asarray(np.ascontiguousarray(host.transpose(order)))
+    return packed.transpose(np.argsort(order).tolist())
+
+
+def _download(array: Array, source: Device) -> np.ndarray:
+    order = memory_order(array)
+    with source.active():
+        packed = source.xp.asnumpy(array.transpose(order))
+    return packed.transpose(np.argsort(order).tolist())
+
+
+def _copy_between_gpus(array: Array, source: Device, target: Device) -> Array:
+    """The copy waits for the array's producer, and the producer's stream waits for the copy, so that CuPy's pool cannot hand
+    the source's memory to somebody else while it is still being read."""
+    order = memory_order(array)
+    with source.active():
+        packed = source.xp.ascontiguousarray(array.transpose(order))
+        produced = source.stream.record()
+    with target.active():
+        target.stream.wait_event(produced)
+        copied = target.xp.empty(packed.shape, packed.dtype)
+        target.xp.copyto(copied, packed)
+        done = target.stream.record()
+    with source.active():
+        source.stream.wait_event(done)
+    return copied.transpose(np.argsort(order).tolist())
+
+
+# ------------------------------------------------------------------------------------------------------- finding a GPU
+
+
+def _import_cupy() -> ModuleType:
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceError(
+            f"device: cuda needs CuPy, got {type(error).__name__}: {error}; install minidl[cuda13] (or [cuda12] for a "
+            "CUDA 12 driver), or use --device cpu:0,cpu:1"
+        ) from error
+    return cupy
+
+
+def _physical_gpu(index: int) -> int:
+    """The GPU that serves logical device cuda:index; DeviceError where there is none."""
+    count = gpu_count()
+    if index < count:
+        return index
+    if index == 1:
+        warnings.warn("cuda:1 is a second context on cuda:0's GPU: this machine has one", stacklevel=4)
+        return 0
+    raise DeviceError(f"device: cuda:{index} needs {index + 1} GPUs, found {count}; use cuda:0 or --device cpu:0,cpu:1")
+
+
+def gpu_count() -> int:
+    """How many GPUs CuPy sees, at least 1; DeviceError that says what was looked for and found where there is none."""
+    runtime = _import_cupy().cuda.runtime
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        raise DeviceError(
+            f"device: cuda needs an NVIDIA GPU and its driver, CuPy found none ({error}); use --device cpu:0,cpu:1"
+        ) from error
+    if count == 0:
+        raise DeviceError("device: cuda needs an NVIDIA GPU, CuPy found 0; use --device cpu:0,cpu:1")
+    return count

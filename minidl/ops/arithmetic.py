@@ -1,0 +1,305 @@
+"""Elementwise arithmetic with broadcasting, and the matrix product.
+
+    z = x + y        gx = gz                 gy = gz
+    z = x - y        gx = gz                 gy = -gz
+    z = x * y        gx = gz * y             gy = gz * x
+    z = x / y        gx = gz / y             gy = -gz * x / y^2 = -gz * z / y
+    z = x ^ p        gx = gz * p * x^(p-1)   gp = gz * z * ln x
+    z = e^x          gx = gz * z
+    z = ln x         gx = gz / x
+    z = sqrt(x)      gx = gz / (2 z)
+    z = |x|          gx = gz * sign(x)       (0 at 0)
+    z = x @ y        gx = gz @ y^T           gy = x^T @ gz
+
+An operand that was broadcast takes part in several outputs, so its gradient is the sum over them: `unbroadcast`.
+Each operand may be a tensor, a NumPy array or a number; a number takes the tensor's dtype.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minidl.device import Array, array_module
+from minidl.tensor import Function, Tensor
+
+
+def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
+    """Sum g over the axes along which an operand of this shape was broadcast."""
+    if g.shape == shape:
+        return g
+    extra = g.ndim - len(shape)
+    stretched = tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
+    return g.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(shape)
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    return getattr(x, "shape", ())
+
+
+def _check_broadcast(op: str, x: Any, y: Any) -> None:
+    pairs = zip(reversed(_shape(x)), reversed(_shape(y)), strict=False)
+    if any(m != n and 1 not in (m, n) for m, n in pairs):
+        raise RuntimeError(f"{op}: sizes must be equal or 1, counted from the last axis, got x {_shape(x)}, y {_shape(y)}")
+
+
+class Add(Function):
+    name = "add"
+
+    def forward(ctx, x: Array, y: Array) -> Array:
+        ctx.shapes = _shape(x), _shape(y)
+        return x + y
+
+    def backward(ctx, gz: Array) -> tuple[Array | None, ...]:
+        gx = unbroadcast(gz, ctx.shapes[0]) if ctx.needs_grad[0] else None
+        gy = unbroadcast(gz, ctx.shapes[1]) if ctx.needs_grad[1] else None
+        return gx, gy
+
+
+class Sub(Function):
+    name = "sub"
+
+    def forward(ctx, x: Array, y: Array) -> Array:
+        ctx.shapes = _shape(x), _shape(y)
+        return x - y
+
+    def backward(ctx, gz: Array) -> tuple[Array | None, ...]:
+        gx = unbroadcast(gz, ctx.shapes[0]) if ctx.needs_grad[0] else None
+        gy = unbroadcast(-gz, ctx.shapes[1]) if ctx.needs_grad[1] else None
+        return gx, gy
+
+
+class Mul(Function):
+    name = "mul"
+
+    def forward(ctx, x: Array, y: Array) -> Array:
+        ctx.shapes = _shape(x), _shape(y)
+        ctx.save(x if ctx.needs_grad[1] else None, y if ctx.needs_grad[0] else None)
+        return x * y
+
+    def backward(ctx, gz: Array) -> tuple[Array | None, ...]:
+        x, y = ctx.saved
+        gx = unbroadcast(gz * y, ctx.shapes[0]) if ctx.needs_grad[0] else None
+        gy = unbroadcast(gz * x, ctx.shapes[1]) if ctx.needs_grad[1] else None
+        return gx, gy
+
+
+class Div(Function):
+    name = "div"
+
+    def forward(ctx, x: Array, y: Array) -> Array:
+        ctx.shapes = _shape(x), _shape(y)
+        z = x / y
+        ctx.save(y, z if ctx.needs_grad[1] else None)
+        return z
+
+    def backward(ctx, gz: Array) -> tuple[Array | None, ...]:
+        y, z = ctx.saved
+        gx = unbroadcast(gz / y, ctx.shapes[0]) if ctx.needs_grad[0] else None
+        gy = unbroadcast(-gz * z / y, ctx.shapes[1]) if ctx.needs_grad[1] else None
+        return gx, gy
+
+
+class Pow(Function):
+    """x ** p. Where x is 0, gp is 0 if p > 0: the limit of x^p ln x."""
+
+    name = "pow"
+
+    def forward(ctx, x: Array, p: Array) -> Array:
+        ctx.shapes = _shape(x), _shape(p)
+        z = x**p
+        ctx.save(x, p, z if ctx.needs_grad[1] else None)
+        return z
+
+    def backward(ctx, gz: Array) -> tuple[Array | None, ...]:
+        x, p, z = ctx.saved
+        xp = array_module(gz)
+        gx = gp = None
+        if ctx.needs_grad[0]:
+            slope = p * x ** (p - 1)
+            if _shape(p) == () and float(p) == 0.0:
+                slope = xp.zeros_like(gz)  # x^-1 at x = 0 would make 0 * inf
+            gx = unbroadcast(gz * slope, ctx.shapes[0])
+        if ctx.needs_grad[1]:
+            flat = (x == 0) & (p > 0)
+            gp = unbroadcast(gz * xp.where(flat, 0, z * xp.log(xp.where(flat, 1, x))), ctx.shapes[1])
+        return gx, gp
+
+
+class Neg(Function):
+    name = "neg"
+
+    def forward(ctx, x: Array) -> Array:
+        return -x
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        return (-gy,)
+
+
+class Exp(Function):
+    name = "exp"
+
+    def forward(ctx, x: Array) -> Array:
+        y = array_module(x).exp(x)
+        ctx.save(y)
+        return y
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        (y,) = ctx.saved
+        return (gy * y,)
+
+
+class Log(Function):
+    name = "log"
+
+    def forward(ctx, x: Array) -> Array:
+        ctx.save(x)
+        return array_module(x).log(x)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        (x,) = ctx.saved
+        return (gy / x,)
+
+
+class Sqrt(Function):
+    name = "sqrt"
+
+    def forward(ctx, x: Array) -> Array:
+        y = array_module(x).sqrt(x)
+        ctx.save(y)
+        return y
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        (y,) = ctx.saved
+        return (gy / (2 * y),)
+
+
+class Abs(Function):
+    name = "abs"
+
+    def forward(ctx, x: Array) -> Array:
+        ctx.save(array_module(x).sign(x))
+        return abs(x)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        (sign,) = ctx.saved
+        return (gy * sign,)
+
+
+class Cast(Function):
+    """Another dtype; the engine casts the gradient back."""
+
+    name = "cast"
+
+    def forward(ctx, x: Array, dtype: Any) -> Array:
+        return x.astype(dtype)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        return (gy,)
+
+
+class Matmul(Function):
+    """(..., n, k) @ (..., k, m) -> (..., n, m); leading axes broadcast. 1-d operands are a row or a column."""
+
+    name = "matmul"
+
+    def forward(ctx, x: Array, y: Array) -> Array:
+        ctx.save(x, y)
+        return x @ y
+
+    def backward(ctx, gz: Array) -> tuple[Array | None, ...]:
+        x, y = ctx.saved
+        row, column = x.ndim == 1, y.ndim == 1
+        x2 = x[None, :] if row else x  # (..., n, k)
+        y2 = y[:, None] if column else y  # (..., k, m)
+        gz = gz[..., None, :] if row and not column else gz
+        gz = gz.reshape(1, 1) if row and column else gz[..., None] if column else gz  # (..., n, m)
+        gx = gy = None
+        if ctx.needs_grad[0]:
+            gx = unbroadcast(gz @ y2.swapaxes(-1, -2), x2.shape).reshape(x.shape)
+        if ctx.needs_grad[1]:
+            gy = unbroadcast(x2.swapaxes(-1, -2) @ gz, y2.shape).reshape(y.shape)
+        return gx, gy
+
+
+def _operand(value: Any, other: Any) -> Any:
+    """A number stays one; an array goes to the other operand's device."""
+    if isinstance(value, (Tensor, int, float, np.generic)):
+        return value
+    return Tensor(value, device=other.device)
+
+
+def _binary(op: type[Function], x: Any, y: Any) -> Tensor:
+    tensor = x if isinstance(x, Tensor) else y
+    x, y = _operand(x, tensor), _operand(y, tensor)
+    _check_broadcast(op.name, x, y)
+    return op.apply(x, y)
+
+
+def add(x: Any, y: Any) -> Tensor:
+    """x + y."""
+    return _binary(Add, x, y)
+
+
+def sub(x: Any, y: Any) -> Tensor:
+    """x - y."""
+    return _binary(Sub, x, y)
+
+
+def mul(x: Any, y: Any) -> Tensor:
+    """x * y, element by element."""
+    return _binary(Mul, x, y)
+
+
+def div(x: Any, y: Any) -> Tensor:
+    """x / y."""
+    return _binary(Div, x, y)
+
+
+def pow(x: Any, y: Any) -> Tensor:
+    """x ** y."""
+    return _binary(Pow, x, y)
+
+
+def neg(x: Tensor) -> Tensor:
+    """-x."""
+    return Neg.apply(x)
+
+
+def exp(x: Tensor) -> Tensor:
+    """e ** x."""
+    return Exp.apply(x)
+
+
+def log(x: Tensor) -> Tensor:
+    """The natural logarithm."""
+    return Log.apply(x)
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """The square root."""
+    return Sqrt.apply(x)
+
+
+def abs_(x: Tensor) -> Tensor:
+    """|x|; its gradient at 0 is 0."""
+    return Abs.apply(x)
+
+
+def cast(x: Tensor, dtype: Any) -> Tensor:
+    """x in another dtype; x itself if it has it. RuntimeError where a gradient would be cut by a dtype that is not a float."""
+    wanted = np.dtype(dtype)
+    if x.requires_grad and wanted.kind != "f":
+        raise RuntimeError(f"cast: a tensor that requires a gradient can become another float only, got {wanted}")
+    return x if x.dtype == wanted else Cast.apply(x, dtype=wanted)
+
+
+def matmul(x: Any, y: Any) -> Tensor:
+    """The matrix product x @ y. RuntimeError where the inner sizes differ."""
+    tensor = x if isinstance(x, Tensor) else y
+    x, y = _operand(x, tensor), _operand(y, tensor)
+    if not _shape(x) or not _shape(y):
+        raise RuntimeError(f"matmul: both need at least 1 axis, got x {_shape(x)}, y {_shape(y)}")
+    inner = y.shape[-2] if y.ndim > 1 else y.shape[0]
+    if x.shape[-1] != inner:
+        raise RuntimeError(f"matmul: x has {x.shape[-1]} columns, y has {inner} rows, got x {x.shape}, y {y.shape}")
+    return Matmul.apply(x, y)

@@ -1,0 +1,176 @@
+"""2-d convolution (cross-correlation, as every framework's) by im2col: gather patches, then one matrix product.
+
+Shapes
+    x (N, C, H, W)   weight (O, C/groups, KH, KW)   bias (O,)   y (N, O, OH, OW)
+    OH = floor((H + top + bottom - dilation*(KH-1) - 1) / stride) + 1, OW likewise
+
+Forward
+    y[n,o,i,j] = b[o] + sum over c,u,v of  w[o,c,u,v] * x[n, c, i*s + u*d - p, j*s + v*d - p]        (x is 0 outside)
+
+    The patch under output pixel (n,i,j) becomes a row of `col`, (N*OH*OW, KH*KW*C), and each filter a column of the weight
+    matrix, (KH*KW*C, O). All the sums are then one product:  y = col @ w + b.
+
+Backward: differentiate that product, and undo the gather
+    gb   = sum of gy over n,i,j        each output pixel got b[o] once
+    gw   = col^T @ gy                  weight (o,c,u,v) touched every patch element (c,u,v)
+    gcol = gy @ w^T                    then a pixel's gradient is the sum over the patches that it was copied into:
+    gx   = col2im(gcol)                col2im is the transpose of im2col, so it adds where im2col copied
+
+Groups: channels and filters are cut into `groups` equal parts; part g of the filters sees part g of the channels only.
+
+The patches are gathered again in backward rather than kept: for AlexNet's conv2 they are 25 times the size of its input.
+Source: Chellapilla, Puri and Simard, "High performance convolutional neural networks for document processing", 2006 (im2col).
+"""
+
+from collections.abc import Sequence
+
+from minidl import shapes
+from minidl.device import Array, array_module
+from minidl.kernels import fastest
+from minidl.layout import nchw, nhwc
+from minidl.shapes import Padding, Pair
+from minidl.tensor import Function, Tensor
+
+
+def pad_images(x: Array, padding: Padding, value: float = 0.0) -> Array:
+    """(N, H, W, C) -> (N, H + top + bottom, W + left + right, C), filled with `value`; x itself if there is nothing to add."""
+    (top, bottom), (left, right) = padding
+    if top == bottom == left == right == 0:
+        return x
+    n, h, w, c = x.shape
+    padded = array_module(x).full((n, h + top + bottom, w + left + right, c), value, x.dtype)
+    padded[:, top : top + h, left : left + w] = x
+    return padded
+
+
+def tap(x: Array, u: int, v: int, out: Pair, stride: Pair, dilation: Pair) -> Array:
+    """The pixels of padded x (N, H, W, C) that kernel element (u, v) meets: a view (N, OH, OW, C)."""
+    (oh, ow), (sh, sw), (top, left) = out, stride, (u * dilation[0], v * dilation[1])
+    return x[:, top : top + sh * (oh - 1) + 1 : sh, left : left + sw * (ow - 1) + 1 : sw]
+
+
+def im2col(x: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Array:
+    """Padded images (N, H, W, C) -> the patch under every output pixel: (N, OH, OW, KH, KW, C), a view that copies nothing."""
+    (kh, kw), (sh, sw), (dh, dw) = kernel, stride, dilation
+    sliding = array_module(x).lib.stride_tricks.sliding_window_view
+    windows = sliding(x, (shapes.span(kh, dh), shapes.span(kw, dw)), axis=(1, 2))  # (N, H', W', C, span, span)
+    return windows[:, ::sh, ::sw, :, ::dh, ::dw].transpose(0, 1, 2, 4, 5, 3)
+
+
+def col2im(gcol: Array, shape: tuple[int, ...], stride: Pair, dilation: Pair) -> Array:
+    """The transpose of im2col: gradients of patches (N, OH, OW, KH, KW, C) added up in images of `shape` (N, H, W, C)."""
+    _, oh, ow, kh, kw, _ = gcol.shape
+    gx = array_module(gcol).zeros(shape, gcol.dtype)
+    for u in range(kh):
+        for v in range(kw):
+            pixels = tap(gx, u, v, (oh, ow), stride, dilation)
+            pixels += gcol[:, :, :, u, v]
+    return gx
+
+
+def conv2d_forward(
+    x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int
+) -> Array:
+    """x (N, H, W, C), w (O, KH, KW, C/groups), b (O,) or None -> y (N, OH, OW, O)."""
+    out, kh, kw, cg = w.shape
+    og = out // groups
+    n, h, width, _ = x.shape
+    oh, ow = shapes.out_size("conv2d", (h, width), (kh, kw), stride, padding, dilation)
+    x = pad_images(x, padding)
+    y = array_module(x).empty((n, oh, ow, out), x.dtype)
+    for g in range(groups):
+        patches = im2col(x[..., g * cg : (g + 1) * cg], (kh, kw), stride, dilation)
+        col = patches.reshape(n * oh * ow, kh * kw * cg)
+        wg = w[g * og : (g + 1) * og].reshape(og, kh * kw * cg)
+        y[..., g * og : (g + 1) * og] = (col @ wg.T).reshape(n, oh, ow, og)
+    if b is not None:
+        y += b
+    return y
+
+
+def conv2d_backward(
+    gy: Array,
+    x: Array,
+    w: Array,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    needs: tuple[bool, ...],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """gy (N, OH, OW, O) -> gx like x, gw like w, gb (O,); None where `needs` says so."""
+    xp = array_module(gy)
+    n, oh, ow, out = gy.shape
+    _, kh, kw, cg = w.shape
+    og = out // groups
+    (top, _), (left, _) = padding
+    padded = pad_images(x, padding)
+    gx = xp.empty(padded.shape, x.dtype) if needs[0] else None
+    gw = xp.empty(w.shape, w.dtype) if needs[1] else None
+    for g in range(groups):
+        channels, filters = slice(g * cg, (g + 1) * cg), slice(g * og, (g + 1) * og)
+        gyg = gy[..., filters].reshape(n * oh * ow, og)
+        if gw is not None:
+            col = im2col(padded[..., channels], (kh, kw), stride, dilation).reshape(n * oh * ow, kh * kw * cg)
+            gw[filters] = (gyg.T @ col).reshape(og, kh, kw, cg)
+        if gx is not None:
+            gcol = gyg @ w[filters].reshape(og, kh * kw * cg)
+            gx[..., channels] = col2im(
+                gcol.reshape(n, oh, ow, kh, kw, cg), padded[..., channels].shape, stride, dilation
+            )
+    if gx is not None:
+        gx = gx[:, top : top + x.shape[1], left : left + x.shape[2]]
+    gb = gy.sum(axis=(0, 1, 2)) if needs[2] else None
+    return gx, gw, gb
+
+
+class Conv2d(Function):
+    name = "conv2d"
+
+    def forward(
+        ctx, x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int
+    ) -> Array:
+        x, w = nhwc(x), nhwc(w)
+        ctx.settings = stride, padding, dilation, groups
+        ctx.save(x, w)
+        return nchw(fastest(conv2d_forward, x)(x, w, b, *ctx.settings))
+
+    def backward(ctx, gy: Array) -> tuple[Array | None, ...]:
+        x, w = ctx.saved
+        gx, gw, gb = fastest(conv2d_backward, x)(nhwc(gy), x, w, *ctx.settings, ctx.needs_grad)
+        return None if gx is None else nchw(gx), None if gw is None else nchw(gw), gb
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolve images with filters. The formulas are at the top of this file.
+
+    input    : (N, C, H, W), or (C, H, W) for one image; N may be 0.
+    weight   : (O, C / groups, KH, KW), of input's dtype.
+    bias     : (O,) or None.
+    stride, dilation : an int or (vertical, horizontal), at least 1.
+    padding  : zeros on each side: an int or (vertical, horizontal); 'valid' is 0; 'same' keeps H x W at stride 1, the
+               odd pixel going to the bottom and right.
+    returns  : (N, O, OH, OW), or (O, OH, OW) for one image; channels-last memory.
+
+    RuntimeError: channels or sizes that don't fit, different dtypes. ValueError: stride < 1, padding < 0 and the like.
+    """
+    x_shape = input.shape
+    shapes.check_conv("conv2d", x_shape, weight.shape, None if bias is None else bias.shape, groups)
+    strides, dilations = shapes.pair("conv2d", "stride", stride, 1), shapes.pair("conv2d", "dilation", dilation, 1)
+    kernel = weight.shape[2:]
+    pads = shapes.conv_padding(padding, kernel, strides, dilations)
+    shapes.out_size("conv2d", x_shape[-2:], kernel, strides, pads, dilations)
+    for name, other in (("weight", weight), ("bias", bias)):
+        if other is not None and other.dtype != input.dtype:
+            raise RuntimeError(f"conv2d: {name} must have x's dtype {input.dtype}, got {other.dtype}")
+    x = input if input.ndim == 4 else input.reshape(1, *x_shape)
+    y = Conv2d.apply(x, weight, bias, stride=strides, padding=pads, dilation=dilations, groups=groups)
+    return y if input.ndim == 4 else y.reshape(y.shape[1:])

@@ -1,0 +1,192 @@
+"""Softmax with cross-entropy, and negative log-likelihood: how wrong is a distribution over classes?
+
+Shapes
+    x (N, C, ...) scores   target (N, ...) class ids, or (N, C, ...) probabilities   loss (N, ...), or a number if reduced
+
+Forward, for each row of C scores, with q the target as a distribution (one-hot for a class id)
+    t[c] = weight[c] * ((1 - label_smoothing) * q[c] + label_smoothing / C)
+    loss = - sum over c of t[c] * ln softmax(x)[c]
+
+Backward: d ln softmax(x)[j] / dx[c] = (j == c) - softmax(x)[c], so
+    gx[c] = gloss * (softmax(x)[c] * sum over j of t[j]  -  t[c])
+
+    For a class id without weights this is softmax(x) - onehot: what the net believed minus what was so. Fusing the two
+    never divides by a probability, so a confident mistake gives no infinity.
+
+Reduction: 'mean' divides the sum by the sum of weight[target] over rows that are not ignored (by the number of rows for
+probabilities), 'sum' adds, 'none' keeps the losses apart. A row whose class id is ignore_index has t = 0.
+Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.5; Szegedy et al., CVPR 2016, section 7 (label smoothing).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minidl.device import Array, array_module
+from minidl.kernels import fastest
+from minidl.ops.softmax import log_softmax_forward
+from minidl.tensor import Function, Tensor
+
+
+def nll_loss_forward(logp: Array, t: Array) -> Array:
+    """logp, t (R, C) -> losses (R,). Where t is 0, a log-probability of -infinity does not count."""
+    xp = array_module(logp)
+    return -(t * xp.where(t == 0, 0, logp)).sum(axis=1)
+
+
+def nll_loss_backward(gy: Array, t: Array) -> Array:
+    """gy (R,), t (R, C) -> gradient of logp (R, C)."""
+    return -gy[:, None] * t
+
+
+def cross_entropy_forward(x: Array, t: Array) -> tuple[Array, Array]:
+    """x, t (R, C) -> losses (R,) and log-probabilities (R, C)."""
+    logp = log_softmax_forward(x, 1)
+    return nll_loss_forward(logp, t), logp
+
+
+def cross_entropy_backward(gy: Array, logp: Array, t: Array) -> Array:
+    """gy (R,), logp and t (R, C) -> gx (R, C)."""
+    return gy[:, None] * (array_module(logp).exp(logp) * t.sum(axis=1, keepdims=True) - t)
+
+
+class NLLLoss(Function):
+    name = "nll_loss"
+
+    def forward(ctx, logp: Array, t: Array) -> Array:
+        ctx.save(t)
+        return fastest(nll_loss_forward, logp)(logp, t)
+
+    def backward(ctx, gy: Array) -> tuple[Array, None]:
+        (t,) = ctx.saved
+        return fastest(nll_loss_backward, gy)(gy, t), None
+
+
+class CrossEntropy(Function):
+    name = "cross_entropy"
+
+    def forward(ctx, x: Array, t: Array) -> Array:
+        losses, logp = fastest(cross_entropy_forward, x)(x, t)
+        ctx.save(logp, t)
+        return losses
+
+    def backward(ctx, gy: Array) -> tuple[Array, None]:
+        logp, t = ctx.saved
+        return fastest(cross_entropy_backward, gy)(gy, logp, t), None
+
+
+def target_rows(
+    ids: Array, classes: int, weight: Array | None, ignore_index: int, label_smoothing: float, dtype: Any
+) -> tuple[Array, float]:
+    """Class ids (R,) -> t (R, C) as at the top of this file, and what 'mean' divides by."""
+    xp = array_module(ids)
+    counted = ids != ignore_index
+    t = xp.full((ids.size, classes), label_smoothing / classes, dtype)
+    t[xp.arange(ids.size), xp.where(counted, ids, 0)] += 1 - label_smoothing
+    t *= counted[:, None]
+    if weight is None:
+        return t, float(counted.sum())
+    return t * weight, float((weight[xp.where(counted, ids, 0)] * counted).sum())
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor | np.ndarray,
+    weight: Tensor | np.ndarray | None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The cross-entropy of softmax(input) against target. The formulas are at the top of this file.
+
+    input  : scores (C,), (N, C) or (N, C, ...), floats.
+    target : class ids, ints, of input's shape without C; or probabilities, floats of input's shape.
+    weight : (C,), how much each class counts, or None.
+    label_smoothing : in [0, 1].
+    reduction : 'mean', 'sum' or 'none'. (size_average and reduce are PyTorch's old names for it, and must be None.)
+
+    ValueError: sizes that don't fit, a bad reduction or smoothing. TypeError: class ids that are floats.
+    IndexError: a class id out of range. All ids ignored, or no row at all, has a mean of NaN, as in PyTorch.
+    """
+    _check_arguments("cross_entropy", input, weight, size_average, reduce, reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
+    return _loss(CrossEntropy, input, target, weight, ignore_index, reduction, label_smoothing)
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor | np.ndarray,
+    weight: Tensor | np.ndarray | None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """-input[target]: what cross_entropy does after log_softmax. Arguments and errors as there, class ids only."""
+    _check_arguments("nll_loss", input, weight, size_average, reduce, reduction)
+    return _loss(NLLLoss, input, target, weight, ignore_index, reduction, 0.0)
+
+
+def _check_arguments(op: str, x: Tensor, weight: Any, size_average: Any, reduce: Any, reduction: str) -> None:
+    if size_average is not None or reduce is not None:
+        raise ValueError(f"{op}: size_average and reduce were replaced by reduction, got {size_average} and {reduce}")
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{op}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    if x.dtype.kind != "f" or x.ndim == 0:
+        raise ValueError(f"{op}: x must be floats of (C,), (N, C) or (N, C, ...), got {x.dtype} {x.shape}")
+    classes = x.shape[0] if x.ndim == 1 else x.shape[1]
+    if weight is not None and weight.shape != (classes,):
+        raise ValueError(f"{op}: weight must be ({classes},), got {weight.shape} (x {x.shape})")
+
+
+def _loss(
+    op: type[Function], x: Tensor, target: Any, weight: Any, ignore_index: int, reduction: str, smooth: float
+) -> Tensor:
+    target = target if isinstance(target, Tensor) else Tensor(np.asarray(target), device=x.device)
+    if weight is not None:
+        weight = weight if isinstance(weight, Tensor) else Tensor(np.asarray(weight), device=x.device)
+    rows, shape = _class_last(x)
+    with x.device.active():
+        t, divisor = _target_and_divisor(op.name, x, target, weight, ignore_index, smooth)
+    losses = op.apply(rows, Tensor(t, device=target.device))
+    if reduction == "none":
+        return losses.reshape(shape)
+    total = losses.sum()
+    return total if reduction == "sum" else total * (1 / divisor if divisor else np.nan)
+
+
+def _class_last(x: Tensor) -> tuple[Any, tuple[int, ...]]:
+    """(N, C, ...) -> rows (N * ..., C) and the shape of the losses (N, ...); (C,) is one row and a number."""
+    if x.ndim == 1:
+        return x.reshape(1, x.shape[0]), ()
+    last = x.permute(0, *range(2, x.ndim), 1)
+    shape = last.shape[:-1]
+    return last.reshape(int(np.prod(shape)), x.shape[1]), shape
+
+
+def _target_and_divisor(
+    op: str, x: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, smooth: float
+) -> tuple[Array, float]:
+    classes = x.shape[0] if x.ndim == 1 else x.shape[1]
+    w = None if weight is None else weight.data
+    if target.dtype.kind == "f" and target.shape == x.shape and op == "cross_entropy":
+        rows, _ = _class_last(target.detach())
+        t = rows.data.astype(x.dtype) * (1 - smooth) + smooth / classes
+        return (t if w is None else t * w).astype(x.dtype), float(t.shape[0])
+    ids_shape = () if x.ndim == 1 else (x.shape[0], *x.shape[2:])
+    if target.dtype.kind not in "iu":
+        raise TypeError(f"{op}: class ids must be ints of {ids_shape}, got {target.dtype} {target.shape} (x {x.shape})")
+    if target.shape != ids_shape:
+        raise ValueError(f"{op}: class ids must have the shape {ids_shape}, got {target.shape} (x {x.shape})")
+    ids = target.data.reshape(-1).astype("int64")
+    wrong = ((ids < 0) | (ids >= classes)) & (ids != ignore_index)
+    if bool(wrong.any()):
+        at = int(wrong.argmax())
+        raise IndexError(
+            f"{op}: class ids must be in [0, {classes - 1}] or {ignore_index} (ignored), got {int(ids[at])} at position {at}"
+        )
+    t, divisor = target_rows(ids, classes, w, ignore_index, smooth, x.dtype)
+    return t.astype(x.dtype, copy=False), divisor

@@ -1,0 +1,66 @@
+"""Dropout: in training, each unit is silent with probability p.
+
+Forward, with m[i] = 1 with probability 1 - p, else 0
+                     in training              in evaluation
+    scale_at="train" y = x * m / (1 - p)      y = x               "inverted", PyTorch's
+    scale_at="test"  y = x * m                y = x * (1 - p)     as in 2012
+
+Backward
+    gx = gy times the factor that x was multiplied by: the same mask, drawn once
+
+Both have the same expectation, but not the same optimisation: at equal function the 2012 form's next weights are 1/(1-p) times
+as large, which matters beside a fixed initial sigma, learning rate and weight decay.
+Source: Hinton et al., "Improving neural networks by preventing co-adaptation of feature detectors", 2012;
+Krizhevsky, Sutskever and Hinton, NIPS 2012, section 4.2; the 2012 code's layer.cu (DropoutLayer).
+"""
+
+from minidl import random
+from minidl.device import Array
+from minidl.kernels import fastest
+from minidl.tensor import Function, Tensor
+
+
+def dropout_forward(x: Array, mask: Array, scale: float) -> Array:
+    """x, mask (bool) of one shape -> y."""
+    return x * mask * x.dtype.type(scale)
+
+
+def dropout_backward(gy: Array, mask: Array, scale: float) -> Array:
+    """gy, mask (bool) of one shape -> gx."""
+    return gy * mask * gy.dtype.type(scale)
+
+
+class Dropout(Function):
+    name = "dropout"
+
+    def forward(ctx, x: Array, p: float, scale: float) -> Array:
+        mask = ctx.device.asarray(random.default_generator.bernoulli(1 - p, x.shape))
+        ctx.scale = scale
+        ctx.save(mask)
+        return fastest(dropout_forward, x)(x, mask, scale)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        (mask,) = ctx.saved
+        return (fastest(dropout_backward, gy)(gy, mask, ctx.scale),)
+
+
+def dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, scale_at: str = "train"
+) -> Tensor:
+    """Silence each element with probability p. The formulas are at the top of this file.
+
+    p        : in [0, 1]; ValueError otherwise.
+    training : False evaluates, without a mask.
+    inplace  : PyTorch's; the result is a new tensor either way.
+    scale_at : "train" (PyTorch's inverted form) or "test" (2012's); ValueError otherwise.
+
+    The mask comes from minidl's default generator, in C order of the shape: `manual_seed` repeats it on any device.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p must be in [0, 1], got {p}")
+    if scale_at not in ("train", "test"):
+        raise ValueError(f"dropout: scale_at must be 'train' or 'test', got {scale_at!r}")
+    if not training:
+        return input if scale_at == "train" else input * (1 - p)
+    inverted = scale_at == "train" and p < 1
+    return Dropout.apply(input, p=p, scale=1 / (1 - p) if inverted else 1.0)

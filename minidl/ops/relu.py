@@ -1,0 +1,43 @@
+"""Rectified linear unit.
+
+Forward
+    y = max(x, 0)
+
+Backward
+    gx = gy where y > 0, else 0          at x = 0 the gradient is 0, the choice of PyTorch and of the 2012 code (x > 0)
+
+The output is all that backward needs, and the next layer keeps it anyway.
+Source: Nair and Hinton, ICML 2010; Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.1.
+"""
+
+from minidl.device import Array, array_module
+from minidl.kernels import fastest
+from minidl.tensor import Function, Tensor
+
+
+def relu_forward(x: Array) -> Array:
+    """x of any shape -> y; NaN stays NaN."""
+    return array_module(x).maximum(x, 0)
+
+
+def relu_backward(gy: Array, y: Array) -> Array:
+    """gy, y of any shape -> gx."""
+    return array_module(gy).where(y > 0, gy, 0)
+
+
+class ReLU(Function):
+    name = "relu"
+
+    def forward(ctx, x: Array) -> Array:
+        y = fastest(relu_forward, x)(x)
+        ctx.save(y)
+        return y
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        (y,) = ctx.saved
+        return (fastest(relu_backward, gy)(gy, y),)
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(input, 0), element by element. `inplace` is PyTorch's; the result is a new tensor either way."""
+    return ReLU.apply(input)

@@ -1,0 +1,212 @@
+"""Ops that move elements without changing them. Each backward moves the gradient the opposite way.
+
+    y = reshape(x)       gx = reshape(gy) to x's shape
+    y = permute(x)       gx = permute(gy) with the inverse permutation
+    y = x[index]         gx = 0 everywhere, plus gy at index (added up where an element was taken twice)
+    y = cat(x1, x2, …)   gx1, gx2, … = the slices of gy
+    y = pad(x)           gx = the inside of gy
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minidl import shapes
+from minidl.device import Array, array_module
+from minidl.layout import is_channels_last
+from minidl.tensor import Function, Tensor
+
+
+class Reshape(Function):
+    name = "reshape"
+
+    def forward(ctx, x: Array, shape: tuple[int, ...]) -> Array:
+        ctx.x_shape = x.shape
+        return x.reshape(shape)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        return (gy.reshape(ctx.x_shape),)
+
+
+class Permute(Function):
+    name = "permute"
+
+    def forward(ctx, x: Array, dims: tuple[int, ...]) -> Array:
+        ctx.inverse = tuple(np.argsort(dims).tolist())
+        return x.transpose(dims)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        return (gy.transpose(ctx.inverse),)
+
+
+class GetItem(Function):
+    name = "getitem"
+
+    def forward(ctx, x: Array, index: Any) -> Array:
+        ctx.x_shape, ctx.index = x.shape, index
+        return x[index]
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        xp = array_module(gy)
+        gx = xp.zeros(ctx.x_shape, gy.dtype)
+        if _takes_each_once(ctx.index):
+            gx[ctx.index] = gy
+        else:
+            xp.add.at(gx, ctx.index, gy)
+        return (gx,)
+
+
+class Cat(Function):
+    name = "cat"
+
+    def forward(ctx, *xs: Array, axis: int) -> Array:
+        ctx.axis, ctx.sizes = axis, [x.shape[axis] for x in xs]
+        xp = array_module(xs[0])
+        if not any(is_channels_last(x) for x in xs):
+            return xp.concatenate(xs, axis)
+        images_last = xp.concatenate([x.transpose(0, 2, 3, 1) for x in xs], {0: 0, 1: 3, 2: 1, 3: 2}[axis])
+        return images_last.transpose(0, 3, 1, 2)
+
+    def backward(ctx, gy: Array) -> tuple[Array, ...]:
+        ends = np.cumsum(ctx.sizes).tolist()
+        before = (slice(None),) * ctx.axis
+        return tuple(gy[(*before, slice(end - n, end))] for n, end in zip(ctx.sizes, ends, strict=True))
+
+
+class Pad(Function):
+    name = "pad"
+
+    def forward(ctx, x: Array, widths: tuple[tuple[int, int], ...], value: float) -> Array:
+        out = [n + before + after for n, (before, after) in zip(x.shape, widths, strict=True)]
+        # negative widths crop, as PyTorch's: the inside of y is the part of x that is kept
+        ctx.inside = tuple(slice(max(b, 0), n - max(a, 0)) for n, (b, a) in zip(out, widths, strict=True))
+        ctx.kept = tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape, widths, strict=True))
+        ctx.x_shape = x.shape
+        y = _full_like(x, out, value)
+        y[ctx.inside] = x[ctx.kept]
+        return y
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        gx = _full_like(gy, ctx.x_shape, 0)
+        gx[ctx.kept] = gy[ctx.inside]
+        return (gx,)
+
+
+def _full_like(x: Array, shape: Sequence[int], value: float) -> Array:
+    """A new array of this shape in x's dtype, channels-last if x is."""
+    xp = array_module(x)
+    if not is_channels_last(x):
+        return xp.full(shape, value, x.dtype)
+    n, c, h, w = shape
+    return xp.full((n, h, w, c), value, x.dtype).transpose(0, 3, 1, 2)
+
+
+def _takes_each_once(index: Any) -> bool:
+    """Slices and integers take no element twice; arrays of indices may."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, slice) or shapes.is_int(part) for part in parts)
+
+
+def reshape(x: Tensor, *shape: Any) -> Tensor:
+    """The same elements in another shape, in C order of the (N, C, H, W) indices; one size may be -1."""
+    sizes = _ints("reshape", shape)
+    known = math.prod(n for n in sizes if n != -1)
+    guesses = sizes.count(-1)
+    fits = known == x.numel() if guesses == 0 else guesses == 1 and known and x.numel() % known == 0
+    if not fits or min(sizes, default=0) < -1:
+        raise RuntimeError(f"reshape: shape {sizes} is invalid for {x.numel()} elements (x {x.shape})")
+    return Reshape.apply(x, shape=sizes)
+
+
+def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Axes start_dim ... end_dim become one. Channels-last memory is copied once, to (C, H, W) order, as PyTorch's weights
+    expect."""
+    if x.ndim == 0:
+        return reshape(x, 1)
+    first = shapes.normalize_dim("flatten", start_dim, x.ndim)
+    last = shapes.normalize_dim("flatten", end_dim, x.ndim)
+    if first > last:
+        raise RuntimeError(f"flatten: start_dim must not come after end_dim, got {start_dim} and {end_dim} (x {x.shape})")
+    middle = math.prod(x.shape[first : last + 1])
+    return Reshape.apply(x, shape=(*x.shape[:first], middle, *x.shape[last + 1 :]))
+
+
+def squeeze(x: Tensor, dim: int | None = None) -> Tensor:
+    """Drop axes of length 1: all, or `dim` if it is one."""
+    drop = range(x.ndim) if dim is None else (shapes.normalize_dim("squeeze", dim, x.ndim),)
+    return Reshape.apply(x, shape=tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in drop))
+
+
+def unsqueeze(x: Tensor, dim: int) -> Tensor:
+    """A new axis of length 1 at `dim`."""
+    axis = shapes.normalize_dim("unsqueeze", dim, x.ndim + 1)
+    return Reshape.apply(x, shape=(*x.shape[:axis], 1, *x.shape[axis:]))
+
+
+def permute(x: Tensor, *dims: Any) -> Tensor:
+    """Axes in another order: y.shape[i] = x.shape[dims[i]]."""
+    order = _ints("permute", dims)
+    if sorted(d % x.ndim if x.ndim else d for d in order) != list(range(x.ndim)):
+        raise RuntimeError(f"permute: dims must name each of {x.ndim} axes once, got {order}")
+    return Permute.apply(x, dims=tuple(d % x.ndim for d in order))
+
+
+def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two axes swapped."""
+    order = list(range(x.ndim))
+    i, j = (shapes.normalize_dim("transpose", d, x.ndim) for d in (dim0, dim1))
+    if x.ndim:
+        order[i], order[j] = order[j], order[i]
+    return Permute.apply(x, dims=tuple(order))
+
+
+def getitem(x: Tensor, index: Any) -> Tensor:
+    """x[index] with NumPy's rules: integers, slices, None, ..., boolean masks and integer arrays or tensors."""
+    parts = index if isinstance(index, tuple) else (index,)
+    arrays = tuple(_index_array(part, x) for part in parts)
+    return GetItem.apply(x, index=arrays if isinstance(index, tuple) else arrays[0])
+
+
+def _index_array(part: Any, x: Tensor) -> Any:
+    if not isinstance(part, Tensor):
+        return np.asarray(part) if isinstance(part, list) else part
+    if part.device is not x.device:
+        raise RuntimeError(f"getitem: x is on {x.device}, index on {part.device}; move one with .to(device)")
+    return part.data
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors joined along `dim`; all other sizes must agree."""
+    if not tensors:
+        raise ValueError("cat: at least 1 tensor is needed, got 0")
+    axis = shapes.normalize_dim("cat", dim, tensors[0].ndim)
+    rest = {t.shape[:axis] + t.shape[axis + 1 :] for t in tensors}
+    if len(rest) > 1 or any(t.ndim != tensors[0].ndim for t in tensors):
+        raise RuntimeError(f"cat: sizes must agree except along dim {dim}, got {', '.join(str(t.shape) for t in tensors)}")
+    return Cat.apply(*tensors, axis=axis)
+
+
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Pad the last axes: (left, right), then (top, bottom), ... as PyTorch's; negative widths crop.
+
+    mode : "constant" only. ValueError for others, for an odd number of widths or more than two for each axis.
+    """
+    if mode != "constant":
+        raise ValueError(f"pad: mode must be 'constant', got {mode!r}")
+    if len(pad) % 2 or len(pad) > 2 * input.ndim:
+        raise ValueError(f"pad: widths come in pairs, at most {input.ndim} of them, got {len(pad)} widths (x {input.shape})")
+    pairs = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
+    widths = ((0, 0),) * (input.ndim - len(pairs)) + tuple(reversed(pairs))
+    if any(n + before + after < 0 for n, (before, after) in zip(input.shape, widths, strict=True)):
+        raise RuntimeError(f"pad: sizes must not become negative, got x {input.shape}, pad {tuple(pad)}")
+    return Pad.apply(input, widths=widths, value=0.0 if value is None else value)
+
+
+def _ints(op: str, values: tuple) -> tuple[int, ...]:
+    """reshape(x, 2, 3) and reshape(x, (2, 3)) are the same."""
+    flat = tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
+    if not all(shapes.is_int(v) for v in flat):
+        raise TypeError(f"{op}: sizes must be ints, got {flat}")
+    return tuple(int(v) for v in flat)

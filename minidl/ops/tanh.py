@@ -1,0 +1,40 @@
+"""Hyperbolic tangent.
+
+Forward
+    y = tanh x
+
+Backward
+    gx = gy * (1 - y^2)          vanishes where |y| is near 1: the unit is saturated
+"""
+
+from minidl.device import Array, array_module
+from minidl.kernels import fastest
+from minidl.tensor import Function, Tensor
+
+
+def tanh_forward(x: Array) -> Array:
+    """x of any shape -> y."""
+    return array_module(x).tanh(x)
+
+
+def tanh_backward(gy: Array, y: Array) -> Array:
+    """gy, y of any shape -> gx."""
+    return gy * (1 - y * y)
+
+
+class Tanh(Function):
+    name = "tanh"
+
+    def forward(ctx, x: Array) -> Array:
+        y = fastest(tanh_forward, x)(x)
+        ctx.save(y)
+        return y
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        (y,) = ctx.saved
+        return (fastest(tanh_backward, gy)(gy, y),)
+
+
+def tanh(input: Tensor) -> Tensor:
+    """tanh, element by element."""
+    return Tanh.apply(input)

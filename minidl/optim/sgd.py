@@ -1,0 +1,153 @@
+"""Stochastic gradient descent with momentum, by two rules that differ only when the learning rate changes.
+
+    rule="pytorch"   v <- momentum v + (g + weight_decay w)          w <- w - lr v
+    rule="2012"      v <- momentum v - lr (g + weight_decay w)       w <- w + v
+
+The second is the AlexNet paper's (Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural
+networks", NIPS 2012, section 5). There the learning rate is inside the velocity. While it is constant, the second velocity is
+-lr times the first and both rules take the same steps. When it drops, PyTorch's step shrinks at once, and the 2012 rule coasts on
+at the old rate for some 1 / (1 - momentum) steps. Multiplying PyTorch's velocity by lr_old / lr_new at the drop gives
+the 2012 rule's steps.
+"""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from minidl.device import Array, array_module
+from minidl.kernels import fastest
+from minidl.optim.optimizer import Optimizer
+from minidl.tensor import Tensor
+
+
+def sgd_update(
+    w: Array,
+    g: Array,
+    v: Array | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+) -> None:
+    """One step of PyTorch's rule, in place on w and v, with one temporary array (two if nesterov).
+
+    w, g, v : parameter, gradient and velocity, of one shape; v is None where momentum is 0, zeros before the first step.
+    """
+    d = _direction(w, g, weight_decay, maximize)
+    if v is not None:
+        v *= momentum
+        if dampening != 0:
+            d *= 1 - dampening
+        v += d
+    if nesterov:
+        d += momentum * v
+    elif v is not None:
+        d[...] = v
+    d *= lr
+    w -= d
+
+
+def sgd_update_2012(w: Array, g: Array, v: Array | None, lr: float, momentum: float, weight_decay: float) -> None:
+    """One step of the 2012 rule, in place on w and v, with one temporary array. Arguments as for `sgd_update`."""
+    d = _direction(w, g, weight_decay, maximize=False)
+    d *= lr
+    if v is None:
+        w -= d
+    else:
+        v *= momentum
+        v -= d
+        w += v
+
+
+def _direction(w: Array, g: Array, weight_decay: float, maximize: bool) -> Array:
+    """g + weight_decay w, with -g to maximize, in a new array with w's memory order."""
+    xp = array_module(w)
+    d = xp.empty_like(w)
+    if weight_decay != 0:  # 0 * w would turn an infinite w into NaN
+        xp.multiply(w, weight_decay, out=d)
+        add_or_subtract = xp.subtract if maximize else xp.add
+        add_or_subtract(d, g, out=d)
+    elif maximize:
+        xp.negative(g, out=d)
+    else:
+        d[...] = g
+    return d
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent.
+
+    params       : tensors, or group dicts (see minidl/optim/optimizer.py).
+    lr           : learning rate, >= 0.
+    momentum     : >= 0; how much of the velocity is kept from step to step.
+    dampening    : the velocity takes in (1 - dampening) of a gradient, except its first.
+    weight_decay : >= 0; weight_decay * w is added to the gradient, which is that of 1/2 weight_decay |w|^2 in the loss.
+    nesterov     : step along g + momentum * v. Sutskever et al., "On the importance of initialization and momentum in deep
+                   learning", ICML 2013.
+    maximize     : climb instead of descend.
+    rule         : "pytorch", or "2012", where lr = 0 leaves a parameter and its velocity untouched.
+
+    ValueError: an option out of range, nesterov without momentum or with dampening, nesterov, dampening or maximize with the
+    2012 rule, no parameters, a parameter twice. TypeError: a parameter that is not a Tensor.
+    """
+
+    buffer_names: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        rule: str = "pytorch",
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "rule": rule,
+        }
+        super().__init__(params, defaults)
+
+    def check_group(self, group: dict[str, Any]) -> None:
+        """ValueError if an option of the group is out of range, or does not go with another."""
+        if not group["lr"] >= 0:
+            raise ValueError(f"SGD: Invalid learning rate: lr must be at least 0, got {group['lr']}")
+        if not group["momentum"] >= 0:
+            raise ValueError(f"SGD: Invalid momentum value: momentum must be at least 0, got {group['momentum']}")
+        if not group["weight_decay"] >= 0:
+            raise ValueError(f"SGD: Invalid weight_decay value: weight_decay must be at least 0, got {group['weight_decay']}")
+        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+            raise ValueError(
+                "SGD: Nesterov momentum requires a momentum and zero dampening, got momentum "
+                f"{group['momentum']}, dampening {group['dampening']}"
+            )
+        if group["rule"] not in ("pytorch", "2012"):
+            raise ValueError(f"SGD: rule must be 'pytorch' or '2012', got {group['rule']!r}")
+        if group["rule"] == "2012" and (group["nesterov"] or group["dampening"] != 0 or group["maximize"]):
+            raise ValueError(
+                "SGD: the 2012 rule has no nesterov, dampening or maximize, got nesterov "
+                f"{group['nesterov']}, dampening {group['dampening']}, maximize {group['maximize']}"
+            )
+
+    def update(self, p: Tensor, group: dict[str, Any]) -> None:
+        lr, momentum, decay = float(group["lr"]), float(group["momentum"]), float(group["weight_decay"])
+        if group["rule"] == "2012":
+            if lr > 0:
+                velocity = self.buffer(p, "momentum_buffer") if momentum else None
+                fastest(sgd_update_2012, p.data)(p.data, p.grad, velocity, lr, momentum, decay)
+            return
+        first = "momentum_buffer" not in self.state.get(p, {})
+        dampening = 0.0 if first else float(group["dampening"])
+        velocity = self.buffer(p, "momentum_buffer") if momentum else None
+        fastest(sgd_update, p.data)(
+            p.data, p.grad, velocity, lr, momentum, dampening, decay, group["nesterov"], group["maximize"]
+        )

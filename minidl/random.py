@@ -1,0 +1,110 @@
+"""Counter-based random numbers: the same seed gives the same numbers on every backend, device and machine.
+
+A usual generator carries a long internal state that every draw changes, so the numbers depend on who drew before. A
+counter-based one is a pure function from (key, counter) to random words: element i of draw d can be computed by anybody,
+in any order, on any device. The whole state is then two integers, the seed and the number of draws so far, which is all that
+a checkpoint needs to continue bit for bit.
+
+The function is Philox4x64-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011), as
+NumPy computes it:
+
+    key     = (seed, ids[0])
+    counter = (block, draw, ids[1], ids[2])      block = 1, 2, ...: each gives four 64-bit words = eight 32-bit words
+
+Words are always made on the host and copied to the device that asks. Integers and uniforms are exact; normals go through
+log, cos and sin, whose last bit may differ between machines.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+_UINT64_MAX = 2**64 - 1
+_NORMALS_AT_ONCE = 1 << 16  # pairs of normals made at a time: the temporaries stay in cache
+
+
+class Generator:
+    """A stream of random numbers, keyed by `seed` and up to three `ids`.
+
+    Generators with different (seed, ids) are independent. `Generator(seed, PURPOSE, epoch, index)` is how the data
+    pipeline gets the same augmentation for an image whatever the number of workers.
+
+    seed, ids : integers in [0, 2**64); ValueError otherwise.
+    """
+
+    def __init__(self, seed: int = 0, *ids: int) -> None:
+        if len(ids) > 3:
+            raise ValueError(f"Generator: takes at most 3 ids, got {len(ids)} ({ids})")
+        for name, value in [("seed", seed), *((f"ids[{i}]", v) for i, v in enumerate(ids))]:
+            if not 0 <= value <= _UINT64_MAX:
+                raise ValueError(f"Generator: {name} must be in [0, 2**64), got {value}")
+        self.seed = int(seed)
+        self.ids = tuple(int(i) for i in ids) + (0,) * (3 - len(ids))
+        self.draws = 0
+
+    def words(self, n: int) -> np.ndarray:
+        """The next draw: n random 32-bit words, shape (n,), uint32."""
+        a, b, c = self.ids
+        philox = np.random.Philox(key=[self.seed, a], counter=[0, self.draws, b, c])
+        self.draws += 1
+        return philox.random_raw((n + 1) // 2).astype("<u8", copy=False).view("<u4")[:n]
+
+    def integers(self, low: int, high: int, shape: int | Sequence[int] = ()) -> np.ndarray:
+        """Integers in [low, high), int64. One word each: word * (high - low) >> 32, so a range must be below 2**31."""
+        if not 0 < high - low < 2**31:
+            raise ValueError(f"integers: high - low must be in [1, 2**31), got low {low}, high {high}")
+        words = self.words(_size(shape)).astype(np.uint64)
+        return (low + (words * np.uint64(high - low) >> np.uint64(32)).astype(np.int64)).reshape(shape)
+
+    def uniform(self, shape: int | Sequence[int] = (), dtype: type = np.float32) -> np.ndarray:
+        """Uniform numbers in [0, 1), multiples of 2**-24. The same numbers for float32 and float64."""
+        words = self.words(_size(shape)) >> np.uint32(8)
+        return (words.astype(dtype) * dtype(2.0**-24)).reshape(shape)
+
+    def bernoulli(self, p: float, shape: int | Sequence[int]) -> np.ndarray:
+        """Boolean array, True with probability p (to the nearest 2**-32)."""
+        return (self.words(_size(shape)).astype(np.uint64) < np.uint64(round(p * 2.0**32))).reshape(shape)
+
+    def normal(self, shape: int | Sequence[int] = (), dtype: type = np.float32) -> np.ndarray:
+        """Standard normal numbers by Box and Muller's transform, computed in float64 and rounded to dtype.
+
+        Two words give two normals: r cos(t), r sin(t) with r = sqrt(-2 ln u), u in (0, 1], t in [0, 2 pi).
+        Source: Box and Muller, "A note on the generation of random normal deviates", 1958.
+        """
+        n = _size(shape)
+        words = self.words(n + n % 2).reshape(-1, 2)
+        out: np.ndarray = np.empty(words.shape, dtype)
+        for start in range(0, len(words), _NORMALS_AT_ONCE):
+            block = words[start : start + _NORMALS_AT_ONCE]
+            r = np.sqrt(-2.0 * np.log((block[:, 0] + 1.0) * 2.0**-32))
+            t = block[:, 1] * (2.0 * math.pi * 2.0**-32)
+            out[start : start + _NORMALS_AT_ONCE, 0] = r * np.cos(t)
+            out[start : start + _NORMALS_AT_ONCE, 1] = r * np.sin(t)
+        return out.reshape(-1)[:n].reshape(shape)
+
+    def permutation(self, n: int) -> np.ndarray:
+        """A random order of 0 ... n-1, int64: the order that sorts n random 64-bit words."""
+        return np.argsort(self.words(2 * n).view("<u8"), kind="stable")
+
+    def state(self) -> dict[str, int]:
+        """What a checkpoint keeps: the seed and the number of draws so far."""
+        return {"seed": self.seed, "draws": self.draws}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Continue exactly where `state()` was taken."""
+        self.seed, self.draws = int(state["seed"]), int(state["draws"])
+
+
+default_generator = Generator(0)
+
+
+def manual_seed(seed: int) -> Generator:
+    """Restart the default generator (dropout, initialisation, `randn`) from `seed`; returns it, as PyTorch's does."""
+    fresh = Generator(seed)
+    default_generator.set_state(fresh.state())
+    return default_generator
+
+
+def _size(shape: int | Sequence[int]) -> int:
+    return int(shape) if isinstance(shape, (int, np.integer)) else math.prod(shape)

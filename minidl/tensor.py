@@ -1,0 +1,450 @@
+"""The autograd engine: Tensor, Function, and backward().
+
+A `Tensor` is an array with a memory of where it came from. Each op is a `Function`: it computes its output from arrays and
+remembers what its backward will need. The object that ran the forward is itself the node of the graph:
+
+    x ──▶ [Conv2d] ──▶ y ──▶ [ReLU] ──▶ z            forward: arrays flow right
+    x ◀── [Conv2d] ◀──────── [ReLU] ◀── dL/dz        backward: gradients flow left
+
+`backward` visits every node once, after all of its consumers (their number is counted first), so a tensor used twice
+receives the sum of both gradients before it passes them on. Neither recursion nor sorting is needed.
+
+Rules about gradients. An op's backward gets a read-only gradient and may return it, or a view of it. Where several gradients
+meet, the first is kept by reference, the second makes a new array, later ones are added to that in place. A leaf's
+`.grad` is always an array of its own. Backward works on arrays, first order only: a gradient has no graph.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ContextDecorator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from minidl.device import Array, Device, array_module
+
+Hook = Callable[["Tensor"], "Tensor | None"]
+
+
+class _GradMode(threading.local):
+    enabled = True
+
+
+_grad_mode = _GradMode()
+
+
+def is_grad_enabled() -> bool:
+    """Does this thread record a graph?"""
+    return _grad_mode.enabled
+
+
+class no_grad(ContextDecorator):  # noqa: N801  PyTorch's name
+    """Inside the block (or the decorated function) no graph is recorded and nothing is saved for backward."""
+
+    def __enter__(self) -> None:
+        self._before = _grad_mode.enabled
+        _grad_mode.enabled = False
+
+    def __exit__(self, *exc: object) -> None:
+        _grad_mode.enabled = self._before
+
+    def _recreate_cm(self) -> "no_grad":
+        return no_grad()
+
+
+class Tensor:
+    """An array on a device that can take part in a graph.
+
+    data          : array-like. Lists and Python floats become float32; an array keeps its dtype and is not copied
+                    (a NumPy array meant for a GPU is).
+    requires_grad : record what is done with it and give it a gradient. Floats only; RuntimeError otherwise.
+    device        : a Device or its name; "cpu:0" by default, or that of `data` if it is a Tensor.
+    dtype         : convert to this dtype.
+
+    Attributes: `data`, the device's array (NumPy's or CuPy's); `grad`, an array of the same shape or None; `device`;
+    `requires_grad`; `shape`, `dtype`, `ndim`. `==` is identity, so that tensors can be keys.
+    """
+
+    data: Array
+    device: Device
+    __array_ufunc__ = None  # numpy_array * tensor asks the tensor
+
+    def __init__(
+        self,
+        data: Any,
+        requires_grad: bool = False,
+        device: Device | str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if isinstance(data, Tensor):
+            device = data.device if device is None else device
+            data = data.data
+        self.device = Device("cpu:0" if device is None else device)
+        self.data = _as_array(data, dtype, self.device)
+        self.grad: Array | None = None
+        self._node: Function | None = None
+        self._hooks: dict[int, Hook] | None = None
+        if requires_grad and self.data.dtype.kind != "f":
+            raise RuntimeError(f"Tensor: only floats can require a gradient, got {self.data.dtype}")
+        self.requires_grad = requires_grad
+
+    if TYPE_CHECKING:  # operators and methods are bound in ops/operators.py, for type checkers they are declared here
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __add__(self, other: Any) -> "Tensor": ...
+        def __mul__(self, other: Any) -> "Tensor": ...
+        def __getitem__(self, index: Any) -> "Tensor": ...
+
+    # ------------------------------------------------------------------------------------------------------ looking
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def is_leaf(self) -> bool:
+        """Made by the user, not by an op that recorded a graph: the kind whose `.grad` backward fills."""
+        return self._node is None
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the length of one axis."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return int(self.data.size)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("Tensor: len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        return (self[i] for i in range(len(self)))
+
+    def item(self) -> float | int | bool:
+        """The one element as a Python number. RuntimeError unless there is exactly one."""
+        if self.data.size != 1:
+            raise RuntimeError(f"item: a tensor of one element is needed, got {self.data.size} (x {self.shape})")
+        return self.data.item()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def numpy(self) -> np.ndarray:
+        """A copy on the host. RuntimeError on a tensor that requires a gradient: `.detach().numpy()` says you know."""
+        if self.requires_grad:
+            raise RuntimeError("numpy: the tensor requires a gradient, which a NumPy array can't carry; use .detach().numpy()")
+        return self.device.to_host(self.data)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("Tensor: a NumPy array of a tensor is always a copy, got copy=False")
+        return self.numpy() if dtype is None else self.numpy().astype(dtype)
+
+    def detach(self) -> "Tensor":
+        """The same data outside the graph: no gradient flows through it."""
+        return Tensor(self.data, device=self.device)
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.device.to_host(self.data), separator=", ", prefix="tensor(", threshold=100)
+        notes = ["" if self.dtype == np.float32 else f", dtype={self.dtype}"]
+        notes.append("" if self.device is Device("cpu:0") else f", device='{self.device}'")
+        if self._node is not None:
+            notes.append(f", made by {self._node.name}")
+        elif self.requires_grad:
+            notes.append(", requires_grad=True")
+        return f"tensor({values}{''.join(notes)})"
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError("Tensor: items can't be assigned, backward may need the old ones; assign to .data if no graph does")
+
+    # ---------------------------------------------------------------------------------------------------- gradients
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+        """Set `requires_grad` on a leaf; returns the tensor."""
+        if self._node is not None:
+            raise RuntimeError(f"requires_grad_: only a leaf can be switched, this tensor was made by {self._node.name}")
+        if requires_grad and self.data.dtype.kind != "f":
+            raise RuntimeError(f"requires_grad_: only floats can require a gradient, got {self.data.dtype}")
+        self.requires_grad = requires_grad
+        return self
+
+    def retain_grad(self) -> None:
+        """Keep `.grad` on a tensor inside the graph too (a leaf always does)."""
+        if not self.requires_grad:
+            raise RuntimeError("retain_grad: the tensor does not require a gradient")
+        if self._node is not None:
+            self._node.retained = weakref.ref(self)
+
+    def register_hook(self, hook: Hook) -> "HookHandle":
+        """Call `hook(gradient)` when this tensor's whole gradient is known; what it returns, unless None, replaces it."""
+        if not self.requires_grad:
+            raise RuntimeError("register_hook: the tensor does not require a gradient")
+        holder = self if self._node is None else self._node
+        if holder._hooks is None:
+            holder._hooks = {}
+        return HookHandle(holder._hooks, hook)
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Add dL/dleaf to the `.grad` of every leaf that this tensor depends on.
+
+        gradient     : dL/dself, of this tensor's shape; may be left out for one element (then 1).
+        retain_graph : keep what was saved, so that backward can run once more. Otherwise it is freed on the way.
+
+        RuntimeError: no graph, a gradient of another shape, a graph already freed.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward: the tensor does not require a gradient and has no graph")
+        with self.device.active():
+            if gradient is None:
+                if self.data.size != 1:
+                    raise RuntimeError(
+                        f"backward: only a tensor of one element has an implied gradient, got shape {self.shape}; "
+                        "pass gradient="
+                    )
+                gradient = array_module(self.data).ones_like(self.data)
+            gradient = Tensor(gradient, device=self.device, dtype=self.dtype).data
+        if gradient.shape != self.shape:
+            raise RuntimeError(f"backward: gradient must have the shape {self.shape}, got {gradient.shape}")
+        _run_backward(self if self._node is None else self._node, gradient, retain_graph)
+
+
+def _as_array(data: Any, dtype: Any, device: Device) -> Array:
+    """Any array-like -> the device's array."""
+    if not hasattr(data, "dtype"):
+        data = np.asarray(data)
+        if data.dtype == np.float64:
+            data = data.astype(np.float32)
+        if data.dtype.kind not in "fiub":
+            raise TypeError(f"Tensor: data must be numbers, got {data.dtype}")
+    if dtype is not None and data.dtype != dtype:
+        data = data.astype(dtype)
+    if isinstance(data, (np.ndarray, np.generic)):
+        return device.asarray(np.asarray(data))
+    if device.kind == "cpu":
+        raise TypeError(f"Tensor: {device} takes NumPy arrays, got {type(data).__name__}; copy it to the host first")
+    return data
+
+
+class HookHandle:
+    """What registering a hook returns: `remove()` takes it off again, once or more often."""
+
+    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+        self._hooks, self._key = hooks, id(self)
+        hooks[self._key] = hook
+
+    def remove(self) -> None:
+        self._hooks.pop(self._key, None)
+
+
+# ------------------------------------------------------------------------------------------------------------ functions
+
+
+class Function:
+    """One op: subclass it, write `forward` and `backward` on arrays, call `apply`.
+
+        class Square(Function):
+            name = "square"
+
+            def forward(ctx, x):
+                ctx.save(x)
+                return x * x
+
+            def backward(ctx, gy):
+                (x,) = ctx.saved
+                return (2 * x * gy,)
+
+        y = Square.apply(x)
+
+    `ctx` is the node itself. `backward` returns one gradient for each positional argument of `apply`, None for those
+    without; `ctx.needs_grad[i]` tells which are asked for. Positional arguments are tensors or constants, keyword arguments
+    are settings. If `forward` returns a tuple, its first array is the output and the rest are constants.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.needs_grad: tuple[bool, ...] = ()
+        self.saved: tuple[Any, ...] = ()
+        self.device = Device("cpu:0")
+        self._edges: tuple[Tensor | Function | None, ...] = ()
+        self._inputs: tuple[tuple[tuple[int, ...], Any], ...] = ()  # shape and dtype of each input
+        self._freed = False
+        self._hooks: dict[int, Hook] | None = None
+        self.retained: weakref.ref[Tensor] | None = None
+
+    def forward(self, *inputs: Any, **settings: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__}: forward is missing")
+
+    def backward(self, gy: Array) -> Sequence[Array | None]:
+        raise NotImplementedError(f"{type(self).__name__}: backward is missing")
+
+    def save(self, *arrays: Any) -> None:
+        """Keep arrays until backward has run. Settings and shapes can be plain attributes."""
+        self.saved = arrays
+
+    @classmethod
+    def apply(cls, *inputs: Any, **settings: Any) -> Any:
+        """Run the op on tensors (and constants), and record it if a gradient will be asked for.
+
+        RuntimeError if the tensors are on different devices.
+        """
+        node = cls()
+        node.device = _common_device(cls.name, inputs)
+        recording = _grad_mode.enabled
+        node.needs_grad = tuple(recording and isinstance(x, Tensor) and x.requires_grad for x in inputs)
+        with node.device.active():
+            outputs = node.forward(*(x.data if isinstance(x, Tensor) else x for x in inputs), **settings)
+        y, *constants = outputs if isinstance(outputs, tuple) else (outputs,)
+        out = Tensor(y, device=node.device)
+        if any(node.needs_grad):
+            out.requires_grad = True
+            out._node = node
+            node._edges = tuple(
+                (x if x._node is None else x._node) if needed else None
+                for x, needed in zip(inputs, node.needs_grad, strict=True)
+            )
+            node._inputs = tuple((x.shape, x.dtype) if isinstance(x, Tensor) else ((), None) for x in inputs)
+        return (out, *(Tensor(c, device=node.device) for c in constants)) if constants else out
+
+
+def _common_device(op: str, inputs: Sequence[Any]) -> Device:
+    """The device of all tensors among the inputs."""
+    tensors = [x for x in inputs if isinstance(x, Tensor)]
+    first = tensors[0].device
+    for x in tensors:
+        if x.device is not first:
+            names = ", ".join(f"{name} on {t.device}" for name, t in zip("xyzuvw", tensors, strict=False))
+            raise RuntimeError(f"{op}: {names.replace(' on', ' is on', 1)}; move one with .to(device)")
+    return first
+
+
+# ------------------------------------------------------------------------------------------------------------- backward
+
+
+def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool) -> None:
+    """Carry the gradient from the root to every leaf, each node after all of its consumers."""
+    waiting = _count_consumers(root)
+    grads: dict[Tensor | Function, Array] = {root: gradient}
+    owned: set[Tensor | Function] = set()  # those whose gradient is a sum that this loop made, so may be written
+    ready = [root]
+    while ready:
+        target = ready.pop()
+        grad = grads.pop(target, None)
+        if isinstance(target, Tensor):
+            if grad is not None:
+                _accumulate(target, _run_hooks(target, grad), target in owned and not target._hooks)
+            continue
+        edges = target._edges
+        gradients = _run_node(target, grad, retain_graph)
+        for edge, gx in zip(edges, gradients, strict=True):
+            if edge is None:
+                continue
+            if gx is not None:
+                _add(grads, owned, edge, gx)
+            waiting[edge] -= 1
+            if waiting[edge] == 0:
+                ready.append(edge)
+
+
+def _count_consumers(root: "Tensor | Function") -> "dict[Tensor | Function, int]":
+    """How many edges lead from the root's graph to each node and leaf."""
+    consumers: dict[Tensor | Function, int] = {root: 0}
+    unseen = [root]
+    while unseen:
+        node = unseen.pop()
+        if isinstance(node, Tensor):
+            continue
+        if node._freed:
+            raise RuntimeError(
+                f"backward: the graph behind {node.name} was freed by an earlier backward; call that one with "
+                "retain_graph=True to run it twice"
+            )
+        for edge in node._edges:
+            if edge is not None:
+                if edge not in consumers:
+                    consumers[edge] = 0
+                    unseen.append(edge)
+                consumers[edge] += 1
+    return consumers
+
+
+def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> Sequence[Array | None]:
+    """A node's input gradients, checked; what it saved is dropped unless the graph is retained."""
+    if grad is None:
+        gradients: Sequence[Array | None] = (None,) * len(node._edges)
+    else:
+        grad = _run_hooks(node, grad)
+        kept = node.retained() if node.retained is not None else None
+        if kept is not None:
+            _accumulate(kept, grad, owned=False)
+        with node.device.active():
+            gradients = [_checked(node, i, gx) for i, gx in enumerate(node.backward(grad))]
+        if len(gradients) != len(node._edges):
+            raise RuntimeError(f"{node.name}: backward must return {len(node._edges)} gradients, got {len(gradients)}")
+    if not retain_graph:
+        node.saved, node._edges, node._freed = (), (), True
+    return gradients
+
+
+def _checked(node: Function, i: int, gx: Array | None) -> Array | None:
+    """The i-th gradient if it has its input's shape, in the input's dtype."""
+    if gx is None or i >= len(node._edges) or node._edges[i] is None:
+        return None
+    shape, dtype = node._inputs[i]
+    if gx.shape != shape:
+        raise RuntimeError(f"{node.name}: gradient {i} must have its input's shape {shape}, got {gx.shape}")
+    return gx if gx.dtype == dtype else gx.astype(dtype)
+
+
+def _add(grads: dict, owned: set, target: "Tensor | Function", gx: Array) -> None:
+    """One more gradient for the target."""
+    if target not in grads:
+        grads[target] = gx
+    elif target in owned:
+        with target.device.active():
+            grads[target] += gx
+    else:
+        with target.device.active():
+            grads[target] = grads[target] + gx
+        owned.add(target)
+
+
+def _run_hooks(holder: "Tensor | Function", grad: Array) -> Array:
+    """The gradient after the hooks of a leaf, or of a node's output."""
+    for hook in tuple((holder._hooks or {}).values()):
+        replaced = hook(Tensor(grad, device=holder.device))
+        if replaced is None:
+            continue
+        if replaced.shape != grad.shape:
+            raise RuntimeError(f"register_hook: the hook must return the shape {grad.shape}, got {replaced.shape}")
+        grad = replaced.data
+    return grad
+
+
+def _accumulate(tensor: Tensor, grad: Array, owned: bool) -> None:
+    """tensor.grad += grad, in an array of its own with the memory order of tensor.data."""
+    with tensor.device.active():
+        if tensor.grad is not None:
+            tensor.grad += grad
+        elif owned and grad.ndim and grad.strides == tensor.data.strides:
+            tensor.grad = grad
+        else:
+            tensor.grad = array_module(grad).empty_like(tensor.data)
+            tensor.grad[...] = grad

@@ -1,0 +1,37 @@
+"""What every test can use."""
+
+import numpy as np
+import pytest
+
+import minidl
+from minidl.device import Device, DeviceError
+
+
+def _gpu_reason() -> str | None:
+    try:
+        Device("cuda:0")
+    except DeviceError as error:
+        return str(error)
+    return None
+
+
+NO_GPU = _gpu_reason()
+needs_gpu = pytest.mark.skipif(NO_GPU is not None, reason=str(NO_GPU))
+
+
+@pytest.fixture(params=["cpu:0", "cpu:1", pytest.param("cuda:0", marks=needs_gpu)])
+def device(request: pytest.FixtureRequest) -> Device:
+    """Each kind of device in turn; cuda:0 is skipped with the reason where there is no GPU."""
+    return Device(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test draws the same random numbers, whichever ran before it."""
+    minidl.manual_seed(0)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """NumPy's generator, for test data."""
+    return np.random.default_rng(1234)

@@ -5,7 +5,8 @@ from minidl.random import manual_seed
 from minidl.device import Device, DeviceError, count_traffic
 from minidl.kernels import plain_kernels
 from minidl.ops import operators as _operators  # binds operators and methods onto Tensor
-from minidl.create import ones, rand, randn, tensor, zeros
+from minidl.create import ones, rand, randn, zeros
+from minidl import nn, optim
 from minidl.gradcheck import GradcheckError, gradcheck
 
 __version__ = "0.1.0"

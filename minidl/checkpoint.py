@@ -5,15 +5,15 @@
       optimizer.safetensors    the arrays of the optimizer's state, as "<position>.<name>"; absent if none was saved
       state.json               everything else, and the length and SHA-256 of the files above
 
-*Complete or not there.* The files are written into a hidden sibling, `.step-000400.tmp-<process>`, and forced to the disk; then
-the folder is renamed, which happens at once or not at all. A checkpoint that is replaced is first set aside under the name
-`.step-000400.old`, and deleted when the new one is in its place. If the process is killed between these two
-renames, reading `step-000400` finds the old one. One process at a time may write under one name.
+*Complete or not there.* The files are written into a hidden sibling, `.step-000400.tmp-<process>`, and forced to the
+disk; then the folder is renamed, which happens at once or not at all. A checkpoint that is replaced is first set aside
+under the name `.step-000400.old`, and deleted when the new one is in its place. If the process is killed between these
+two renames, reading `step-000400` finds the old one. One process at a time may write under one name.
 
 *No pickles.* Loading a pickle can run any code; safetensors and JSON hold only data, and other programs can read them.
 
-*Verified.* A truncated file or a changed byte is a CheckpointError instead of a network that is slightly wrong. `state.json`
-carries its own SHA-256, that of its text with `"sha256": ""`.
+*Verified.* A truncated file or a changed byte is a CheckpointError instead of a network that is slightly wrong.
+`state.json` carries its own SHA-256, that of its text with `"sha256": ""`. It is JSON with Python's NaN and Infinity.
 
 Arrays are stored in the logical order of their shape: (N, C, H, W) whatever the memory order was. What loads them
 restores its own. Equal contents give equal bytes.
@@ -36,7 +36,10 @@ FORMAT = "minidl checkpoint"
 VERSION = 1
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
-_DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64", "complex64"]
+_DTYPES = (
+    *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
+    *("float16", "float32", "float64", "complex64"),
+)
 
 
 class CheckpointError(RuntimeError):
@@ -258,7 +261,8 @@ def _read_state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder}: not a checkpoint: a checkpoint is a folder, got {found}")
     if not file.is_file():
         kind = "half-written" if (folder / MODEL).exists() else "not a checkpoint"
-        raise CheckpointError(f"{folder}: {kind}: {STATE} must be there, got {sorted(e.name for e in folder.iterdir())}")
+        there = sorted(entry.name for entry in folder.iterdir())
+        raise CheckpointError(f"{folder}: {kind}: {STATE} must be there, got {there}")
     content = _parse_state(file)
     for name, about in content["files"].items():
         if not (folder / name).is_file():
@@ -281,7 +285,9 @@ def _parse_state(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file}: its format version must be {VERSION}, got {content.get('version')!r}")
     stated = content.pop("sha256", None)
     if _render(content) != text:
-        raise CheckpointError(f"{file}: altered: its {len(text)} bytes must have the SHA-256 that it states, got {stated!r}")
+        raise CheckpointError(
+            f"{file}: altered: its {len(text)} bytes must have the SHA-256 that it states, got {stated!r}"
+        )
     return content
 
 
@@ -309,8 +315,8 @@ def _join_optimizer(arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> d
 def latest_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
     """The checkpoint in `folder` whose state has the largest `step`, or None.
 
-    Only those count that have a whole state.json with an integer `step`, and files of the right length; checksums of the
-    files are left to `load_checkpoint`. Temporaries and anything else in the folder are passed over.
+    Only those count that have a whole state.json with an integer `step`, and files of the right length; checksums of
+    the files are left to `load_checkpoint`. Temporaries and anything else in the folder are passed over.
     """
     found = _by_step(Path(folder))
     return found[-1] if found else None

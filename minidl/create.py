@@ -9,14 +9,6 @@ from minidl.random import default_generator
 from minidl.tensor import Tensor
 
 
-def tensor(data: Any, dtype: Any = None, device: Device | str = "cpu:0", requires_grad: bool = False) -> Tensor:
-    """A tensor with a copy of `data`: a number, nested lists, an array. Python floats become float32."""
-    values = np.array(data, copy=True)
-    if not hasattr(data, "dtype") and values.dtype == np.float64:
-        values = values.astype(np.float32)
-    return Tensor(values, requires_grad, device, dtype)
-
-
 def zeros(*shape: int, dtype: Any = np.float32, device: Device | str = "cpu:0", requires_grad: bool = False) -> Tensor:
     """All 0."""
     return Tensor(np.zeros(_sizes(shape), dtype), requires_grad, device)

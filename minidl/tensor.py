@@ -10,10 +10,11 @@ remembers what its backward will need. The object that ran the forward is itself
 receives the sum of both gradients before it passes them on. Neither recursion nor sorting is needed.
 
 Rules about gradients. An op's backward gets a read-only gradient and may return it, or a view of it. Where several gradients
-meet, the first is kept by reference, the second makes a new array, later ones are added to that in place. A leaf's
-`.grad` is always an array of its own. Backward works on arrays, first order only: a gradient has no graph.
+meet, the first is kept by reference, the second makes a new array (unless the first was one that nobody else holds), later
+ones are added to that in place. A leaf's `.grad` is always an array of its own. Backward works on arrays, first order only: a gradient has no graph.
 """
 
+import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -242,11 +243,14 @@ def _as_array(data: Any, dtype: Any, device: Device) -> Array:
     return data
 
 
+_hook_keys = itertools.count()
+
+
 class HookHandle:
     """What registering a hook returns: `remove()` takes it off again, once or more often."""
 
     def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
-        self._hooks, self._key = hooks, id(self)
+        self._hooks, self._key = hooks, next(_hook_keys)
         hooks[self._key] = hook
 
     def remove(self) -> None:
@@ -342,7 +346,7 @@ def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool
     """Carry the gradient from the root to every leaf, each node after all of its consumers."""
     waiting = _count_consumers(root)
     grads: dict[Tensor | Function, Array] = {root: gradient}
-    owned: set[Tensor | Function] = set()  # those whose gradient is a sum that this loop made, so may be written
+    owned: set[Tensor | Function] = set()  # those whose gradient nobody else holds: it may be written to, or kept
     ready = [root]
     while ready:
         target = ready.pop()
@@ -352,12 +356,12 @@ def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool
                 _accumulate(target, _run_hooks(target, grad), target in owned and not target._hooks)
             continue
         edges = target._edges
-        gradients = _run_node(target, grad, retain_graph)
+        gradients, own = _run_node(target, grad, retain_graph)
         for edge, gx in zip(edges, gradients, strict=True):
             if edge is None:
                 continue
             if gx is not None:
-                _add(grads, owned, edge, gx)
+                _add(grads, owned, edge, gx, id(gx) in own)
             waiting[edge] -= 1
             if waiting[edge] == 0:
                 ready.append(edge)
@@ -385,11 +389,14 @@ def _count_consumers(root: "Tensor | Function") -> "dict[Tensor | Function, int]
     return consumers
 
 
-def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> Sequence[Array | None]:
-    """A node's input gradients, checked; what it saved is dropped unless the graph is retained."""
-    if grad is None:
-        gradients: Sequence[Array | None] = (None,) * len(node._edges)
-    else:
+def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> tuple[Sequence[Array | None], set[int]]:
+    """A node's input gradients, checked, and the ids of those that only the caller holds.
+
+    What the node saved is dropped unless the graph is retained.
+    """
+    gradients: Sequence[Array | None] = (None,) * len(node._edges)
+    own: set[int] = set()
+    if grad is not None:
         grad = _run_hooks(node, grad)
         kept = node.retained() if node.retained is not None else None
         if kept is not None:
@@ -398,9 +405,16 @@ def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> Sequenc
             gradients = [_checked(node, i, gx) for i, gx in enumerate(node.backward(grad))]
         if len(gradients) != len(node._edges):
             raise RuntimeError(f"{node.name}: backward must return {len(node._edges)} gradients, got {len(gradients)}")
+        own = _unshared(gradients, (grad, *node.saved))
     if not retain_graph:
         node.saved, node._edges, node._freed = (), (), True
-    return gradients
+    return gradients, own
+
+
+def _unshared(gradients: Sequence[Array | None], known: Sequence[Any]) -> set[int]:
+    """The ids of gradients that are arrays of their own: no view, returned once, neither the incoming one nor saved."""
+    ids = [id(gx) for gx in gradients if gx is not None and gx.base is None]
+    return {i for i in ids if ids.count(i) == 1} - {id(array) for array in known}
 
 
 def _checked(node: Function, i: int, gx: Array | None) -> Array | None:
@@ -413,10 +427,12 @@ def _checked(node: Function, i: int, gx: Array | None) -> Array | None:
     return gx if gx.dtype == dtype else gx.astype(dtype)
 
 
-def _add(grads: dict, owned: set, target: "Tensor | Function", gx: Array) -> None:
+def _add(grads: dict, owned: set, target: "Tensor | Function", gx: Array, own: bool) -> None:
     """One more gradient for the target."""
     if target not in grads:
         grads[target] = gx
+        if own:
+            owned.add(target)
     elif target in owned:
         with target.device.active():
             grads[target] += gx

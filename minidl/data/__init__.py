@@ -1,6 +1,6 @@
 """Data sets, transforms and the loader: everything from files, or from nothing but a seed, to batches."""
 
-from minidl.data.image_folder import BadImage, ImageFolder, read_image
+from minidl.data.image_folder import BadImageError, ImageFolder, read_image
 from minidl.data.loader import DataLoader
 from minidl.data.patterns import Patterns
 from minidl.data.transforms import (
@@ -23,7 +23,7 @@ from minidl.data.transforms import (
 __all__ = [
     "IMAGENET_COMPONENTS",
     "IMAGENET_STDEVS",
-    "BadImage",
+    "BadImageError",
     "CenterCrop",
     "ColorStatistics",
     "Compose",

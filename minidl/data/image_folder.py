@@ -20,11 +20,11 @@ import numpy as np
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
-class BadImage(RuntimeError):
+class BadImageError(RuntimeError):
     """A file that does not hold a whole image. `path`, `size` in bytes and `reason` say which and why."""
 
     def __init__(self, path: str, size: int, reason: str) -> None:
-        super().__init__(f"BadImage: {path} ({size} bytes) is not a readable image: {reason}")
+        super().__init__(f"BadImageError: {path} ({size} bytes) is not a readable image: {reason}")
         self.path, self.size, self.reason = path, size, reason
 
 
@@ -38,7 +38,7 @@ class ImageFolder:
 
     Files are taken by extension (EXTENSIONS, any case), from sub-folders too; links to folders are followed. FileNotFoundError
     if root is missing, has no class folder, or a class folder has no image. Indexing raises IndexError outside
-    [0, len), BadImage for a file that cannot be decoded, OSError where the disk cannot deliver it.
+    [0, len), BadImageError for a file that cannot be decoded, OSError where the disk cannot deliver it.
     """
 
     def __init__(self, root: str | os.PathLike) -> None:
@@ -69,14 +69,14 @@ class ImageFolder:
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """The image in a file as (H, W, 3) uint8 RGB, by the rules at the top of this module.
 
-    BadImage if the file is truncated, no image, or larger than Pillow's limit against decompression bombs
+    BadImageError if the file is truncated, no image, or larger than Pillow's limit against decompression bombs
     (Image.MAX_IMAGE_PIXELS). An OSError of the file system passes through.
     """
     data = Path(path).read_bytes()
     try:
         return _decode(data)
     except Exception as error:  # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error and more
-        raise BadImage(str(path), len(data), f"{type(error).__name__}: {error}") from error
+        raise BadImageError(str(path), len(data), f"{type(error).__name__}: {error}") from error
 
 
 def _decode(data: bytes) -> np.ndarray:

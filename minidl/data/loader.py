@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.data.image_folder import BadImage
+from minidl.data.image_folder import BadImageError
 from minidl.data.transforms import ORDER, SampleKey, Transform
 from minidl.random import Generator
 
@@ -40,12 +40,12 @@ class DataLoader:
     num_workers     : threads that make batches ahead; 0 makes each batch when it is asked for. dataset[i] must then be
                       safe to call from several threads.
     prefetch_factor : at most num_workers * prefetch_factor batches are in the making or waiting
-    on_error        : "stop" lets a BadImage through; "skip" leaves the image out of its batch, which is then smaller, notes
-                      (path, reason) in `skipped` and warns, once for each file. A batch that loses all its images is left
-                      out of the epoch.
+    on_error        : "stop" lets a BadImageError through; "skip" leaves the image out of its batch, which is then smaller,
+                      notes (path, reason) in `skipped` and warns, once for each file. A batch that loses all its images
+                      is left out of the epoch.
 
-    Iterating runs through epoch `self.epoch`, 0 at first, and counts it up. ValueError for arguments out of range, and for images
-    that differ in shape within a batch; an error in a transform names the image.
+    Iterating runs through epoch `self.epoch`, 0 at first, and counts it up. ValueError for arguments out of range, and for
+    images that differ in shape within a batch; a ValueError from data set or transform comes with the image's name.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class DataLoader:
         n = len(self.dataset)
         return Generator(self.seed, ORDER, epoch).permutation(n) if self.shuffle else np.arange(n)
 
-    def _report(self, bad: list[BadImage]) -> None:
+    def _report(self, bad: list[BadImageError]) -> None:
         for error in bad:
             if error.path not in (path for path, _ in self.skipped):
                 self.skipped.append((error.path, error.reason))
@@ -126,7 +126,7 @@ class _Job:
     stop: Event
     images: np.ndarray | None = None
     labels: list[int] = field(default_factory=list)
-    bad: list[BadImage] = field(default_factory=list)
+    bad: list[BadImageError] = field(default_factory=list)
 
     def run(self) -> "_Job":
         size = self.loader.batch_size
@@ -142,7 +142,7 @@ class _Job:
             if self.loader.transform is not None:
                 image = self.loader.transform(image, SampleKey(self.loader.seed, self.epoch, index, position))
             self._add(image, label)
-        except BadImage as error:
+        except BadImageError as error:
             if self.loader.on_error == "stop":
                 raise
             self.bad.append(error)

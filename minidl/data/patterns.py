@@ -2,11 +2,12 @@
 
 Ten classes: five shapes (disc, square, triangle, ring, cross), each filled with one of two textures (stripes, checker). Place,
 size, rotation and all colours are drawn independently of the class, so a network has to see both outline and texture; the
-mean colour of an image says nothing. The background is a smooth gradient, with noise over everything.
+mean colour of an image says next to nothing. The background is a smooth gradient, with noise over everything.
 
 An image is a pure function of (seed, train or test, index): nothing is stored, any image can be drawn in any order, in any
 thread. It is also the same to the byte on every machine, since only operations that IEEE 754 defines exactly are used
-(+ - * / sqrt, comparisons, floor): a rotation is the rational point cos = (1 - t^2) / (1 + t^2), sin = 2t / (1 + t^2) of the circle.
+(+ - * / sqrt, comparisons, floor): a rotation is a rational point of the circle, cos = (1 - t^2) / (1 + t^2) and
+sin = 2t / (1 + t^2).
 """
 
 from collections.abc import Callable
@@ -114,13 +115,13 @@ def _draw(label: int, size: int, generator: Generator) -> np.ndarray:
 def _place(size: int, generator: Generator) -> tuple[float, float, float]:
     """Centre x0, y0 and radius, in pixels, of the circle around the shape.
 
-    The radius is 22 to 35 % of the image. The circle keeps size / 8 pixels from every border: the most that a crop of 7/8
+    The radius is 27 to 35 % of the image. The circle keeps size / 8 pixels from every border: the most that a crop of 7/8
     can cut off there.
     """
     a, b, c = generator.uniform(3).tolist()
     margin = -(-size // 8)
     room = size - 2 * margin
-    radius = room * (0.3 + 0.17 * a)
+    radius = room * (0.36 + 0.11 * a)
     nearest, free = margin + 0.5 + radius, room - 1.0 - 2.0 * radius
     return nearest + free * b, nearest + free * c, radius
 
@@ -130,9 +131,7 @@ def _span(center: float, radius: float) -> slice:
     return slice(int(center - radius - 0.5), int(center + radius + 0.5) + 1)
 
 
-def _cover(
-    shape: str, columns: slice, rows: slice, circle: tuple[float, float, float], generator: Generator
-) -> np.ndarray:
+def _cover(shape: str, columns: slice, rows: slice, circle: tuple[float, float, float], generator: Generator) -> np.ndarray:
     """(rows, columns) float32: how much of each pixel the shape covers, 0 to 1."""
     x0, y0, radius = circle
     u, v = _rotated(columns, rows, x0, y0, generator)

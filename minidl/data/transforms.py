@@ -1,9 +1,9 @@
 """Transforms: what happens to an image between the file and the network.
 
-An image is an (H, W, C) array, RGB, on the scale 0 to 255. A transform is called `transform(image, key)`, and the key says which
-draw this is: seed, epoch, index of the image in the data set, position in the epoch's order. Random transforms draw from a
-generator made from the key alone. So the augmentation of an image never depends on which worker made it, on what was drawn
-before, or on whether the run was resumed.
+An image is an (H, W, C) array, RGB, on the scale 0 to 255. A transform is called `transform(image, key)`, and the key says
+which draw this is: seed, epoch, index of the image in the data set, position in the epoch's order. Random transforms draw
+from a generator made from the key alone. So the augmentation of an image never depends on which worker made it, on what was
+drawn before, or on whether the run was resumed.
 
 The names are torchvision's (transforms.v2). The training pipeline of the paper is
 

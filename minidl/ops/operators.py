@@ -66,6 +66,11 @@ METHODS = {
     "double": lambda x: to(x, np.float64),
 }
 
+PROPERTIES = {
+    "T": lambda x: reshape.permute(x, *range(x.ndim)[::-1]),
+}
+
 for _name, _function in METHODS.items():
     setattr(Tensor, _name, _function)
-Tensor.T = property(lambda x: reshape.permute(x, *range(x.ndim)[::-1]))
+for _name, _function in PROPERTIES.items():
+    setattr(Tensor, _name, property(_function))

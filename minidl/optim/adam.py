@@ -7,8 +7,8 @@
 
 m and s start at zero and are therefore too small by the factors 1 - beta^t after t steps; the last line takes them out.
 Source: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1. AMSGrad replaces s there by
-its largest value so far: Reddi, Kale and Kumar, "On the convergence of Adam and beyond", ICLR 2018, algorithm 2 (as in PyTorch,
-the maximum is taken before the correction).
+its largest value so far: Reddi, Kale and Kumar, "On the convergence of Adam and beyond", ICLR 2018, algorithm 2 (as in
+PyTorch, the maximum is taken before the correction).
 """
 
 import math
@@ -95,7 +95,7 @@ class Adam(Optimizer):
             if not 0 <= beta < 1:
                 raise ValueError(f"Adam: Invalid beta parameter at index {i}: it must be in [0, 1), got {beta}")
         if not group["weight_decay"] >= 0:
-            raise ValueError(f"Adam: Invalid weight_decay value: weight_decay must be at least 0, got {group['weight_decay']}")
+            raise ValueError(f"Adam: Invalid weight_decay value: it must be at least 0, got {group['weight_decay']}")
 
     def update(self, p: Tensor, group: dict[str, Any]) -> None:
         m, s = self.buffer(p, "exp_avg"), self.buffer(p, "exp_avg_sq")

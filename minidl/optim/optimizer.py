@@ -1,12 +1,12 @@
 """What SGD and Adam share: parameter groups, state for each parameter, and their saving and loading.
 
-A *group* is a dict: `params`, the list of its tensors, and one entry for each option (`lr`, `momentum`, ...). Options that a group
-does not name come from the optimizer's arguments, so two lines are enough to spare the biases weight decay:
+A *group* is a dict: `params`, the list of its tensors, and one entry for each option (`lr`, `momentum`, ...). Options
+that a group does not name come from the optimizer's arguments, so one line is enough to spare the biases weight decay:
 
     SGD([{"params": weights}, {"params": biases, "weight_decay": 0}], lr=0.01, momentum=0.9, weight_decay=5e-4)
 
-*State* is what a rule remembers of a parameter between steps, for instance its velocity: arrays with the shape, dtype and
-memory order of the parameter, on its device, made on its first step.
+*State* is what a rule remembers of a parameter between steps, for instance its velocity: arrays with the shape, dtype
+and memory order of the parameter, on its device, made on its first step.
 """
 
 from collections import defaultdict
@@ -32,7 +32,8 @@ class Optimizer:
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.check_group(defaults)
         if isinstance(params, Tensor):
-            raise TypeError(f"{self.name}: params must be an iterable of Tensors or dicts, got one {type(params).__name__}")
+            kind = type(params).__name__
+            raise TypeError(f"{self.name}: params must be an iterable of Tensors or dicts, got one {kind}")
         groups = list(params)
         if not groups:
             raise ValueError(f"{self.name}: optimizer got an empty parameter list, at least 1 parameter is needed")
@@ -80,14 +81,18 @@ class Optimizer:
                     f"(number {i} of {len(params)})"
                 )
             if not p.is_leaf:
-                raise ValueError(f"{self.name}: can't optimize a non-leaf Tensor (number {i} of {len(params)}, {p.shape})")
+                raise ValueError(
+                    f"{self.name}: can't optimize a non-leaf Tensor (number {i} of {len(params)}, {p.shape})"
+                )
         if len(set(params)) < len(params):
             raise ValueError(
                 f"{self.name}: a parameter may be in a group once, got {len(params)} with {len(set(params))} distinct"
             )
         shared = len(set(params) & set(self._params()))
         if shared:
-            raise ValueError(f"{self.name}: some parameters appear in more than one parameter group ({shared} of {len(params)})")
+            raise ValueError(
+                f"{self.name}: some parameters appear in more than one parameter group ({shared} of {len(params)})"
+            )
         return params
 
     def _params(self) -> list[Tensor]:
@@ -104,10 +109,15 @@ class Optimizer:
                     p.grad[...] = 0
 
     def step(self) -> None:
-        """Update every parameter that has a gradient. ValueError, and nothing is changed, if a gradient's shape is wrong."""
+        """Update every parameter that has a gradient.
+
+        ValueError, and nothing is changed, if a gradient does not have its parameter's shape.
+        """
         for i, p in enumerate(self._params()):
             if p.grad is not None and p.grad.shape != p.shape:
-                raise ValueError(f"{self.name}: the gradient of parameter {i} must have its shape {p.shape}, got {p.grad.shape}")
+                raise ValueError(
+                    f"{self.name}: the gradient of parameter {i} must have its shape {p.shape}, got {p.grad.shape}"
+                )
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
@@ -124,10 +134,10 @@ class Optimizer:
     # --------------------------------------------------------------------------------------------- saving and loading
 
     def state_dict(self) -> dict[str, Any]:
-        """{"state": {position of the parameter: {name: host array or number}}, "param_groups": [options and positions]}.
+        """{"state": {position of a parameter: {name: host array or number}}, "param_groups": [options and positions]}.
 
-        As in PyTorch, parameters are named by their position, and `params` of a group is the list of positions. Arrays are
-        copies.
+        As in PyTorch, parameters are named by their position, and `params` of a group is the list of positions. Arrays
+        are copies.
         """
         position = {p: i for i, p in enumerate(self._params())}
         state = {
@@ -141,8 +151,8 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned: the options of every group, and the state of every parameter.
 
-        Arrays are copied to the parameter's device, dtype and memory order. ValueError, and nothing is changed, if the number
-        of groups, their sizes, the options or a shape do not fit.
+        Arrays are copied to the parameter's device, dtype and memory order. ValueError, and nothing is changed, if the
+        number of groups, their sizes, the options or a shape do not fit.
         """
         saved = state_dict["param_groups"]
         self._check_groups(saved)
@@ -170,17 +180,19 @@ class Optimizer:
                 )
             missing = [name for name in self.defaults if name not in new]
             if missing:
-                raise ValueError(f"{self.name}: a loaded group needs the options {list(self.defaults)}, group {i} lacks {missing}")
+                raise ValueError(
+                    f"{self.name}: a loaded group needs the options {list(self.defaults)}, group {i} lacks {missing}"
+                )
             self.check_group(new)
 
     def _check_state(self, i: int, entries: dict[str, Any], params: dict[int, Tensor]) -> None:
         if i not in params:
             raise ValueError(f"{self.name}: loaded state is for {len(params)} parameters, got one for number {i}")
+        known = self.buffer_names + self.number_names
         for name, value in entries.items():
-            if name not in self.buffer_names + self.number_names:
+            if name not in known:
                 raise ValueError(
-                    f"{self.name}: the state of a parameter is {', '.join(self.buffer_names + self.number_names)}, got {name} "
-                    f"for parameter {i}"
+                    f"{self.name}: the state of a parameter is {', '.join(known)}, got {name} for parameter {i}"
                 )
             if name in self.buffer_names and np.shape(value) != params[i].shape:
                 raise ValueError(

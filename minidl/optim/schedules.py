@@ -6,8 +6,8 @@
         schedule.step()            # once an epoch, after it
 
 A schedule multiplies what it finds in each group, so rates that differ between groups (a doubled one for biases, say)
-keep their ratio. `ReduceLROnPlateau` is the automatic form of what the authors of AlexNet did by hand: "divide the learning rate
-by 10 when the validation error rate stopped improving" (Krizhevsky et al. 2012, section 5).
+keep their ratio. `ReduceLROnPlateau` is the automatic form of what the authors of AlexNet did by hand: "divide the
+learning rate by 10 when the validation error rate stopped improving" (Krizhevsky et al. 2012, section 5).
 """
 
 import math
@@ -27,16 +27,16 @@ class LRScheduler:
     """Base of the schedules: counts epochs in `last_epoch` and keeps its settings where a checkpoint can save them."""
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
-        """last_epoch : -1 to begin; otherwise the last epoch that was trained, and each group must have its `initial_lr`
-        from then (KeyError)."""
+        """last_epoch : -1 to begin; otherwise the last epoch that was trained, and each group must have its
+        `initial_lr` from then (KeyError)."""
         self.optimizer = _checked_optimizer(self, optimizer)
         for i, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
                 raise KeyError(
-                    f"{type(self).__name__}: param 'initial_lr' is not specified in param_groups[{i}] when resuming with "
-                    f"last_epoch {last_epoch}; load the optimizer's state first"
+                    f"{type(self).__name__}: param 'initial_lr' is not specified in param_groups[{i}] when resuming "
+                    f"with last_epoch {last_epoch}; load the optimizer's state first"
                 )
         self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
@@ -64,7 +64,10 @@ class LRScheduler:
         return {name: value for name, value in vars(self).items() if name != "optimizer"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned. ValueError if it is another kind's, or for another number of groups."""
+        """Continue from what `state_dict` returned.
+
+        ValueError, and nothing is changed, if it is another schedule's, or for another number of groups.
+        """
         own, groups = sorted(self.state_dict()), len(self.optimizer.param_groups)
         if sorted(state_dict) != own:
             raise ValueError(f"{type(self).__name__}: its state is {own}, got {sorted(state_dict)}")
@@ -92,7 +95,7 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """lr times gamma when the number of epochs done reaches each of the milestones (twice for one that is named twice)."""
+    """lr times gamma when the number of epochs done reaches a milestone (twice for one that is named twice)."""
 
     def __init__(
         self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
@@ -186,5 +189,5 @@ class ReduceLROnPlateau(LRScheduler):
         if not isinstance(self.min_lr, list):
             return [self.min_lr] * groups
         if len(self.min_lr) != groups:
-            raise ValueError(f"ReduceLROnPlateau: expected {groups} min_lrs, one for each group, got {len(self.min_lr)}")
+            raise ValueError(f"ReduceLROnPlateau: expected {groups} min_lrs, one a group, got {len(self.min_lr)}")
         return self.min_lr

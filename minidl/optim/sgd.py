@@ -3,11 +3,11 @@
     rule="pytorch"   v <- momentum v + (g + weight_decay w)          w <- w - lr v
     rule="2012"      v <- momentum v - lr (g + weight_decay w)       w <- w + v
 
-The second is the AlexNet paper's (Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural
-networks", NIPS 2012, section 5). There the learning rate is inside the velocity. While it is constant, the second velocity is
--lr times the first and both rules take the same steps. When it drops, PyTorch's step shrinks at once, and the 2012 rule coasts on
-at the old rate for some 1 / (1 - momentum) steps. Multiplying PyTorch's velocity by lr_old / lr_new at the drop gives
-the 2012 rule's steps.
+The second is the AlexNet paper's (Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
+neural networks", NIPS 2012, section 5). There the learning rate is inside the velocity. While it is constant, the
+second velocity is -lr times the first, and both take the same steps. When it drops, PyTorch's step shrinks at once, and
+the 2012 rule coasts on at the old rate for some 1 / (1 - momentum) steps. Multiplying PyTorch's velocity by
+lr_old / lr_new at the drop gives the 2012 rule's steps.
 """
 
 from collections.abc import Iterable
@@ -32,7 +32,8 @@ def sgd_update(
 ) -> None:
     """One step of PyTorch's rule, in place on w and v, with one temporary array (two if nesterov).
 
-    w, g, v : parameter, gradient and velocity, of one shape; v is None where momentum is 0, zeros before the first step.
+    w, g, v : parameter, gradient and velocity, of one shape; v is None where momentum is 0, and zeros before the first
+              step, which is taken with dampening 0.
     """
     d = _direction(w, g, weight_decay, maximize)
     if v is not None:
@@ -41,10 +42,11 @@ def sgd_update(
             d *= 1 - dampening
         v += d
     if nesterov:
-        d += momentum * v
-    elif v is not None:
-        d[...] = v
-    d *= lr
+        d += momentum * v  # type: ignore[operator]  # nesterov has a momentum, so v is there
+    if v is None or nesterov:
+        d *= lr
+    else:
+        array_module(w).multiply(v, lr, out=d)
     w -= d
 
 
@@ -83,13 +85,13 @@ class SGD(Optimizer):
     momentum     : >= 0; how much of the velocity is kept from step to step.
     dampening    : the velocity takes in (1 - dampening) of a gradient, except its first.
     weight_decay : >= 0; weight_decay * w is added to the gradient, which is that of 1/2 weight_decay |w|^2 in the loss.
-    nesterov     : step along g + momentum * v. Sutskever et al., "On the importance of initialization and momentum in deep
-                   learning", ICML 2013.
+    nesterov     : step along g + momentum * v. Sutskever et al., "On the importance of initialization and momentum in
+                   deep learning", ICML 2013.
     maximize     : climb instead of descend.
     rule         : "pytorch", or "2012", where lr = 0 leaves a parameter and its velocity untouched.
 
-    ValueError: an option out of range, nesterov without momentum or with dampening, nesterov, dampening or maximize with the
-    2012 rule, no parameters, a parameter twice. TypeError: a parameter that is not a Tensor.
+    ValueError: an option out of range, nesterov without momentum or with dampening, nesterov, dampening or maximize
+    with the 2012 rule, no parameters, a parameter twice. TypeError: a parameter that is not a Tensor.
     """
 
     buffer_names: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
@@ -124,7 +126,7 @@ class SGD(Optimizer):
         if not group["momentum"] >= 0:
             raise ValueError(f"SGD: Invalid momentum value: momentum must be at least 0, got {group['momentum']}")
         if not group["weight_decay"] >= 0:
-            raise ValueError(f"SGD: Invalid weight_decay value: weight_decay must be at least 0, got {group['weight_decay']}")
+            raise ValueError(f"SGD: Invalid weight_decay value: it must be at least 0, got {group['weight_decay']}")
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ValueError(
                 "SGD: Nesterov momentum requires a momentum and zero dampening, got momentum "

@@ -1,7 +1,7 @@
 """minidl.nn.init: statistics, independence of layout, dtype and device, PyTorch's gains and fans, errors.
 
-Tolerances: the mean of n independent numbers of standard deviation s has standard deviation s / sqrt(n); the standard deviation of
-n normal numbers is known to about s / sqrt(2 n), of uniform ones more closely. Five of these are allowed.
+Tolerances: the mean of n independent numbers of standard deviation s has standard deviation s / sqrt(n); the standard
+deviation of n normal numbers is known to about s / sqrt(2 n), of uniform ones more closely. Five of these are allowed.
 """
 
 import math
@@ -197,8 +197,11 @@ def test_errors(call, error, text):
 
 @pytest.mark.parametrize(
     ("name", "param"),
-    [("linear", None), ("conv2d", None), ("sigmoid", None), ("tanh", None), ("relu", None)]
-    + [("leaky_relu", None), ("leaky_relu", 0), ("leaky_relu", math.sqrt(5))],
+    [
+        *((name, None) for name in ("linear", "conv2d", "sigmoid", "tanh", "relu", "leaky_relu")),
+        ("leaky_relu", 0),
+        ("leaky_relu", math.sqrt(5)),
+    ],
 )
 def test_gains_are_pytorchs(name, param):
     torch = pytest.importorskip("torch")

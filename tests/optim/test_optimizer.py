@@ -93,12 +93,12 @@ def test_a_gradient_of_another_shape_stops_the_step_before_anything_changes():
     p, q = with_gradient(parameter(2, 3)), parameter(2, 3)
     q.grad = np.zeros((3, 2), np.float32)
     before = p.data.copy()
-    with pytest.raises(ValueError, match=r"SGD: the gradient of parameter 1 must have its shape \(2, 3\), got \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"SGD: the gradient of parameter 1 must have its shape \(2, 3\), got \(3, 2"):
         SGD([p, q], lr=0.1).step()
     assert (p.data == before).all()
 
 
-# ------------------------------------------------------------------------------------------------------- saving, loading
+# ------------------------------------------------------------------------------------------------------ saving, loading
 
 
 def trained(make, params, steps=3):
@@ -219,11 +219,11 @@ def test_what_does_not_fit_is_refused_before_anything_changes(spoil, text):
 
 def test_errors_of_parameters():
     p = parameter(2)
-    with pytest.raises(ValueError, match="^SGD: optimizer got an empty parameter list, at least 1 parameter is needed"):
+    with pytest.raises(ValueError, match=r"^SGD: optimizer got an empty parameter list, at least 1 parameter is"):
         SGD([])
-    with pytest.raises(TypeError, match="^SGD: params must be an iterable of Tensors or dicts, got one Tensor"):
+    with pytest.raises(TypeError, match=r"^SGD: params must be an iterable of Tensors or dicts, got one Tensor"):
         SGD(p)
-    with pytest.raises(TypeError, match=r"optimizer can only optimize Tensors, but one of the params is int \(number 1 of 2\)"):
+    with pytest.raises(TypeError, match=r"can only optimize Tensors, but one of the params is int \(number 1 of 2\)"):
         SGD([p, 3])
     with pytest.raises(ValueError, match=r"a parameter may be in a group once, got 2 with 1 distinct"):
         SGD([p, p])
@@ -250,12 +250,12 @@ def test_a_refused_group_is_not_added():
 
 
 def test_a_subclass_must_say_how_to_check_and_update():
-    with pytest.raises(NotImplementedError, match="^Optimizer: check_group is missing"):
+    with pytest.raises(NotImplementedError, match=r"^Optimizer: check_group is missing"):
         Optimizer([parameter(2)], {})
 
     class Checked(Optimizer):
         def check_group(self, group):
             pass
 
-    with pytest.raises(NotImplementedError, match="^Checked: update is missing"):
+    with pytest.raises(NotImplementedError, match=r"^Checked: update is missing"):
         Checked([with_gradient(parameter(2))], {}).step()

@@ -1,4 +1,4 @@
-"""Learning rate schedules: proportions, resuming, errors. Values are compared with PyTorch's in test_torch.py."""
+"""Learning rate schedules: proportions, resuming, errors. Values are compared with PyTorch's in test_optim_torch.py."""
 
 import json
 
@@ -103,7 +103,7 @@ def test_errors():
         ReduceLROnPlateau("sgd")
     with pytest.raises(ValueError, match="StepLR: step_size must be at least 1, got 0"):
         StepLR(optimizer(1.0), 0)
-    with pytest.raises(KeyError, match=r"MultiStepLR: param 'initial_lr' is not specified in param_groups\[0\] .*last_epoch 5"):
+    with pytest.raises(KeyError, match=r"MultiStepLR: param 'initial_lr' is not specified in .*groups\[0\].*epoch 5"):
         MultiStepLR(optimizer(1.0), [1], last_epoch=5)
     with pytest.raises(ValueError, match=r"ReduceLROnPlateau: Factor should be < 1.0, got 1.5"):
         ReduceLROnPlateau(optimizer(1.0), factor=1.5)
@@ -111,7 +111,7 @@ def test_errors():
         ReduceLROnPlateau(optimizer(1.0), mode="mean")
     with pytest.raises(ValueError, match="ReduceLROnPlateau: threshold_mode must be 'rel' or 'abs', got 'log'"):
         ReduceLROnPlateau(optimizer(1.0), threshold_mode="log")
-    with pytest.raises(ValueError, match="ReduceLROnPlateau: expected 2 min_lrs, one for each group, got 1"):
+    with pytest.raises(ValueError, match="ReduceLROnPlateau: expected 2 min_lrs, one a group, got 1"):
         ReduceLROnPlateau(optimizer(1.0, 2.0), min_lr=[0.1])
     with pytest.raises(NotImplementedError, match="LRScheduler: get_lr is missing"):
         LRScheduler(optimizer(1.0))

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 SHAPES = [(3, 4), (5,), ()]
 
-# float64 and some ten roundings a step for 20 steps: 20 * 10 * 1.1e-16 = 2e-14, with room for a sum that nearly cancels.
+# float64 and some ten roundings a step for 20 steps: 20 * 10 * 1.1e-16 = 2e-14, with room for sums that nearly cancel.
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-13}
 
 
@@ -42,7 +42,7 @@ def compare(ours, theirs, options, steps=20):
 @pytest.mark.parametrize("momentum", [0, 0.9])
 @pytest.mark.parametrize("dampening", [0, 0.3])
 @pytest.mark.parametrize("weight_decay", [0, 0.05])
-@pytest.mark.parametrize(("nesterov", "maximize"), itertools.product([False, True], repeat=2))
+@pytest.mark.parametrize(("nesterov", "maximize"), list(itertools.product([False, True], repeat=2)))
 def test_sgd(momentum, dampening, weight_decay, nesterov, maximize):
     options = {
         "lr": 0.1,

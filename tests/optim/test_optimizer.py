@@ -150,6 +150,13 @@ def test_the_memory_order_of_momentum_survives_c_ordered_storage():
     assert (resumed.state[p]["momentum_buffer"] == saved["state"][0]["momentum_buffer"]).all()
 
 
+def test_loading_a_fresh_state_forgets_the_momentum():
+    p = parameter(3)
+    optimizer = trained(MAKERS[0], [p])
+    optimizer.load_state_dict(MAKERS[0]([p]).state_dict())
+    assert optimizer.state_dict()["state"] == {}
+
+
 def test_loaded_arrays_are_copies():
     p = parameter(3)
     saved = trained(MAKERS[0], [p]).state_dict()

@@ -1,0 +1,60 @@
+"""`train.py --check-grads`: is every layer's backward right, on this machine, at this network's own shapes?
+
+Each layer is checked by itself, in float64, on random inputs of the shape that it sees in the network: end to end, a nudge of
+millions of weights steps over some ReLU's kink, and numeric slopes mean nothing there.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from model import AlexNet
+
+from minidl import Tensor, nn, no_grad
+from minidl.gradcheck import Comparison, gradcheck_leaves
+from minidl.random import Generator
+
+DIRECTIONS = 3
+CHECKED = (nn.Conv2d, nn.Linear, nn.LocalResponseNorm, nn.MaxPool2d, nn.ReLU, nn.Dropout)
+
+
+def check_layers(model: AlexNet, batch_size: int = 2, seed: int = 0) -> Iterator[tuple[str, Comparison]]:
+    """Check a float64 model; yields (layer, comparison) for the input and each parameter. GradcheckError at a wrong one.
+
+    Layers of the second tower have the shapes and code of the first's, and are left out.
+    """
+    for name, (layer, shape) in _shapes_seen(model, batch_size).items():
+        values = Generator(seed).normal(shape, np.float64)
+        if isinstance(layer, (nn.ReLU, nn.MaxPool2d)):
+            values = _spread_out(values)
+        x = Tensor(values, requires_grad=True, device=layer_device(model, layer))
+        leaves = {"input": x, **dict(layer.named_parameters())}
+        for row in gradcheck_leaves(lambda layer=layer, x=x: layer(x), leaves, directions=DIRECTIONS, exhaustive=0):
+            yield name, row
+
+
+def layer_device(model: AlexNet, layer: nn.Module):
+    """Where a layer's input comes from: all layers that are checked live on the first device."""
+    return next((p.device for p in layer.parameters()), model.devices[0])
+
+
+def _spread_out(values: np.ndarray) -> np.ndarray:
+    """The same order of sizes at even distances, none near 0: no tie and no kink within a nudge's reach."""
+    order = np.empty(values.size)
+    order[np.argsort(values.reshape(-1), kind="stable")] = np.arange(values.size) - values.size // 2 + 0.5
+    return order.reshape(values.shape) * (4.0 / values.size)
+
+
+def _shapes_seen(model: AlexNet, batch_size: int) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    """Each layer of tower 0, and fc8, with the shape of its input."""
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, CHECKED) and not n.startswith("tower1.")}
+    seen: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
+    handles = [
+        m.register_forward_pre_hook(lambda m, inputs, n=n: seen.setdefault(n, (m, inputs[0].shape)) and None)
+        for n, m in layers.items()
+    ]
+    size = model.profile.image_size
+    with no_grad():
+        model(np.zeros((batch_size, 3, size, size)))
+    for handle in handles:
+        handle.remove()
+    return seen

@@ -1,0 +1,106 @@
+"""How good is a trained network? Top-1 and top-5 on held-out images, from ten views of each as in the paper.
+
+    python examples/alexnet/evaluate.py runs/alexnet                    the newest checkpoint, on the data it was trained on
+    python examples/alexnet/evaluate.py runs/alexnet DIR --views 1      other images, the centre view alone
+
+Ten views are the four corners and the centre, each with its mirror image; the softmax outputs are averaged (section 4.1).
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import run
+from data import load_statistics, open_data, test_loader
+from model import AlexNet
+
+import minidl.nn.functional as F
+from minidl import Tensor, no_grad
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of so many images: mean of -ln p(label), fraction whose label came first, and among the first five."""
+
+    images: int
+    loss: float
+    top1: float
+    top5: float
+
+    def __str__(self) -> str:
+        return f"loss {self.loss:.4f}, top-1 {self.top1:.2%}, top-5 {self.top5:.2%} of {self.images} images"
+
+
+@no_grad()
+def evaluate(
+    model: Callable[[np.ndarray], Tensor], batches: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> Score:
+    """Score a model on batches of images (N, C, H, W), or of views (N, V, C, H, W) whose softmax outputs are averaged.
+
+    The model is called as it is: put it in eval mode. ValueError without a single image.
+    """
+    total = np.zeros(4)
+    for images, labels in batches:
+        p = mean_probabilities(model, images)
+        at_label = p[np.arange(len(labels)), labels]
+        better = (p > at_label[:, None]).sum(axis=1)
+        tied_before = ((p == at_label[:, None]) & (np.arange(p.shape[1]) < labels[:, None])).sum(axis=1)
+        rank = better + tied_before  # of equal scores the first counts as larger, as for argmax
+        with np.errstate(divide="ignore"):
+            total += len(labels), -np.log(at_label).sum(), (rank < 1).sum(), (rank < 5).sum()
+    if not total[0]:
+        raise ValueError("evaluate: at least 1 image is needed, got 0")
+    return Score(int(total[0]), *(total[1:] / total[0]).tolist())
+
+
+def mean_probabilities(model: Callable[[np.ndarray], Tensor], images: np.ndarray) -> np.ndarray:
+    """softmax(model(images)), averaged over the views of each image: (N, classes), float64."""
+    views = images.shape[1] if images.ndim == 5 else 1
+    if images.ndim == 5:
+        n, v, c, h, w = images.shape
+        images = images.transpose(0, 1, 3, 4, 2).reshape(n * v, h, w, c).transpose(0, 3, 1, 2)
+    p = F.softmax(model(images), 1).numpy().astype(np.float64)
+    return p.reshape(-1, views, p.shape[1]).mean(axis=1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="a run folder, or a checkpoint in it")
+    parser.add_argument("data", nargs="?", help="folder with val/ or test/ (and train/); default: what it was trained on")
+    parser.add_argument("--views", type=int, choices=(1, 10), default=10)
+    parser.add_argument("--device", default=None, help="default: those it was trained on")
+    parser.add_argument("-b", "--batch-size", type=run.at_least_one, default=32)
+    parser.add_argument("-j", "--workers", type=run.at_least_zero, default=2)
+    parser.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="an unreadable image")
+    args = parser.parse_args(arguments)
+    with run.errors_in_one_line(parser):
+        folder, found = run.find_checkpoint(args.checkpoint)
+        if found is None:
+            raise FileNotFoundError(f"{folder}: no checkpoint was saved yet")
+        saved = run.load_checkpoint(found)
+        settings = saved.state["arguments"]
+        model = AlexNet(**saved.state["architecture"], devices=run.device_names(args.device or settings["device"]))
+        model.load_state_dict(saved.model_state)
+        model.eval()
+        _, held_out = open_data(args.data or settings["data"])
+        if held_out.classes != saved.state["classes"]:
+            raise ValueError(f"{found}: was trained on the classes {saved.state['classes']}, got {held_out.classes}")
+        loader = test_loader(
+            held_out,
+            model.profile,
+            load_statistics(folder / run.STATISTICS),
+            ten_views=args.views == 10,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            on_error=args.on_error,
+        )
+        print(f"{found}, {args.views} view{'s' * (args.views > 1)}: ", end="", flush=True)
+        print(evaluate(model, run.with_progress(loader.epoch_batches(0), len(loader))))
+        run.report_skipped(loader)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,478 @@
+"""A stand-in for CuPy on NumPy: it computes nothing faster, but refuses what a GPU would refuse or get wrong.
+
+  * Its arrays are no NumPy arrays. NumPy functions, NumPy operands and `np.asarray` on them raise TypeError.
+  * Functions and methods have CuPy 14's signatures, which lack some of NumPy's arguments.
+  * Work needs the array's GPU to be the current one and a stream of its own (not the null stream).
+  * Streams run side by side: reading or writing what another stream wrote, and freeing what another one still reads, needs
+    an event in between. `errors` holds what was noticed where nothing can be raised.
+
+`history` lists what happened, in order: ("h2d", stream), ("record", stream), ("wait", stream), ...
+"""
+
+import inspect
+import sys
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+
+float32, float64, int64, bool_ = np.float32, np.float64, np.int64, np.bool_
+inf, nan, pi, newaxis = np.inf, np.nan, np.pi, None
+
+history: list[tuple] = []
+errors: list[str] = []
+devices = 1  # how many GPUs this machine has
+
+
+def install(monkeypatch, gpus=1):
+    """`import cupy` gives this module until the test ends."""
+    module = sys.modules[__name__]
+    monkeypatch.setattr(module, "devices", gpus)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    history.clear()
+    errors.clear()
+    return module
+
+
+# ------------------------------------------------------------------------------------------------- devices and streams
+
+
+class _Here(threading.local):
+    def __init__(self):
+        self.device, self.streams = 0, [None]
+
+
+_here = _Here()
+
+
+class _Device:
+    def __init__(self, index=None):
+        self.id = _here.device if index is None else index
+        self._before = []
+
+    def __enter__(self):
+        if not 0 <= self.id < devices:
+            raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+        self._before.append(_here.device)
+        _here.device = self.id
+        return self
+
+    def __exit__(self, *exc):
+        _here.device = self._before.pop()
+
+
+class _Stream:
+    made = 0
+
+    def __init__(self, null=False, non_blocking=False, ptds=False):
+        self.device_id, self.non_blocking = _here.device, non_blocking
+        self.time, self.seen = 0, {}  # how far it has run; how far each other stream had when this one waited for it
+        self.name = f"stream{_Stream.made}"
+        _Stream.made += 1
+
+    def __enter__(self):
+        if self.device_id != _here.device:
+            raise RuntimeError("The device that the stream is created on does not match the current device")
+        _here.streams.append(self)
+        return self
+
+    def __exit__(self, *exc):
+        _here.streams.pop()
+
+    def record(self, event=None):
+        history.append(("record", self.name))
+        return SimpleNamespace(seen={**self.seen, self: self.time})
+
+    def wait_event(self, event):
+        history.append(("wait", self.name))
+        for stream, time in event.seen.items():
+            self.seen[stream] = max(time, self.seen.get(stream, 0))
+
+    def synchronize(self):
+        history.append(("synchronize", self.name))
+
+    def knows(self, stream, time):
+        return stream is self or self.seen.get(stream, 0) >= time
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+cuda = SimpleNamespace(
+    Device=_Device,
+    Stream=_Stream,
+    runtime=SimpleNamespace(getDeviceCount=lambda: devices, CUDARuntimeError=CUDARuntimeError),
+)
+
+
+class _Buffer:
+    """A piece of a GPU's memory: who wrote it last, who has read it since."""
+
+    def __init__(self, device, stream):
+        self.device, self.owner, self.written, self.readers = device, stream, (stream, stream.time), {}
+
+    def use(self, stream, write):
+        if _here.device != self.device:
+            raise RuntimeError(f"an array of GPU {self.device} is used while GPU {_here.device} is current")
+        if not stream.knows(*self.written):
+            raise RuntimeError(f"{stream.name} uses what {self.written[0].name} wrote, with no event in between")
+        if not write:
+            self.readers[stream] = stream.time
+            return
+        if not all(stream.knows(*reader) for reader in self.readers.items()):
+            raise RuntimeError(f"{stream.name} writes what another stream still reads, with no event in between")
+        self.written, self.readers = (stream, stream.time), {}
+
+    def __del__(self):
+        if not all(self.owner.knows(*use) for use in (self.written, *self.readers.items())):
+            errors.append(f"memory of {self.owner.name} was freed while another stream used it")
+
+
+def _launch(inputs=(), outputs=()):
+    """One kernel on the current stream."""
+    stream = _here.streams[-1]
+    if stream is None or stream.device_id != _here.device:
+        raise RuntimeError("a kernel on the null stream: enter the device first")
+    stream.time += 1
+    for array in inputs:
+        array._buffer.use(stream, write=False)
+    for array in outputs:
+        array._buffer.use(stream, write=True)
+    return stream
+
+
+def _new(host, stream):
+    return ndarray(np.asarray(host), _Buffer(_here.device, stream))
+
+
+# --------------------------------------------------------------------------------------------------------------- arrays
+
+
+def _host(value, index=False):
+    """What NumPy computes with: a fake array's memory, a number as it is; TypeError for a NumPy array."""
+    if isinstance(value, ndarray):
+        return value._array
+    if isinstance(value, (tuple, list)):
+        return type(value)(_host(v, index) for v in value)
+    if isinstance(value, np.ndarray) and not index:
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    return value
+
+
+def _arrays(values):
+    for value in values:
+        if isinstance(value, ndarray):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _arrays(value)
+
+
+def _compute(function, *args, index=False, **settings):
+    """function(*args) on NumPy arrays; a view costs nothing, a new array is a kernel's."""
+    inputs = list(_arrays(args))
+    result = function(*(_host(a, index) for a in args), **settings)
+    for x in inputs:
+        if isinstance(result, np.ndarray) and result.size and np.may_share_memory(result, x._array):
+            return x if result is x._array else ndarray(result, x._buffer)
+    return _new(result, _launch(inputs))
+
+
+def _into(target, function, *args):
+    """function(target, *args) on NumPy arrays, which changes the target."""
+    function(target._array, *(_host(a) for a in args))
+    _launch([a for a in _arrays(args) if a is not target], [target])
+    return target
+
+
+def _operator(name):
+    def method(self, *others):
+        if not all(isinstance(o, (ndarray, int, float, np.generic)) for o in others):
+            raise TypeError(f"Unsupported type {[type(o) for o in others]}")
+        return _compute(lambda x, *ys: getattr(x, name)(*ys), self, *others)
+
+    return method
+
+
+def _in_place(name):
+    def method(self, other):
+        if not isinstance(other, (ndarray, int, float, np.generic)):
+            raise TypeError(f"Unsupported type {type(other)}")
+        return _into(self, lambda x, y: getattr(x, name)(y), other)
+
+    return method
+
+
+class ndarray:
+    __module__ = "cupy"
+    __hash__ = None
+
+    def __init__(self, array, buffer):
+        self._array, self._buffer = array, buffer
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
+
+    def __array_ufunc__(self, *args, **kwargs):
+        raise TypeError("a NumPy ufunc was called on a GPU's array")
+
+    def __array_function__(self, *args, **kwargs):
+        raise TypeError("a NumPy function was called on a GPU's array")
+
+    shape = property(lambda self: self._array.shape)
+    dtype = property(lambda self: self._array.dtype)
+    ndim = property(lambda self: self._array.ndim)
+    size = property(lambda self: self._array.size)
+    nbytes = property(lambda self: self._array.nbytes)
+    strides = property(lambda self: self._array.strides)
+    flags = property(lambda self: SimpleNamespace(c_contiguous=self._array.flags.c_contiguous))
+    base = property(lambda self: None if self._array.base is None else self)
+    T = property(lambda self: self.transpose())
+
+    def __len__(self):
+        return len(self._array)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index):
+        return _compute(lambda x, *i: x[i if isinstance(index, tuple) else i[0]], self, *_parts(index), index=True)
+
+    def __setitem__(self, index, value):
+        if not isinstance(value, (ndarray, int, float, np.generic)):
+            raise TypeError(f"Unsupported type {type(value)}")
+        place = tuple(_host(part, index=True) for part in _parts(index))
+        _into(self, lambda x, v: x.__setitem__(place if isinstance(index, tuple) else place[0], v), value)
+
+    def _scalar(self):
+        _launch([self])
+        history.append(("d2h", _here.streams[-1].name))
+        return self._array.item()
+
+    def item(self):
+        return self._scalar()
+
+    def __float__(self):
+        return float(self._scalar())
+
+    def __int__(self):
+        return int(self._scalar())
+
+    def __bool__(self):
+        return bool(self._scalar())
+
+    def transpose(self, *axes):
+        return _compute(lambda x: x.transpose(*axes), self)
+
+    def swapaxes(self, axis1, axis2):
+        return _compute(lambda x: x.swapaxes(axis1, axis2), self)
+
+    def reshape(self, *shape, order="C", copy=None):
+        return _compute(lambda x: x.reshape(*shape, order=order), self)
+
+    def squeeze(self, axis=None):
+        return _compute(lambda x: x.squeeze(axis), self)
+
+    def copy(self, order="C"):
+        return _compute(lambda x: x.copy(order), self)
+
+    def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
+        return _compute(lambda x: x.astype(dtype, order, copy=copy), self)
+
+    def sum(self, axis=None, dtype=None, out=None, keepdims=False):
+        return _compute(lambda x: x.sum(axis, dtype, keepdims=keepdims), self)
+
+    def mean(self, axis=None, dtype=None, out=None, keepdims=False):
+        return _compute(lambda x: x.mean(axis, dtype, keepdims=keepdims), self)
+
+    def max(self, axis=None, out=None, keepdims=False):
+        return _compute(lambda x: x.max(axis, keepdims=keepdims), self)
+
+    def min(self, axis=None, out=None, keepdims=False):
+        return _compute(lambda x: x.min(axis, keepdims=keepdims), self)
+
+    def argmax(self, axis=None, out=None, dtype=None, keepdims=False):
+        return _compute(lambda x: x.argmax(axis, keepdims=keepdims), self)
+
+    def argmin(self, axis=None, out=None, dtype=None, keepdims=False):
+        return _compute(lambda x: x.argmin(axis, keepdims=keepdims), self)
+
+    def any(self, axis=None, out=None, keepdims=False):
+        return _compute(lambda x: x.any(axis, keepdims=keepdims), self)
+
+    def all(self, axis=None, out=None, keepdims=False):
+        return _compute(lambda x: x.all(axis, keepdims=keepdims), self)
+
+
+def _parts(index):
+    return index if isinstance(index, tuple) else (index,)
+
+
+for _name in "add sub mul truediv floordiv mod pow matmul and or xor".split():
+    setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
+    setattr(ndarray, f"__r{_name}__", _operator(f"__r{_name}__"))
+    setattr(ndarray, f"__i{_name}__", _in_place(f"__i{_name}__"))
+for _name in "eq ne lt le gt ge neg abs invert".split():
+    setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
+
+
+# ------------------------------------------------------------------------------------------------------------ functions
+
+
+class ufunc:
+    """An elementwise function; unlike NumPy's it knows neither `where` nor `initial`."""
+
+    def __init__(self, name):
+        self._ufunc = getattr(np, name)
+
+    def __call__(self, *args, out=None, casting="same_kind", dtype=None):
+        if not any(isinstance(a, ndarray) for a in args):
+            raise TypeError("a GPU's ufunc was called without a GPU's array")
+        if out is not None:
+            return _into(out, lambda o, *xs: self._ufunc(*xs, out=o), *args)
+        return _compute(lambda *xs: self._ufunc(*xs, casting=casting, dtype=dtype), *args)
+
+    def at(self, a, indices, b=None):
+        place = tuple(_host(part, index=True) for part in _parts(indices))
+        _into(a, lambda x, v: self._ufunc.at(x, place if isinstance(indices, tuple) else place[0], v), b)
+
+
+for _name in (
+    "add subtract multiply maximum minimum exp log sqrt tanh sign isnan square equal not_equal greater less "
+    "logical_not logical_and logical_or power cos sin log1p expm1"
+).split():
+    globals()[_name] = ufunc(_name)
+
+
+def empty(shape, dtype=float, order="C"):
+    array = np.empty(shape, dtype, order)
+    array.fill(np.nan if array.dtype.kind == "f" else 113)  # nobody may rely on what was there
+    return _new(array, _launch())
+
+
+def zeros(shape, dtype=float, order="C"):
+    return _new(np.zeros(shape, dtype, order), _launch())
+
+
+def ones(shape, dtype=float, order="C"):
+    return _new(np.ones(shape, dtype, order), _launch())
+
+
+def full(shape, fill_value, dtype=None, order="C"):
+    return _new(np.full(shape, _host(fill_value), dtype, order), _launch(_arrays([fill_value])))
+
+
+def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
+    return _compute(lambda x: np.empty_like(x, dtype, order, shape=shape), prototype)
+
+
+def zeros_like(a, dtype=None, order="K", subok=None, shape=None):
+    return _compute(lambda x: np.zeros_like(x, dtype, order, shape=shape), a)
+
+
+def ones_like(a, dtype=None, order="K", subok=None, shape=None):
+    return _compute(lambda x: np.ones_like(x, dtype, order, shape=shape), a)
+
+
+def full_like(a, fill_value, dtype=None, order="K", subok=None, shape=None):
+    return _compute(lambda x, v: np.full_like(x, v, dtype, order, shape=shape), a, fill_value)
+
+
+def arange(start, stop=None, step=1, dtype=None):
+    return _new(np.arange(start, stop, step, dtype) if stop is not None else np.arange(0, start, step, dtype), _launch())
+
+
+def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
+    if isinstance(a, ndarray):
+        return a if dtype is None else a.astype(dtype, copy=False)
+    stream = _launch()
+    history.append(("h2d", stream.name))
+    return _new(np.array(a, dtype, order=order or "K"), stream)
+
+
+def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
+    return obj.copy(order) if isinstance(obj, ndarray) and copy else asarray(obj, dtype)
+
+
+def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
+    history.append(("d2h", _launch([a]).name))
+    return np.array(a._array, order=order)
+
+
+def ascontiguousarray(a, dtype=None):
+    return _compute(lambda x: np.ascontiguousarray(x, dtype), a)
+
+
+def where(condition, x=None, y=None):
+    return _compute(np.where, condition, x, y)
+
+
+def concatenate(tup, axis=0, out=None, *, dtype=None, casting="same_kind"):
+    return _compute(lambda *xs: np.concatenate(xs, axis), *tup)
+
+
+def stack(tup, axis=0, out=None, *, dtype=None, casting="same_kind"):
+    return _compute(lambda *xs: np.stack(xs, axis), *tup)
+
+
+def copyto(dst, src, casting="same_kind", where=None):
+    if isinstance(src, ndarray) and src._buffer.device != dst._buffer.device:
+        return _copy_across(dst, src)
+    return _into(dst, lambda d, s, w: np.copyto(d, s, casting, where=True if w is None else w), src, where)
+
+
+def _copy_across(dst, src):
+    stream = _launch((), [dst])
+    if not stream.knows(*src._buffer.written):
+        raise RuntimeError(f"{stream.name} copies what {src._buffer.written[0].name} wrote, with no event in between")
+    src._buffer.readers[stream] = stream.time
+    history.append(("p2p", stream.name))
+    dst._array[...] = src._array
+
+
+def moveaxis(a, source, destination):
+    return _compute(lambda x: np.moveaxis(x, source, destination), a)
+
+
+def expand_dims(a, axis):
+    return _compute(lambda x: np.expand_dims(x, axis), a)
+
+
+def swapaxes(a, axis1, axis2):
+    return a.swapaxes(axis1, axis2)
+
+
+def broadcast_to(array, shape):
+    return _compute(lambda x: np.broadcast_to(x, shape), array)
+
+
+def take_along_axis(a, indices, axis):
+    return _compute(lambda x, i: np.take_along_axis(x, i, axis), a, indices)
+
+
+def put_along_axis(arr, indices, values, axis):
+    _into(arr, lambda x, i, v: np.put_along_axis(x, i, v, axis), indices, values)
+
+
+def cumsum(a, axis=None, dtype=None, out=None):
+    return _compute(lambda x: np.cumsum(x, axis, dtype), a)
+
+
+def _sliding_window_view(x, window_shape, axis=None, *, subok=False, writeable=False):
+    return _compute(lambda a: np.lib.stride_tricks.sliding_window_view(a, window_shape, axis), x)
+
+
+def _as_strided(x, shape=None, strides=None):
+    return _compute(lambda a: np.lib.stride_tricks.as_strided(a, shape, strides), x)
+
+
+lib = SimpleNamespace(
+    stride_tricks=SimpleNamespace(sliding_window_view=_sliding_window_view, as_strided=_as_strided)
+)
+
+
+def signatures():
+    """(name, parameters) of every plain function and method here that CuPy has too."""
+    names = "empty zeros ones full empty_like zeros_like ones_like full_like arange asarray array asnumpy ascontiguousarray"
+    names += " where concatenate stack copyto moveaxis expand_dims swapaxes broadcast_to take_along_axis put_along_axis cumsum"
+    return {name: list(inspect.signature(globals()[name]).parameters) for name in names.split()}

@@ -1,0 +1,493 @@
+"""Devices: names, errors where there is no GPU, transfers; and the GPU's branch, driven by a stand-in for CuPy."""
+
+import inspect
+import pickle
+import sys
+import warnings
+from types import SimpleNamespace
+
+import fake_cupy
+import numpy as np
+import pytest
+
+import minidl
+import minidl.nn.functional as F
+from minidl import Device, DeviceError, Tensor, count_traffic
+from minidl.device import _copy_between_gpus, array_module, gpu_count, memory_order, transfer
+from minidl.gradcheck import gradcheck
+from minidl.ops.operators import METHODS
+
+
+@pytest.fixture(autouse=True)
+def forget_devices(monkeypatch):
+    """Devices that a test makes are unknown to the next one."""
+    monkeypatch.setattr(Device, "_made", dict(Device._made))
+
+
+@pytest.fixture
+def one_gpu(monkeypatch):
+    """The stand-in for CuPy on a machine with one GPU."""
+    for name in [n for n in Device._made if n.startswith("cuda")]:
+        del Device._made[name]
+    yield fake_cupy.install(monkeypatch, gpus=1)
+    assert fake_cupy.errors == []
+
+
+@pytest.fixture
+def two_gpus(monkeypatch, one_gpu):
+    monkeypatch.setattr(fake_cupy, "devices", 2)
+    return one_gpu
+
+
+# ---------------------------------------------------------------------------------------------------------------- names
+
+
+def test_one_object_per_name():
+    assert Device("cpu") is Device("cpu:0") is Device() is Device(Device("cpu:0"))
+    assert Device("cpu:1") is not Device("cpu:0")
+    assert Device("cpu:1") == Device("cpu:1") and Device("cpu:1") != Device("cpu:0")
+    assert {Device("cpu"): 1}[Device("cpu:0")] == 1
+
+
+def test_str_repr_and_parts():
+    d = Device("cpu:3")
+    assert (str(d), repr(d), d.kind, d.index) == ("cpu:3", "Device('cpu:3')", "cpu", 3)
+
+
+def test_leading_zeros_name_the_same_device():
+    assert Device("cpu:01") is Device("cpu:1")
+
+
+@pytest.mark.parametrize("name", ["gpu0", "cuda:x", "cpu:-1", "cpu:", "cpu:0 ", "CPU", "", 0, None, ("cpu", 0)])
+def test_bad_names(name):
+    with pytest.raises(DeviceError) as error:
+        Device(name)
+    assert str(error.value) == f"device: a name is cpu, cpu:N, cuda or cuda:N, got {name!r}"
+
+
+def test_pickling_gives_the_same_object():
+    assert pickle.loads(pickle.dumps(Device("cpu:1"))) is Device("cpu:1")
+
+
+def test_a_device_error_is_a_runtime_error():
+    assert issubclass(DeviceError, RuntimeError)
+
+
+def test_the_host_has_numpy_no_stream_and_nothing_to_enter():
+    d = Device("cpu:1")
+    assert d.xp is np and d.stream is None
+    with d.active(), d.active():
+        pass
+    d.synchronize()
+
+
+# ---------------------------------------------------------------------------------------------------------------- no GPU
+
+
+def without_known_gpus(monkeypatch, cupy):
+    monkeypatch.setattr(Device, "_made", {})
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+
+
+def message(name="cuda:0"):
+    with pytest.raises(DeviceError) as error:
+        Device(name)
+    text = str(error.value)
+    assert "\n" not in text
+    assert name not in Device._made  # a later try looks again
+    return text
+
+
+def test_no_cupy(monkeypatch):
+    without_known_gpus(monkeypatch, None)
+    text = message()
+    assert text.startswith("device: cuda needs CuPy, got ModuleNotFoundError: import of cupy halted")
+    assert "install minidl[cuda13] (or [cuda12] for a CUDA 12 driver), or use --device cpu:0,cpu:1" in text
+
+
+def test_cupy_without_a_driver(monkeypatch):
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def no_driver():
+        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+
+    runtime = SimpleNamespace(getDeviceCount=no_driver, CUDARuntimeError=CUDARuntimeError)
+    without_known_gpus(monkeypatch, SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
+    assert message() == (
+        "device: cuda needs an NVIDIA GPU and its driver, CuPy found none (cudaErrorInsufficientDriver: CUDA driver "
+        "version is insufficient); use --device cpu:0,cpu:1"
+    )
+
+
+def test_no_gpu_at_all(monkeypatch):
+    without_known_gpus(monkeypatch, fake_cupy.install(monkeypatch, gpus=0))
+    assert message() == "device: cuda needs an NVIDIA GPU, CuPy found 0; use --device cpu:0,cpu:1"
+
+
+def test_too_large_an_index(one_gpu):
+    assert message("cuda:2") == "device: cuda:2 needs 3 GPUs, found 1; use cuda:0 or --device cpu:0,cpu:1"
+
+
+def test_too_large_an_index_for_two_gpus(two_gpus):
+    assert message("cuda:2") == "device: cuda:2 needs 3 GPUs, found 2; use cuda:0 or --device cpu:0,cpu:1"
+
+
+def test_two_logical_devices_on_one_gpu_warn_once(one_gpu):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        first, second = Device("cuda"), Device("cuda:1")
+        assert Device("cuda:1") is second and Device("cuda:0") is first
+    assert [str(w.message) for w in seen] == ["cuda:1 is a second context on cuda:0's GPU: this machine has one"]
+    assert seen[0].filename == __file__
+    assert first is not second and first.stream is not second.stream
+    assert (first.physical, second.physical) == (0, 0)
+
+
+def test_two_gpus_do_not_warn(two_gpus):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (Device("cuda:0").physical, Device("cuda:1").physical) == (0, 1)
+    assert gpu_count() == 2
+
+
+# ------------------------------------------------------------------------------------------------------------- transfers
+
+
+def layouts():
+    c_order = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    return {
+        "C order": c_order,
+        "channels-last": np.ascontiguousarray(c_order.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+        "Fortran": np.asfortranarray(c_order[0]),
+        "sliced": c_order[:, ::2, 1:3, ::-1],
+        "0-d": np.array(2.5),
+        "empty": np.zeros((0, 3)),
+        "size-1 axes": np.ascontiguousarray(c_order[:1, :, :, :1].transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+        "bool": c_order > 7,
+        "broadcast": np.broadcast_to(np.float32(3), (2, 3)),
+    }
+
+
+def order_of(a):
+    """Axes from slow to fast, those of length 1 left out as they have no order."""
+    axes = [i for i, n in enumerate(a.shape) if n > 1]
+    return sorted(axes, key=lambda i: -abs(a.strides[i]))
+
+
+@pytest.mark.parametrize("name", layouts())
+@pytest.mark.parametrize("pair", [("cpu:0", "cpu:1"), ("cpu:1", "cuda:0"), ("cuda:0", "cuda:1")])
+def test_a_transfer_is_a_real_copy_that_keeps_memory_order_and_is_counted(name, pair, two_gpus):
+    array = layouts()[name]
+    source, target = map(Device, pair)
+    placed = source.asarray(array)
+    with count_traffic() as traffic:
+        moved = transfer(placed, source, target)
+    assert traffic == ({pair: array.nbytes} if array.nbytes else {})
+    back = target.to_host(moved)
+    assert np.array_equal(back, array) and back.dtype == array.dtype and back.shape == array.shape
+    if name != "broadcast":
+        assert order_of(moved) == order_of(back) == order_of(array)
+    before = source.to_host(placed)
+    with target.active():
+        moved[...] = 0 if array.dtype != bool else False
+    assert np.array_equal(source.to_host(placed), before)
+
+
+def test_asarray_on_the_host_is_the_array_itself_and_on_a_gpu_a_counted_copy(one_gpu):
+    array = np.ones((3, 4), np.float32)
+    with count_traffic() as traffic:
+        assert Device("cpu:1").asarray(array) is array
+        placed = Device("cuda:0").asarray(array)
+        Device("cuda:0").to_host(placed)
+        Device("cpu:0").to_host(array)
+    assert traffic == {("host", "cuda:0"): 48, ("cuda:0", "host"): 48}
+
+
+def test_to_host_copies_on_the_host_too():
+    array = layouts()["channels-last"]
+    copy = Device("cpu:0").to_host(array)
+    assert not np.shares_memory(copy, array) and copy.strides == array.strides
+
+
+def test_traffic_of_nested_blocks_and_after_an_error():
+    a, cpu0, cpu1 = np.zeros(10), Device("cpu:0"), Device("cpu:1")
+    with count_traffic() as outer:
+        transfer(a, cpu0, cpu1)
+        with pytest.raises(KeyError), count_traffic() as inner:
+            transfer(a, cpu1, cpu0)
+            raise KeyError
+    assert inner == {("cpu:1", "cpu:0"): 80}
+    assert outer == {("cpu:0", "cpu:1"): 80, ("cpu:1", "cpu:0"): 80}
+
+
+def test_to_device_counts_both_directions_and_keeps_the_layout():
+    x = Tensor(layouts()["channels-last"], requires_grad=True)
+    with count_traffic() as traffic:
+        y = x.to("cpu:1")
+        (y * 2.0).sum().backward()
+    assert traffic == {("cpu:0", "cpu:1"): 480, ("cpu:1", "cpu:0"): 480}
+    assert y.device is Device("cpu:1") and y.data.strides == x.data.strides
+    assert x.to("cpu:0") is x
+    assert np.array_equal(x.grad, np.full(x.shape, 2)) and x.grad.strides == x.data.strides
+
+
+def test_memory_order():
+    assert memory_order(np.zeros((2, 3, 4))) == [0, 1, 2]
+    assert memory_order(np.zeros((2, 3, 4)).transpose(2, 0, 1)) == [1, 2, 0]
+    assert memory_order(np.zeros((2, 3, 4))[:, ::-1]) == [0, 1, 2]
+    assert memory_order(np.zeros(())) == []
+    one = np.zeros((1, 5, 4, 1), np.float32).transpose(0, 3, 1, 2)  # channels-last, one channel
+    assert one.transpose(memory_order(one)).flags.c_contiguous
+
+
+def test_array_module(one_gpu):
+    for value in (np.zeros(2), np.float32(1), 1, 2.5):
+        assert array_module(value) is np
+    assert array_module(Device("cuda:0").asarray(np.zeros(2))) is fake_cupy
+
+
+# ---------------------------------------------------------------------------------------------- the GPU's branch, in order
+
+
+def test_active_enters_the_gpu_and_its_stream_and_leaves_both(two_gpus):
+    d = Device("cuda:1")
+    with d.active():
+        assert fake_cupy._here.device == 1 and fake_cupy._here.streams[-1] is d.stream
+        with Device("cuda:0").active():
+            assert fake_cupy._here.device == 0
+        assert fake_cupy._here.device == 1
+    assert fake_cupy._here.device == 0 and fake_cupy._here.streams == [None]
+    assert d.stream.non_blocking
+
+
+def test_synchronize_waits_for_the_stream(one_gpu):
+    d = Device("cuda:0")
+    d.synchronize()
+    assert fake_cupy.history == [("synchronize", d.stream.name)]
+
+
+@pytest.mark.filterwarnings("ignore:cuda.1 is a second context")
+def test_a_copy_between_gpus_waits_for_its_source_and_the_source_waits_for_it(one_gpu):
+    source, target = Device("cuda:0"), Device("cuda:1")
+    a = source.asarray(np.arange(6.0).reshape(2, 3).T)
+    fake_cupy.history.clear()
+    b = _copy_between_gpus(a, source, target)
+    s, t = source.stream.name, target.stream.name
+    assert fake_cupy.history == [("record", s), ("wait", t), ("record", t), ("wait", s)]
+    assert np.array_equal(target.to_host(b), source.to_host(a)) and b.strides == a.strides
+    del a  # the stand-in notes it if the target may still be reading
+
+
+def test_the_stand_in_notices_what_a_gpu_would_not_forgive(one_gpu):
+    warnings.simplefilter("ignore")
+    d, other = Device("cuda:0"), Device("cuda:1")
+    a = d.asarray(np.ones(3))
+    for wrong in (lambda: np.asarray(a), lambda: np.exp(a), lambda: np.sum(a), lambda: a + np.ones(3), lambda: np.ones(3) + a):
+        with pytest.raises(TypeError), d.active():
+            wrong()
+    with pytest.raises(RuntimeError, match="null stream"):
+        a + 1
+    with pytest.raises(RuntimeError, match="no event in between"), other.active():
+        a + 1
+    with pytest.raises(TypeError), d.active():
+        a.max(initial=0)
+    with pytest.raises(TypeError), d.active():
+        fake_cupy.exp(a, where=a > 0)
+    with other.active():
+        fake_cupy.history.clear()
+        other.stream.wait_event(d.stream.record())
+        a + 1
+    del a
+    assert fake_cupy.errors == [f"memory of {d.stream.name} was freed while another stream used it"]
+    fake_cupy.errors.clear()
+
+
+def test_the_stand_in_has_the_real_signatures():
+    cupy = pytest.importorskip("cupy")
+    for name, parameters in fake_cupy.signatures().items():
+        assert parameters == list(inspect.signature(getattr(cupy, name)).parameters), name
+
+
+# ------------------------------------------------------------------------------- every op on the GPU's branch, bit for bit
+
+
+def inputs(*shapes, low=-2.0, high=2.0, channels_last=False):
+    rng = np.random.default_rng(5)
+    arrays = [rng.uniform(low, high, shape) for shape in shapes]
+    if channels_last:
+        arrays = [np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) for a in arrays]
+    return arrays
+
+
+IMAGES = inputs((2, 4, 7, 6))
+CONV = [*inputs((2, 4, 7, 6), (6, 2, 3, 3)), *inputs((6,))]
+ROWS = inputs((5, 4))
+PAIR = inputs((3, 4), (4,))
+POSITIVE = inputs((3, 4), (3, 4), low=0.5)
+IDS = np.array([0, 3, -100, 1, 2])
+
+OPS = {
+    "conv2d": (lambda x, w, b: F.conv2d(x, w, b, stride=(2, 1), padding=1, groups=2), CONV),
+    "conv2d dilated": (lambda x, w: F.conv2d(x, w, dilation=2, padding="same", groups=2), CONV[:2]),
+    "conv2d no bias, no padding": (lambda x, w: F.conv2d(x, w, groups=2), CONV[:2]),
+    "conv2d one image": (lambda x, w: F.conv2d(x, w), inputs((2, 7, 6), (6, 2, 3, 3))),
+    "max_pool2d": (lambda x: F.max_pool2d(x, 3, 2, padding=1), IMAGES),
+    "max_pool2d ceil": (lambda x: F.max_pool2d(x, 2, 2, ceil_mode=True), IMAGES),
+    "max_pool2d indices": (lambda x: F.max_pool2d(x, 3, 2, return_indices=True), IMAGES),
+    "avg_pool2d": (lambda x: F.avg_pool2d(x, 3, 2, padding=1, ceil_mode=True, count_include_pad=False), IMAGES),
+    "avg_pool2d divisor": (lambda x: F.avg_pool2d(x, 2, divisor_override=3), IMAGES),
+    "local_response_norm": (lambda x: F.local_response_norm(x, 3, 1.0, 0.75, 1.0), IMAGES),
+    "local_response_norm power": (lambda x: F.local_response_norm(x, 4, 1.0, 0.5, 2.0), IMAGES),
+    "relu": (F.relu, IMAGES),
+    "tanh": (F.tanh, ROWS),
+    "sigmoid": (F.sigmoid, ROWS),
+    "dropout": (lambda x: F.dropout(x, 0.4), IMAGES),
+    "dropout 2012": (lambda x: F.dropout(x, 0.4, scale_at="test"), IMAGES),
+    "linear": (F.linear, inputs((5, 4), (3, 4), (3,))),
+    "linear no bias": (F.linear, inputs((2, 5, 4), (3, 4))),
+    "softmax": (lambda x: F.softmax(x, 1), ROWS),
+    "log_softmax": (lambda x: F.log_softmax(x, 0), ROWS),
+    "cross_entropy": (lambda x: F.cross_entropy(x, IDS, label_smoothing=0.1), ROWS),
+    "cross_entropy weighted": (lambda x: F.cross_entropy(x, IDS, weight=np.arange(1.0, 5.0)), ROWS),
+    "cross_entropy probabilities": (lambda x: F.cross_entropy(x, np.full((5, 4), 0.25), reduction="none"), ROWS),
+    "cross_entropy maps": (lambda x: F.cross_entropy(x, np.ones((2, 7, 6), int), reduction="sum"), IMAGES),
+    "nll_loss": (lambda x: F.nll_loss(x, IDS), ROWS),
+    "cat": (lambda x, y: F.cat([x, y], 1), inputs((2, 3), (2, 2))),
+    "cat channels-last": (lambda x, y: F.cat([x, y], 1), inputs((2, 3, 4, 4), (2, 2, 4, 4), channels_last=True)),
+    "pad": (lambda x: F.pad(x, (1, -1, 0, 2), value=3.0), IMAGES),
+    "flatten": (lambda x: F.flatten(x, 1), inputs((2, 3, 4, 4), channels_last=True)),
+    "__add__": (lambda x, y: x + y, PAIR),
+    "__radd__": (lambda x: 2.0 + x, ROWS),
+    "__sub__": (lambda x, y: x - y, PAIR),
+    "__rsub__": (lambda x: 2.0 - x, ROWS),
+    "__mul__": (lambda x, y: x * y, PAIR),
+    "__rmul__": (lambda x: np.float64(2) * x, ROWS),
+    "__truediv__": (lambda x, y: x / y, POSITIVE),
+    "__rtruediv__": (lambda x: 2.0 / x, POSITIVE[:1]),
+    "__pow__": (lambda x, y: x**y, POSITIVE),
+    "pow by a number": (lambda x: x**3 + x**0, ROWS),
+    "__rpow__": (lambda x: 2.0**x, ROWS),
+    "__matmul__": (lambda x, y: x @ y, inputs((2, 3, 4), (4, 5))),
+    "matmul of vectors": (lambda x, y, z: x @ y @ z, inputs((4,), (4, 5), (5,))),
+    "__rmatmul__": (lambda x: np.ones((2, 5)) @ x, ROWS),
+    "matmul": (lambda x, y: x.matmul(y), inputs((3, 4), (4, 5))),
+    "__neg__": (lambda x: -x, ROWS),
+    "__abs__": (lambda x: abs(x), ROWS),
+    "__getitem__": (lambda x: x[1:, None, ::2], ROWS),
+    "getitem by integers": (lambda x: x[np.array([0, 2, 2])], ROWS),
+    "getitem by a mask": (lambda x: x[np.arange(5) > 2], ROWS),
+    "getitem one": (lambda x: x[1, -1], ROWS),
+    "abs": (lambda x: x.abs(), ROWS),
+    "exp": (lambda x: x.exp(), ROWS),
+    "log": (lambda x: x.log(), POSITIVE[:1]),
+    "sqrt": (lambda x: x.sqrt(), POSITIVE[:1]),
+    "sum": (lambda x: x.sum((0, 2), keepdim=True), IMAGES),
+    "sum of all": (lambda x: x.sum(), IMAGES),
+    "mean": (lambda x: x.mean(1), IMAGES),
+    "max": (lambda x: x.max(), ROWS),
+    "max along": (lambda x: x.max(1, keepdim=True), ROWS),
+    "min": (lambda x: x.min(), ROWS),
+    "min along": (lambda x: x.min(0), ROWS),
+    "amax": (lambda x: x.amax((0, 1)), IMAGES),
+    "amin": (lambda x: x.amin(1, keepdim=True), ROWS),
+    "argmax": (lambda x: (x.sum(), x.argmax(1)), ROWS),
+    "softmax method": (lambda x: x.softmax(0), ROWS),
+    "log_softmax method": (lambda x: x.log_softmax(1), ROWS),
+    "reshape": (lambda x: x.reshape(2, -1), inputs((2, 3, 4, 4), channels_last=True)),
+    "view": (lambda x: x.view(10, 2), ROWS),
+    "squeeze": (lambda x: x.squeeze(), inputs((3, 1, 2))),
+    "unsqueeze": (lambda x: x.unsqueeze(1), ROWS),
+    "permute": (lambda x: x.permute(0, 2, 3, 1), IMAGES),
+    "transpose": (lambda x: x.transpose(0, 1), ROWS),
+    "T": (lambda x: x.T * x.T, ROWS),
+    "to": (lambda x: x.to("float32"), ROWS),
+    "float": (lambda x: x.float() * 3.0, ROWS),
+    "double": (lambda x: x.float().double(), ROWS),
+    "used three times": (lambda x: x * x + x + x.sum(), ROWS),
+    "detour": (lambda x: x.to("cpu:1").tanh().to(x.device) * x, ROWS),
+}
+
+
+def run(case, device):
+    """The outputs and gradients of one op, as NumPy arrays."""
+    minidl.manual_seed(3)
+    function, arrays = OPS[case]
+    leaves = [Tensor(a.copy(order="K"), requires_grad=True, device=device) for a in arrays]
+    outputs = function(*leaves)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    weights = np.random.default_rng(1).normal(size=outputs[0].shape).astype(outputs[0].dtype)
+    outputs[0].backward(weights)
+    assert all(y.device is leaves[0].device for y in outputs)
+    results = [y.detach().numpy() for y in outputs]
+    return results, [leaf.device.to_host(leaf.grad) for leaf in leaves]
+
+
+@pytest.mark.parametrize("case", OPS)
+def test_every_op_runs_on_a_gpu_as_on_numpy(case, one_gpu):
+    for here, there in zip(run(case, "cuda:0"), run(case, "cpu:0"), strict=True):
+        for a, b in zip(here, there, strict=True):
+            assert a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=True)
+            assert order_of(a) == order_of(b)
+
+
+def test_no_op_was_forgotten():
+    functions = {name for name in F.__all__ if not any(case.split()[0] == name for case in OPS)}
+    methods = {name for name in METHODS if not any(case.split()[0] == name for case in OPS)}
+    assert functions == set() and methods == set()
+
+
+@pytest.mark.filterwarnings("ignore:cuda.1 is a second context")
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_two_towers_on_two_gpus(gpus, one_gpu, monkeypatch):
+    monkeypatch.setattr(fake_cupy, "devices", gpus)
+    x, w = inputs((2, 2, 6, 6), (3, 2, 3, 3))
+
+    def train(first, second):
+        weights = [Tensor(w * k, requires_grad=True, device=d) for k, d in ((1, first), (2, second))]
+        halves = [F.relu(F.conv2d(Tensor(x, device=v.device), v)) for v in weights]
+        crossed = [F.cat([halves[0], halves[1].to(first)], 1), F.cat([halves[0].to(second), halves[1]], 1)]
+        pooled = [F.max_pool2d(h, 2).flatten(1) for h in crossed]
+        loss = (pooled[0].sum() + (pooled[1] * pooled[1]).sum().to(first)) * 0.5
+        loss.backward()
+        return [loss.item(), *(v.device.to_host(v.grad) for v in weights)]
+
+    for a, b in zip(train("cuda:0", "cuda:1"), train("cpu:0", "cpu:1"), strict=True):
+        assert np.array_equal(a, b)
+    assert fake_cupy.errors == []
+
+
+def test_looking_at_a_tensor_on_a_gpu(one_gpu):
+    x = Tensor(np.array([[1.5]], np.float32), device="cuda:0")
+    assert (x.item(), float(x), int(x), bool(x)) == (1.5, 1.5, 1, True)
+    assert repr(x) == "tensor([[1.5]], device='cuda:0')"
+    assert np.array_equal(np.asarray(x), [[1.5]]) and isinstance(x.numpy(), np.ndarray)
+    assert np.array_equal(Tensor([1, 2], device="cuda:0", dtype="float64").numpy(), [1, 2])
+    assert Tensor(x.data, device="cuda:0", dtype="float64").dtype == np.float64
+
+
+def test_a_gpu_array_does_not_become_a_host_tensor_unasked(one_gpu):
+    array = Device("cuda:0").asarray(np.ones(2))
+    with pytest.raises(TypeError) as error:
+        Tensor(array)
+    assert str(error.value) == "Tensor: cpu:0 takes NumPy arrays, got ndarray; copy it to the host first"
+
+
+def test_factories_on_a_gpu(one_gpu):
+    for made in (minidl.zeros(2, 3, device="cuda:0"), minidl.randn(2, 3, device="cuda:0")):
+        assert made.device is Device("cuda:0") and made.shape == (2, 3)
+
+
+def test_gradcheck_on_a_gpu(one_gpu):
+    x, w = (Tensor(a, requires_grad=True, device="cuda:0") for a in inputs((1, 2, 5, 5), (2, 2, 3, 3)))
+    assert gradcheck(lambda x, w: F.tanh(F.conv2d(x, w)), [x, w])
+
+
+def test_accumulating_and_retaining_on_a_gpu(one_gpu):
+    x = Tensor(np.arange(3.0), requires_grad=True, device="cuda:0")
+    for _ in range(2):
+        y = x * 2.0
+        y.retain_grad()
+        y.sum().backward()
+    assert np.array_equal(Device("cuda:0").to_host(x.grad), [4, 4, 4])
+    assert np.array_equal(Device("cuda:0").to_host(y.grad), [1, 1, 1])

@@ -150,15 +150,19 @@ def transfer(array: Array, source: Device, target: Device) -> Array:
 def _upload(host: np.ndarray, target: Device) -> Array:
     order = memory_order(host)
     with target.active():
-        packed = target.xp.asarray(np.ascontiguousarray(host.transpose(order)))
-    return packed.transpose(np.argsort(order).tolist())
+        packed = target.xp.asarray(np.asarray(host.transpose(order), order="C"))
+    return _unpacked(packed, order)
 
 
 def _download(array: Array, source: Device) -> np.ndarray:
     order = memory_order(array)
     with source.active():
         packed = source.xp.asnumpy(array.transpose(order))
-    return packed.transpose(np.argsort(order).tolist())
+    return _unpacked(packed, order)
+
+
+def _unpacked(packed: Array, order: list[int]) -> Array:
+    return packed.transpose(sorted(range(len(order)), key=order.__getitem__))
 
 
 def _copy_between_gpus(array: Array, source: Device, target: Device) -> Array:
@@ -166,7 +170,7 @@ def _copy_between_gpus(array: Array, source: Device, target: Device) -> Array:
     the source's memory to somebody else while it is still being read."""
     order = memory_order(array)
     with source.active():
-        packed = source.xp.ascontiguousarray(array.transpose(order))
+        packed = source.xp.asarray(array.transpose(order), order="C")
         produced = source.stream.record()
     with target.active():
         target.stream.wait_event(produced)
@@ -175,7 +179,7 @@ def _copy_between_gpus(array: Array, source: Device, target: Device) -> Array:
         done = target.stream.record()
     with source.active():
         source.stream.wait_event(done)
-    return copied.transpose(np.argsort(order).tolist())
+    return _unpacked(copied, order)
 
 
 # ------------------------------------------------------------------------------------------------------- finding a GPU
@@ -198,7 +202,7 @@ def _physical_gpu(index: int) -> int:
     if index < count:
         return index
     if index == 1:
-        warnings.warn("cuda:1 is a second context on cuda:0's GPU: this machine has one", stacklevel=4)
+        warnings.warn("cuda:1 is a second context on cuda:0's GPU: this machine has one", stacklevel=3)
         return 0
     raise DeviceError(f"device: cuda:{index} needs {index + 1} GPUs, found {count}; use cuda:0 or --device cpu:0,cpu:1")
 

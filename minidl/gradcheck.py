@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from minidl import random
+from minidl.device import Array
 from minidl.tensor import Tensor, no_grad
 
 UNIT = 2.0**-52  # float64's spacing at 1
@@ -87,7 +88,7 @@ def gradcheck(
     leaves = {}
     for i, x in enumerate(arguments):
         if isinstance(x, Tensor) and x.requires_grad:
-            arguments[i] = Tensor(x.data.copy(order="K"), requires_grad=True, device=x.device)
+            arguments[i] = Tensor(_copy(x), requires_grad=True, device=x.device)
             leaves[f"input {i}"] = arguments[i]
     try:
         gradcheck_leaves(
@@ -161,16 +162,15 @@ class _Check:
         rewind: Callable[[], None],
     ) -> None:
         self.fn, self.settings, self.rng, self.rewind = fn, settings, rng, rewind
-        before = {name: leaf.data.copy(order="K") for name, leaf in leaves.items()}
+        before = {name: leaf.device.to_host(leaf.data) for name, leaf in leaves.items()}
         outputs = self._run()
         self.op = next((y._node.name for y in outputs if y._node is not None), getattr(fn, "__name__", "fn"))
         self.base = self._values()
         self.weights = [self._no_faint(y.shape) for y in self.base]
+        self._check_untouched(leaves, before)
         self._check_repeats(outputs)
         self._backward(outputs, leaves)
-        for name, leaf in leaves.items():
-            if not _same(leaf.device.to_host(leaf.data), leaf.device.to_host(before[name])):
-                raise GradcheckError(f"{self.op}: {name} was modified; an op must leave its inputs alone")
+        self._check_untouched(leaves, before)
         self.analytic = {name: self._host_grad(leaf) for name, leaf in leaves.items()}
         scale = sum(float(np.abs(g * y).sum()) for g, y in zip(self.weights, self.base, strict=True))
         self.noise = 8 * UNIT * scale  # of L, at a few roundings for each output
@@ -184,6 +184,11 @@ class _Check:
     def _values(self) -> list[np.ndarray]:
         with no_grad():
             return [y.numpy() for y in self._run()]
+
+    def _check_untouched(self, leaves: dict[str, Tensor], before: dict[str, np.ndarray]) -> None:
+        for name, leaf in leaves.items():
+            if not _same(leaf.device.to_host(leaf.data), before[name]):
+                raise GradcheckError(f"{self.op}: {name} was modified; an op must leave its inputs alone")
 
     def _check_repeats(self, outputs: list[Tensor]) -> None:
         for y, again in zip(outputs, self.base, strict=True):
@@ -251,12 +256,15 @@ class _Check:
 
     def change(self, leaf: Tensor, vector: np.ndarray, step: float) -> float:
         """L(x + step * vector) - L(x)."""
-        before = leaf.data.copy(order="K")
-        leaf.data += leaf.device.asarray(step * vector)
+        before = _copy(leaf)
+        nudge = leaf.device.asarray(step * vector)
+        with leaf.device.active():
+            leaf.data += nudge
         try:
             moved = self._values()
         finally:
-            leaf.data[...] = before
+            with leaf.device.active():
+                leaf.data[...] = before
         return sum(float((g * (y - y0)).sum()) for g, y, y0 in zip(self.weights, moved, self.base, strict=True))
 
     def _diagnosis(self, name: str, leaf: Tensor, numeric: float, analytic: float) -> str:
@@ -275,6 +283,11 @@ class _Check:
             f"{numeric:.9g}, analytic {analytic:.9g} (ratio {_ratio(analytic, numeric)}); worst of {len(chosen)} elements "
             f"{index}: numeric {element:.9g}, analytic {given:.9g} (ratio {_ratio(given, element)})"
         )
+
+
+def _copy(x: Tensor) -> Array:
+    with x.device.active():
+        return x.data.copy(order="K")
 
 
 def _one_hot(shape: tuple[int, ...], i: int) -> np.ndarray:

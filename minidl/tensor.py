@@ -136,7 +136,8 @@ class Tensor:
         """The one element as a Python number. RuntimeError unless there is exactly one."""
         if self.data.size != 1:
             raise RuntimeError(f"item: a tensor of one element is needed, got {self.data.size} (x {self.shape})")
-        return self.data.item()
+        with self.device.active():
+            return self.data.item()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -235,7 +236,8 @@ def _as_array(data: Any, dtype: Any, device: Device) -> Array:
         if data.dtype.kind not in "fiub":
             raise TypeError(f"Tensor: data must be numbers, got {data.dtype}")
     if dtype is not None and data.dtype != dtype:
-        data = data.astype(dtype)
+        with device.active():
+            data = data.astype(dtype)
     if isinstance(data, (np.ndarray, np.generic)):
         return device.asarray(np.asarray(data))
     if device.kind == "cpu":

@@ -1,5 +1,8 @@
 """What every test can use."""
 
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 import pytest
 
@@ -35,3 +38,16 @@ def _seeded() -> None:
 def rng() -> np.random.Generator:
     """NumPy's generator, for test data."""
     return np.random.default_rng(1234)
+
+
+@pytest.fixture
+def torch() -> ModuleType:
+    """PyTorch, as an oracle."""
+    return pytest.importorskip("torch")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what compares with PyTorch: everything in tests/oracle, and whatever asks for the torch fixture."""
+    for item in items:
+        if "torch" in getattr(item, "fixturenames", ()) or Path(__file__).parent / "oracle" in item.path.parents:
+            item.add_marker("oracle")

@@ -173,7 +173,7 @@ def _compute(function, *args, index=False, **settings):
     inputs = list(_arrays(args))
     result = function(*(_host(a, index) for a in args), **settings)
     for x in inputs:
-        if isinstance(result, np.ndarray) and result.size and np.may_share_memory(result, x._array):
+        if isinstance(result, np.ndarray) and (np.may_share_memory(result, x._array) or not result.size):
             return x if result is x._array else ndarray(result, x._buffer)
     return _new(result, _launch(inputs))
 
@@ -384,7 +384,7 @@ def arange(start, stop=None, step=1, dtype=None):
 
 def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
     if isinstance(a, ndarray):
-        return a if dtype is None else a.astype(dtype, copy=False)
+        return _compute(lambda x: np.asarray(x, dtype, order=order), a)
     stream = _launch()
     history.append(("h2d", stream.name))
     return _new(np.array(a, dtype, order=order or "K"), stream)

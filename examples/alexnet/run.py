@@ -72,6 +72,14 @@ def _number(text: str, rule: str, holds: Any) -> float:
     return value
 
 
+def fractions(text: str) -> list[float]:
+    """".25,.55" -> [.25, .55], each between 0 and 1, ascending."""
+    values = [_number(part, "between 0 and 1", lambda value: 0 < value < 1) for part in text.split(",")]
+    if values != sorted(values):
+        raise argparse.ArgumentTypeError(f"must ascend, got {text!r}")
+    return values
+
+
 def device_names(text: str) -> list[str]:
     """"cpu:0,cpu:1" -> ["cpu:0", "cpu:1"]."""
     return [name.strip() for name in text.split(",")]

@@ -30,8 +30,8 @@ from minidl.optim import SGD
 from minidl.optim.schedules import MultiStepLR
 
 # What differs between a run on a user's images (the paper's values) and the quick one on the embedded patterns.
-DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90}
-EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 1}
+DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90, "lr_drops": None}
+EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 1, "lr_drops": [0.6, 0.85]}
 KEPT_CHECKPOINTS = 3
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
@@ -89,10 +89,11 @@ class Trainer:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _schedule(self) -> MultiStepLR:
-        """The rate is divided by 10 at the profile's fractions of the run; replayed up to the present step."""
+        """The rate is divided by 10 at fractions of the run; replayed up to the present step."""
         for group in self.optimizer.param_groups:
             group["lr"] = group.pop("initial_lr", group["lr"])
-        drops = [round(f * self.last_step) for f in self.model.profile.rate_drops]
+        fractions = self.args.lr_drops or self.model.profile.rate_drops
+        drops = [round(f * self.last_step) for f in fractions]
         schedule = MultiStepLR(self.optimizer, drops, gamma=0.1)
         for _ in range(self.step):
             schedule.step()
@@ -336,6 +337,8 @@ def parser_() -> argparse.ArgumentParser:
     p.add_argument("--steps", type=run.at_least_one, help="stop after so many steps, instead of --epochs")
     p.add_argument("-b", "--batch-size", type=run.at_least_one, help="default 128; 16 on the embedded patterns")
     p.add_argument("--lr", type=run.positive, help="learning rate of weights, default 0.01; biases have twice as much")
+    p.add_argument("--lr-drops", type=run.fractions, metavar="F,F,...", help="the rate is divided by 10 after these "
+                   "fractions of the run, default the profile's (paper: .25,.55,.85)")
     p.add_argument("--momentum", type=run.not_negative, help="default 0.9")
     p.add_argument("--wd", "--weight-decay", type=run.not_negative, help="of weights, default 0.0005; biases have none")
     p.add_argument("-j", "--workers", type=run.at_least_zero, help="threads that make batches, default 2")

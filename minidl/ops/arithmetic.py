@@ -36,9 +36,12 @@ def _shape(x: Any) -> tuple[int, ...]:
     return getattr(x, "shape", ())
 
 
+def _broadcasts(x: tuple[int, ...], y: tuple[int, ...]) -> bool:
+    return all(m == n or 1 in (m, n) for m, n in zip(reversed(x), reversed(y), strict=False))
+
+
 def _check_broadcast(op: str, x: Any, y: Any) -> None:
-    pairs = zip(reversed(_shape(x)), reversed(_shape(y)), strict=False)
-    if any(m != n and 1 not in (m, n) for m, n in pairs):
+    if not _broadcasts(_shape(x), _shape(y)):
         raise RuntimeError(f"{op}: sizes must be equal or 1, counted from the last axis, got x {_shape(x)}, y {_shape(y)}")
 
 
@@ -115,10 +118,8 @@ class Pow(Function):
         xp = array_module(gz)
         gx = gp = None
         if ctx.needs_grad[0]:
-            slope = p * x ** (p - 1)
-            if _shape(p) == () and float(p) == 0.0:
-                slope = xp.zeros_like(gz)  # x^-1 at x = 0 would make 0 * inf
-            gx = unbroadcast(gz * slope, ctx.shapes[0])
+            exponent = p - 1 + (p == 0)  # where p is 0 the slope is 0, but x^-1 at x = 0 would make it 0 * inf
+            gx = unbroadcast(gz * p * x**exponent, ctx.shapes[0])
         if ctx.needs_grad[1]:
             flat = (x == 0) & (p > 0)
             gp = unbroadcast(gz * xp.where(flat, 0, z * xp.log(xp.where(flat, 1, x))), ctx.shapes[1])
@@ -222,9 +223,9 @@ class Matmul(Function):
 
 
 def _operand(value: Any, other: Any) -> Any:
-    """A number stays one; an array goes to the other operand's device."""
+    """A number stays one, Python's, which has no dtype to impose; an array goes to the other operand's device."""
     if isinstance(value, (Tensor, int, float, np.generic)):
-        return value
+        return value.item() if isinstance(value, np.generic) else value
     return Tensor(value, device=other.device)
 
 
@@ -294,7 +295,7 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
 
 
 def matmul(x: Any, y: Any) -> Tensor:
-    """The matrix product x @ y. RuntimeError where the inner sizes differ."""
+    """The matrix product x @ y. RuntimeError where sizes don't fit."""
     tensor = x if isinstance(x, Tensor) else y
     x, y = _operand(x, tensor), _operand(y, tensor)
     if not _shape(x) or not _shape(y):
@@ -302,4 +303,6 @@ def matmul(x: Any, y: Any) -> Tensor:
     inner = y.shape[-2] if y.ndim > 1 else y.shape[0]
     if x.shape[-1] != inner:
         raise RuntimeError(f"matmul: x has {x.shape[-1]} columns, y has {inner} rows, got x {x.shape}, y {y.shape}")
+    if not _broadcasts(x.shape[:-2], y.shape[:-2]):
+        raise RuntimeError(f"matmul: axes before the last two must be equal or 1, got x {x.shape}, y {y.shape}")
     return Matmul.apply(x, y)

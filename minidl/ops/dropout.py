@@ -15,7 +15,7 @@ Krizhevsky, Sutskever and Hinton, NIPS 2012, section 4.2; the 2012 code's layer.
 """
 
 from minidl import random
-from minidl.device import Array
+from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.tensor import Function, Tensor
 
@@ -34,7 +34,8 @@ class Dropout(Function):
     name = "dropout"
 
     def forward(ctx, x: Array, p: float, scale: float) -> Array:
-        mask = ctx.device.asarray(random.default_generator.bernoulli(1 - p, x.shape))
+        mask = array_module(x).empty_like(x, dtype=bool)  # in x's memory order, for y to have it too
+        mask[...] = ctx.device.asarray(random.default_generator.bernoulli(1 - p, x.shape))
         ctx.scale = scale
         ctx.save(mask)
         return fastest(dropout_forward, x)(x, mask, scale)

@@ -12,6 +12,8 @@ Backward
     gb = sum of gy over every leading axis
 """
 
+import math
+
 from minidl.device import Array
 from minidl.kernels import fastest
 from minidl.tensor import Function, Tensor
@@ -40,13 +42,13 @@ class Linear(Function):
 
     def forward(ctx, x: Array, w: Array, b: Array | None) -> Array:
         ctx.x_shape = x.shape
-        x = x.reshape(-1, w.shape[1]) if w.shape[1] else x.reshape(-1, 0)
+        x = x.reshape(math.prod(x.shape[:-1]), w.shape[1])
         ctx.save(x, w)
         return fastest(linear_forward, x)(x, w, b).reshape(*ctx.x_shape[:-1], w.shape[0])
 
     def backward(ctx, gy: Array) -> tuple[Array | None, ...]:
         x, w = ctx.saved
-        gx, gw, gb = fastest(linear_backward, x)(gy.reshape(-1, w.shape[0]), x, w, ctx.needs_grad)
+        gx, gw, gb = fastest(linear_backward, x)(gy.reshape(len(x), len(w)), x, w, ctx.needs_grad)
         return None if gx is None else gx.reshape(ctx.x_shape), gw, gb
 
 

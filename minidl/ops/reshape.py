@@ -147,10 +147,11 @@ def unsqueeze(x: Tensor, dim: int) -> Tensor:
 
 def permute(x: Tensor, *dims: Any) -> Tensor:
     """Axes in another order: y.shape[i] = x.shape[dims[i]]."""
-    order = _ints("permute", dims)
-    if sorted(d % x.ndim if x.ndim else d for d in order) != list(range(x.ndim)):
-        raise RuntimeError(f"permute: dims must name each of {x.ndim} axes once, got {order}")
-    return Permute.apply(x, dims=tuple(d % x.ndim for d in order))
+    given = _ints("permute", dims)
+    order = tuple(shapes.normalize_dim("permute", d, x.ndim) for d in given)
+    if sorted(order) != list(range(x.ndim)):
+        raise RuntimeError(f"permute: dims must name each of {x.ndim} axes once, got {given}")
+    return Permute.apply(x, dims=order)
 
 
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -199,7 +200,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         raise ValueError(f"pad: widths come in pairs, at most {input.ndim} of them, got {len(pad)} widths (x {input.shape})")
     pairs = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
     widths = ((0, 0),) * (input.ndim - len(pairs)) + tuple(reversed(pairs))
-    if any(n + before + after < 0 for n, (before, after) in zip(input.shape, widths, strict=True)):
+    if any(n + min(before, 0) + min(after, 0) < 0 for n, (before, after) in zip(input.shape, widths, strict=True)):
         raise RuntimeError(f"pad: sizes must not become negative, got x {input.shape}, pad {tuple(pad)}")
     return Pad.apply(input, widths=widths, value=0.0 if value is None else value)
 

@@ -129,14 +129,6 @@ def test_ten_views_are_corners_centre_and_then_their_mirrors():
     assert np.array_equal(views[5:], views[:5, :, ::-1])
 
 
-def test_ten_views_are_torchvisions():
-    v2 = pytest.importorskip("torchvision.transforms.v2")
-    Image = pytest.importorskip("PIL.Image")
-    image = np.random.default_rng(0).integers(0, 256, (10, 12, 3), np.uint8)
-    theirs = sorted(np.asarray(view).tobytes() for view in v2.TenCrop(4)(Image.fromarray(image)))
-    assert sorted(view.tobytes() for view in TenCrop(4)(image, KEY)) == theirs
-
-
 # ---- values
 
 

@@ -203,23 +203,20 @@ def test_errors(call, error, text):
         ("leaky_relu", math.sqrt(5)),
     ],
 )
-def test_gains_are_pytorchs(name, param):
-    torch = pytest.importorskip("torch")
+def test_gains_are_pytorchs(name, param, torch):
     assert init.calculate_gain(name, param) == pytest.approx(torch.nn.init.calculate_gain(name, param), rel=1e-15)
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (8, 2, 5, 3)])
-def test_fans_are_pytorchs(shape):
-    torch = pytest.importorskip("torch")
+def test_fans_are_pytorchs(shape, torch):
     expected = torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
     assert init.fan_in_and_fan_out(shape) == expected
 
 
 @pytest.mark.parametrize("name", ["kaiming_uniform_", "xavier_uniform_"])
 @pytest.mark.parametrize("shape", [(300, 200), (64, 16, 5, 5)])
-def test_uniform_bounds_are_pytorchs(name, shape):
+def test_uniform_bounds_are_pytorchs(name, shape, torch):
     # both ranges are filled to within 1e-3 (see above), so their ends agree to 2e-3
-    torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     expected = getattr(torch.nn.init, name)(torch.empty(shape, dtype=torch.float64)).abs().max().item()
     actual = abs(getattr(init, name)(zeros(shape, np.float64), generator=Generator(6)).data).max()

@@ -266,8 +266,7 @@ def test_errors(call, error, text):
 
 
 @pytest.mark.parametrize("layer", WITH_SETTINGS)
-def test_constructors_have_pytorchs_signature(layer):
-    torch = pytest.importorskip("torch")
+def test_constructors_have_pytorchs_signature(layer, torch):
     ours = [p for p in inspect.signature(layer).parameters.values() if p.name != "scale_at"]
     theirs = inspect.signature(getattr(torch.nn, layer.__name__)).parameters.values()
     assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in theirs]
@@ -299,8 +298,7 @@ def build_all(nn):
     ]
 
 
-def test_reprs_are_pytorchs():
-    torch = pytest.importorskip("torch")
+def test_reprs_are_pytorchs(torch):
     for ours, theirs in zip(build_all(nn), build_all(torch.nn), strict=True):
         assert repr(ours) == repr(theirs)
     assert repr(nn.Dropout(scale_at="test")) == "Dropout(p=0.5, inplace=False, scale_at='test')"
@@ -322,9 +320,8 @@ def build_net(nn):
     )
 
 
-def test_a_whole_network_is_pytorchs():
+def test_a_whole_network_is_pytorchs(torch):
     # float64: a sum of a few hundred terms near 1 is exact to about 1e-13; 1e-10 leaves room for cancellation
-    torch = pytest.importorskip("torch")
     theirs, ours = build_net(torch.nn).double(), build_net(nn).double()
     ours.load_state_dict({name: value.numpy() for name, value in theirs.state_dict().items()})
     x, target = images().data.astype(np.float64), np.array([1, 4])

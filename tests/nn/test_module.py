@@ -640,8 +640,7 @@ def torch_net(torch):
     return Net()
 
 
-def test_names_are_pytorchs():
-    torch = pytest.importorskip("torch")
+def test_names_are_pytorchs(torch):
     ours, theirs = Net(), torch_net(torch)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     for method in ("named_parameters", "named_buffers", "named_modules", "named_children"):
@@ -652,8 +651,7 @@ def test_names_are_pytorchs():
     assert ours.load_state_dict({k: v.numpy() for k, v in theirs.state_dict().items()}) == ([], [])
 
 
-def test_key_errors_read_as_pytorchs():
-    torch = pytest.importorskip("torch")
+def test_key_errors_read_as_pytorchs(torch):
     state = Net().state_dict()
     del state["heads.0.bias"], state["scale"]
     state["extra"] = np.ones(1)
@@ -664,8 +662,7 @@ def test_key_errors_read_as_pytorchs():
     assert [line.strip() for line in str(ours.value).split("\n")] == [line.strip() for line in str(theirs.value).split("\n")]
 
 
-def test_nested_repr_is_pytorchs():
-    torch = pytest.importorskip("torch")
+def test_nested_repr_is_pytorchs(torch):
 
     def build(nn):
         return nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU(inplace=True), nn.Dropout(0.2)), nn.Sequential())
@@ -677,9 +674,8 @@ def test_nested_repr_is_pytorchs():
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 @pytest.mark.parametrize("needs_x", [True, False])
-def test_backward_hook_values_are_pytorchs(needs_x):
+def test_backward_hook_values_are_pytorchs(needs_x, torch):
     # three layers in float32 with sums of at most 108 products of numbers near 1: 1e-5 is some 20 rounding steps
-    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 3, 6, 6)).astype(np.float32)
     theirs = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(64, 5))

@@ -43,7 +43,7 @@ def windows(size, kernel, stride, padding, ceil_mode):
 
 
 def loop(x, kernel, stride, padding, ceil_mode=False, count_include_pad=True, divisor_override=None):
-    """The mean matrix of each side would do too; this is the definition: y, and m for each window with its slice of x."""
+    """y, and for each output (i, j) what its sum is divided by and the slice of x under it."""
     h, w = x.shape[2:]
     rows, columns = (windows(*side, ceil_mode) for side in zip((h, w), kernel, stride, padding, strict=True))
     y, means = np.zeros((*x.shape[:2], len(rows), len(columns))), {}

@@ -70,8 +70,7 @@ def test_defaults_are_pytorchs(run, rng):
 
 
 def test_an_even_window_has_one_channel_more_before_than_after(device):
-    x = Tensor(np.array([1.0, 0.0, 0.0, 1.0]).reshape(1, 4, 1), device=device)
-    y = local_response_norm(Tensor(np.ones((1, 4, 1)), device=device) + x * 0, 2, alpha=2.0, beta=1.0, k=0.0)
+    y = local_response_norm(Tensor(np.ones((1, 4, 1)), device=device), 2, alpha=2.0, beta=1.0, k=0.0)
     assert y.numpy().ravel().tolist() == [1, 0.5, 0.5, 0.5]  # the first has no neighbour before it
 
 

@@ -1,0 +1,49 @@
+# make train   train AlexNet on the embedded images, in about three minutes
+# make test    run the tests
+# Both make .venv first, with what they need, if it is not there.
+
+PYTHON ?= python3
+VENV ?= .venv
+IN := $(VENV)/bin/
+TORCH := torch==2.13.0
+
+.PHONY: train test oracle lint types clean
+.DELETE_ON_ERROR:
+
+train: $(VENV)/.train
+	$(IN)python examples/alexnet/train.py $(ARGS)
+
+test: $(VENV)/.test
+	$(IN)python -m pytest $(ARGS)
+
+oracle: $(VENV)/.oracle
+	$(IN)python -m pytest -m oracle $(ARGS)
+
+lint: $(VENV)/.dev
+	$(IN)ruff check .
+	$(IN)ruff format --check .
+
+types: $(VENV)/.dev
+	$(IN)mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.train: pyproject.toml | $(VENV)/bin/python
+	$(IN)python -m pip install --quiet --editable ".[plot]"
+	touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+	$(IN)python -m pip install --quiet --editable ".[plot,test]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(IN)python -m pip install --quiet --editable ".[plot,test,dev]"
+	touch $@
+
+$(VENV)/.oracle: $(VENV)/.test
+	$(IN)python -m pip install --quiet $(TORCH)
+	touch $@

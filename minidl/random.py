@@ -17,6 +17,7 @@ log, cos and sin, whose last bit may differ between machines.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,9 @@ class Generator:
     def words(self, n: int) -> np.ndarray:
         """The next draw: n random 32-bit words, shape (n,), uint32."""
         a, b, c = self.ids
-        philox = np.random.Philox(key=[self.seed, a], counter=[0, self.draws, b, c])
+        # a list of Python ints of 2**63 and more would go through float64, and lose bits
+        key, counter = np.array([self.seed, a], np.uint64), np.array([0, self.draws, b, c], np.uint64)
+        philox = np.random.Philox(key=key, counter=counter)
         self.draws += 1
         return philox.random_raw((n + 1) // 2).astype("<u8", copy=False).view("<u4")[:n]
 
@@ -57,16 +60,16 @@ class Generator:
         words = self.words(_size(shape)).astype(np.uint64)
         return (low + (words * np.uint64(high - low) >> np.uint64(32)).astype(np.int64)).reshape(shape)
 
-    def uniform(self, shape: int | Sequence[int] = (), dtype: type = np.float32) -> np.ndarray:
+    def uniform(self, shape: int | Sequence[int] = (), dtype: Any = np.float32) -> np.ndarray:
         """Uniform numbers in [0, 1), multiples of 2**-24. The same numbers for float32 and float64."""
         words = self.words(_size(shape)) >> np.uint32(8)
-        return (words.astype(dtype) * dtype(2.0**-24)).reshape(shape)
+        return (words.astype(dtype) * np.dtype(dtype).type(2.0**-24)).reshape(shape)
 
     def bernoulli(self, p: float, shape: int | Sequence[int]) -> np.ndarray:
         """Boolean array, True with probability p (to the nearest 2**-32)."""
         return (self.words(_size(shape)).astype(np.uint64) < np.uint64(round(p * 2.0**32))).reshape(shape)
 
-    def normal(self, shape: int | Sequence[int] = (), dtype: type = np.float32) -> np.ndarray:
+    def normal(self, shape: int | Sequence[int] = (), dtype: Any = np.float32) -> np.ndarray:
         """Standard normal numbers by Box and Muller's transform, computed in float64 and rounded to dtype.
 
         Two words give two normals: r cos(t), r sin(t) with r = sqrt(-2 ln u), u in (0, 1], t in [0, 2 pi).

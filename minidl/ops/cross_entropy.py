@@ -148,7 +148,7 @@ def _loss(
     target = target if isinstance(target, Tensor) else Tensor(np.asarray(target), device=x.device)
     if weight is not None:
         weight = weight if isinstance(weight, Tensor) else Tensor(np.asarray(weight), device=x.device)
-    _common_device(op.name, [t for t in (x, target, weight) if t is not None])
+    _common_device(op.name, (x, target, weight))
     rows, shape = _class_last(x)
     with x.device.active():
         t, divisor = _target_and_divisor(op.name, x, target, weight, ignore_index, smooth)

@@ -172,7 +172,8 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 def _index_array(part: Any, x: Tensor) -> Any:
     if not isinstance(part, Tensor):
-        return np.asarray(part) if isinstance(part, list) else part
+        # an empty list would make floats
+        return np.asarray(part, dtype=None if part else np.int64) if isinstance(part, list) else part
     if part.device is not x.device:
         raise RuntimeError(f"getitem: x is on {x.device}, index on {part.device}; move one with .to(device)")
     return part.data
@@ -184,6 +185,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         raise ValueError("cat: at least 1 tensor is needed, got 0")
     axis = shapes.normalize_dim("cat", dim, tensors[0].ndim)
     rest = {t.shape[:axis] + t.shape[axis + 1 :] for t in tensors}
+    if not tensors[0].ndim:
+        raise RuntimeError("cat: tensors need at least 1 axis, got ()")
     if len(rest) > 1 or any(t.ndim != tensors[0].ndim for t in tensors):
         raise RuntimeError(f"cat: sizes must agree except along dim {dim}, got {', '.join(str(t.shape) for t in tensors)}")
     return Cat.apply(*tensors, axis=axis)

@@ -1,0 +1,1 @@
+"""minidl against PyTorch, number by number. Needs torch; without it these tests are skipped."""

@@ -9,13 +9,14 @@
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from minidl import shapes
 from minidl.device import Array, array_module
-from minidl.layout import is_channels_last
+from minidl.layout import is_channels_last, nchw
 from minidl.tensor import Function, Tensor
 
 
@@ -45,12 +46,12 @@ class GetItem(Function):
     name = "getitem"
 
     def forward(ctx, x: Array, index: Any) -> Array:
-        ctx.x_shape, ctx.index = x.shape, index
+        ctx.x_shape, ctx.index, ctx.channels_last = x.shape, index, is_channels_last(x)
         return x[index]
 
     def backward(ctx, gy: Array) -> tuple[Array]:
         xp = array_module(gy)
-        gx = xp.zeros(ctx.x_shape, gy.dtype)
+        gx = _full(xp, ctx.x_shape, 0, gy.dtype, ctx.channels_last)
         if _takes_each_once(ctx.index):
             gx[ctx.index] = gy
         else:
@@ -84,23 +85,23 @@ class Pad(Function):
         ctx.inside = tuple(slice(max(b, 0), n - max(a, 0)) for n, (b, a) in zip(out, widths, strict=True))
         ctx.kept = tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape, widths, strict=True))
         ctx.x_shape = x.shape
-        y = _full_like(x, out, value)
+        xp, ctx.channels_last = array_module(x), is_channels_last(x)
+        y = _full(xp, out, value, x.dtype, ctx.channels_last)
         y[ctx.inside] = x[ctx.kept]
         return y
 
     def backward(ctx, gy: Array) -> tuple[Array]:
-        gx = _full_like(gy, ctx.x_shape, 0)
+        gx = _full(array_module(gy), ctx.x_shape, 0, gy.dtype, ctx.channels_last)
         gx[ctx.kept] = gy[ctx.inside]
         return (gx,)
 
 
-def _full_like(x: Array, shape: Sequence[int], value: float) -> Array:
-    """A new array of this shape in x's dtype, channels-last if x is."""
-    xp = array_module(x)
-    if not is_channels_last(x):
-        return xp.full(shape, value, x.dtype)
+def _full(xp: ModuleType, shape: Sequence[int], value: float, dtype: Any, channels_last: bool) -> Array:
+    """A new array filled with `value`, with channels-last memory if asked."""
+    if not channels_last:
+        return xp.full(shape, value, dtype)
     n, c, h, w = shape
-    return xp.full((n, h, w, c), value, x.dtype).transpose(0, 3, 1, 2)
+    return nchw(xp.full((n, h, w, c), value, dtype))
 
 
 def _takes_each_once(index: Any) -> bool:

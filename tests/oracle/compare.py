@@ -61,7 +61,7 @@ def compare(
     is differentiated.
     """
     mine_in = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
-    their_in = [torch.tensor(np.ascontiguousarray(a), requires_grad=a.dtype.kind == "f") for a in arrays]
+    their_in = [torch.tensor(a.copy(order="C"), requires_grad=a.dtype.kind == "f") for a in arrays]
     before = [a.copy() for a in arrays]
     mine, their = ours(*mine_in), theirs(*their_in)
     if not isinstance(mine, tuple):

@@ -166,6 +166,7 @@ class _Check:
         outputs = self._run()
         self.op = next((y._node.name for y in outputs if y._node is not None), getattr(fn, "__name__", "fn"))
         self.base = self._values()
+        self._check_finite({**before, **{f"output {i}": y for i, y in enumerate(self.base)}})
         self.weights = [self._no_faint(y.shape) for y in self.base]
         self._check_untouched(leaves, before)
         self._check_repeats(outputs)
@@ -184,6 +185,12 @@ class _Check:
     def _values(self) -> list[np.ndarray]:
         with no_grad():
             return [y.numpy() for y in self._run()]
+
+    def _check_finite(self, arrays: dict[str, np.ndarray]) -> None:
+        for name, array in arrays.items():
+            wrong = ~np.isfinite(array)
+            if wrong.any():
+                raise GradcheckError(f"{self.op}: {name} {array.shape} must be finite, got {wrong.sum()} elements that are not")
 
     def _check_untouched(self, leaves: dict[str, Tensor], before: dict[str, np.ndarray]) -> None:
         for name, leaf in leaves.items():
@@ -247,7 +254,8 @@ class _Check:
             bend, near_bend = (ahead + behind) / eps, 2 * (near_ahead + near_behind) / eps
             tolerance = self.settings.atol + self.noise / eps
             slack = self.settings.rtol * abs(numeric)
-            # where L is smooth the bend is eps * L'', so halving eps halves it; so does a kink at eps / 3, but it moves the slope
+            # where L is smooth the bend is eps * L'', so halving eps halves it
+            # a kink at eps / 3 has the bend halved as well, but moves the slope
             bent = abs(bend - 2 * near_bend) > 8 * tolerance + slack
             if not bent and not abs(numeric - near_numeric) > 4 * tolerance + slack / 2:
                 return numeric, tolerance

@@ -9,9 +9,10 @@ remembers what its backward will need. The object that ran the forward is itself
 `backward` visits every node once, after all of its consumers (their number is counted first), so a tensor used twice
 receives the sum of both gradients before it passes them on. Neither recursion nor sorting is needed.
 
-Rules about gradients. An op's backward gets a read-only gradient and may return it, or a view of it. Where several gradients
-meet, the first is kept by reference, the second makes a new array (unless the first was one that nobody else holds), later
-ones are added to that in place. A leaf's `.grad` is always an array of its own. Backward works on arrays, first order only: a gradient has no graph.
+Rules about gradients. An op's backward gets a read-only gradient and may return it, or a view of it. Where several
+gradients meet, the first is kept by reference, the second makes a new array (unless the first was one that nobody else
+holds), later ones are added to that in place. A leaf's `.grad` is always an array of its own. Backward works on arrays,
+first order only: a gradient has no graph.
 """
 
 import itertools
@@ -43,12 +44,15 @@ def is_grad_enabled() -> bool:
 class no_grad(ContextDecorator):  # noqa: N801  PyTorch's name
     """Inside the block (or the decorated function) no graph is recorded and nothing is saved for backward."""
 
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
     def __enter__(self) -> None:
-        self._before = _grad_mode.enabled
+        self._before.append(_grad_mode.enabled)
         _grad_mode.enabled = False
 
     def __exit__(self, *exc: object) -> None:
-        _grad_mode.enabled = self._before
+        _grad_mode.enabled = self._before.pop()
 
     def _recreate_cm(self) -> "no_grad":
         return no_grad()
@@ -221,6 +225,10 @@ class Tensor:
                         "pass gradient="
                     )
                 gradient = array_module(self.data).ones_like(self.data)
+            elif isinstance(gradient, Tensor) and gradient.device is not self.device:
+                raise RuntimeError(
+                    f"backward: the tensor is on {self.device}, gradient on {gradient.device}; move one with .to(device)"
+                )
             gradient = Tensor(gradient, device=self.device, dtype=self.dtype).data
         if gradient.shape != self.shape:
             raise RuntimeError(f"backward: gradient must have the shape {self.shape}, got {gradient.shape}")
@@ -333,6 +341,8 @@ class Function:
 def _common_device(op: str, inputs: Sequence[Any]) -> Device:
     """The device of all tensors among the inputs."""
     tensors = [x for x in inputs if isinstance(x, Tensor)]
+    if not tensors:
+        raise TypeError(f"{op}: at least 1 input must be a Tensor, got {', '.join(type(x).__name__ for x in inputs)}")
     first = tensors[0].device
     for x in tensors:
         if x.device is not first:
@@ -407,14 +417,14 @@ def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> tuple[S
             gradients = [_checked(node, i, gx) for i, gx in enumerate(node.backward(grad))]
         if len(gradients) != len(node._edges):
             raise RuntimeError(f"{node.name}: backward must return {len(node._edges)} gradients, got {len(gradients)}")
-        own = _unshared(gradients, (grad, *node.saved))
+        own = _unshared(gradients, (grad, *node.saved, *vars(node).values()))
     if not retain_graph:
         node.saved, node._edges, node._freed = (), (), True
     return gradients, own
 
 
 def _unshared(gradients: Sequence[Array | None], known: Sequence[Any]) -> set[int]:
-    """The ids of gradients that are arrays of their own: no view, returned once, neither the incoming one nor saved."""
+    """The ids of gradients that are arrays of their own: no view, returned once, neither the incoming one nor the node's."""
     ids = [id(gx) for gx in gradients if gx is not None and gx.base is None]
     return {i for i in ids if ids.count(i) == 1} - {id(array) for array in known}
 
@@ -452,6 +462,8 @@ def _run_hooks(holder: "Tensor | Function", grad: Array) -> Array:
             continue
         if replaced.shape != grad.shape:
             raise RuntimeError(f"register_hook: the hook must return the shape {grad.shape}, got {replaced.shape}")
+        if replaced.device is not holder.device:
+            raise RuntimeError(f"register_hook: the hook must return a tensor on {holder.device}, got one on {replaced.device}")
         grad = replaced.data
     return grad
 

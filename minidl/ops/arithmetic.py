@@ -103,7 +103,7 @@ class Div(Function):
 
 
 class Pow(Function):
-    """x ** p. Where x is 0, gp is 0 if p > 0: the limit of x^p ln x."""
+    """x ** p. Where x is 0, gp is 0: for p > 0 the limit of x^p ln x, for p = 0 PyTorch's choice."""
 
     name = "pow"
 
@@ -121,7 +121,7 @@ class Pow(Function):
             exponent = p - 1 + (p == 0)  # where p is 0 the slope is 0, but x^-1 at x = 0 would make it 0 * inf
             gx = unbroadcast(gz * p * x**exponent, ctx.shapes[0])
         if ctx.needs_grad[1]:
-            flat = (x == 0) & (p > 0)
+            flat = (x == 0) & (p >= 0)
             gp = unbroadcast(gz * xp.where(flat, 0, z * xp.log(xp.where(flat, 1, x))), ctx.shapes[1])
         return gx, gp
 

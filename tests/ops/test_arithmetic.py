@@ -78,15 +78,15 @@ def test_any_shapes_that_broadcast(run, shapes, name):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    x_shape=hnp.array_shapes(min_dims=0, max_dims=3, max_side=3),
-    y_shape=hnp.array_shapes(min_dims=0, max_dims=3, max_side=3),
+    x_shape=hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+    y_shape=hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
 )
 def test_shapes_are_refused_exactly_where_numpy_refuses_them(device, x_shape, y_shape):
     x, y = Tensor(np.zeros(x_shape), device=device), Tensor(np.zeros(y_shape), device=device)
     try:
         expected = np.broadcast_shapes(x_shape, y_shape)
     except ValueError:
-        with pytest.raises(RuntimeError, match="^add: sizes must be equal or 1"):
+        with pytest.raises(RuntimeError, match=r"^add: sizes must be equal or 1,"):
             add(x, y)
     else:
         assert add(x, y).shape == expected
@@ -171,10 +171,10 @@ def test_the_power_0_has_no_slope_along_x_not_even_at_0(p, device):
 
 
 def test_a_power_of_0_has_no_slope_along_the_exponent(device):
-    p = Tensor(np.array([2.0, 0.5]), True, device)
+    p = Tensor(np.array([2.0, 0.5, 0.0]), True, device)
     with np.errstate(all="raise"):
-        pow(np.zeros(2), p).backward(np.ones(2))
-    assert device.to_host(p.grad).tolist() == [0, 0]
+        pow(np.zeros(3), p).backward(np.ones(3))
+    assert device.to_host(p.grad).tolist() == [0, 0, 0]
 
 
 def test_negative_numbers_have_whole_powers(run):
@@ -315,7 +315,8 @@ def test_dtype_stays(name, dtype, run, rng):
 def test_a_number_takes_the_tensors_dtype(name, dtype, number, device):
     op, value, _ = BINARY[name]
     x = Tensor(np.array([1.0, 4.0], dtype), True, device)
-    for z, expected in ((op(x, number), [value(a, 2.0) for a in (1.0, 4.0)]), (op(number, x), [value(2.0, a) for a in (1.0, 4.0)])):
+    left, right = [value(a, 2.0) for a in (1.0, 4.0)], [value(2.0, a) for a in (1.0, 4.0)]
+    for z, expected in ((op(x, number), left), (op(number, x), right)):
         assert z.dtype == dtype
         np.testing.assert_allclose(z.detach().numpy(), expected, rtol=1e-6)
 

@@ -1,4 +1,4 @@
-"""minidl.ops.cross_entropy: cross_entropy and nll_loss against a loop, confident mistakes, gradcheck, errors, memory layouts."""
+"""minidl.ops.cross_entropy: both losses against a loop, confident mistakes, gradcheck, errors, memory layouts."""
 
 import math
 import re

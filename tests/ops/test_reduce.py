@@ -157,7 +157,7 @@ def test_each_axis_is_named_once(name, device):
 
 
 def test_the_mean_of_ints_is_refused(device):
-    with pytest.raises(RuntimeError, match="^mean: x must be of floats, got int64$"):
+    with pytest.raises(RuntimeError, match=r"^mean: x must be of floats, got int64$"):
         mean(Tensor(np.arange(3), device=device))
 
 

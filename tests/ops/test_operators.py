@@ -1,0 +1,187 @@
+"""minidl.ops.operators: every operator and method of a tensor does what it says, on either side; gradcheck, errors."""
+
+import re
+
+import numpy as np
+import pytest
+
+from minidl import Tensor, gradcheck
+from minidl.layout import channels_last, is_channels_last
+from minidl.ops.operators import METHODS
+
+# the operator on two operands, and which attributes of Tensor serve it
+OPERATORS = {
+    "+": (lambda x, y: x + y, ("__add__", "__radd__")),
+    "-": (lambda x, y: x - y, ("__sub__", "__rsub__")),
+    "*": (lambda x, y: x * y, ("__mul__", "__rmul__")),
+    "/": (lambda x, y: x / y, ("__truediv__", "__rtruediv__")),
+    "**": (lambda x, y: x**y, ("__pow__", "__rpow__")),
+    "@": (lambda x, y: x @ y, ("__matmul__", "__rmatmul__")),
+}
+
+# name, the method on a tensor, the same on a NumPy array
+UNARY = {
+    "__neg__": (lambda t: -t, lambda a: -a),
+    "__abs__": (abs, abs),
+    "__getitem__": (lambda t: t[1, :2], lambda a: a[1, :2]),
+    "abs": (lambda t: t.abs(), abs),
+    "exp": (lambda t: t.exp(), np.exp),
+    "log": (lambda t: t.log(), np.log),
+    "sqrt": (lambda t: t.sqrt(), np.sqrt),
+    "matmul": (lambda t: t.matmul(t), lambda a: a @ a),
+    "sum": (lambda t: t.sum(0), lambda a: a.sum(0)),
+    "mean": (lambda t: t.mean(dim=1, keepdim=True), lambda a: a.mean(1, keepdims=True)),
+    "max": (lambda t: t.max(), lambda a: a.max()),
+    "min": (lambda t: t.min(0)[0], lambda a: a.min(0)),
+    "amax": (lambda t: t.amax(1), lambda a: a.max(1)),
+    "amin": (lambda t: t.amin(1), lambda a: a.min(1)),
+    "relu": (lambda t: (t - 1.0).relu(), lambda a: np.maximum(a - 1, 0)),
+    "tanh": (lambda t: t.tanh(), np.tanh),
+    "sigmoid": (lambda t: t.sigmoid(), lambda a: 1 / (1 + np.exp(-a))),
+    "softmax": (lambda t: t.softmax(1), lambda a: np.exp(a) / np.exp(a).sum(1, keepdims=True)),
+    "log_softmax": (lambda t: t.log_softmax(1), lambda a: a - np.log(np.exp(a).sum(1, keepdims=True))),
+    "reshape": (lambda t: t.reshape(9), lambda a: a.reshape(9)),
+    "view": (lambda t: t.view(1, -1), lambda a: a.reshape(1, 9)),
+    "flatten": (lambda t: t.flatten(), lambda a: a.reshape(9)),
+    "squeeze": (lambda t: t[:1].squeeze(0), lambda a: a[0]),
+    "unsqueeze": (lambda t: t.unsqueeze(0), lambda a: a[None]),
+    "permute": (lambda t: t.permute(1, 0), lambda a: a.T),
+    "transpose": (lambda t: t.transpose(0, 1), lambda a: a.T),
+    "T": (lambda t: t.T, lambda a: a.T),
+}
+WITHOUT_GRADCHECK = {"argmax", "to", "float", "double"}  # tested one by one below
+
+
+@pytest.fixture
+def x(device, rng):
+    return Tensor(rng.uniform(0.5, 2, (3, 3)), True, device)
+
+
+# -------------------------------------------------------------------------------------------------------- against NumPy
+
+
+def test_every_entry_of_the_list_is_bound_and_tested_here():
+    reflected = {name for _, names in OPERATORS.values() for name in names}
+    assert set(METHODS) == reflected | set(UNARY) - {"T"} | WITHOUT_GRADCHECK
+    assert all(getattr(Tensor, name) is METHODS[name] for name in METHODS)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_operators_between_tensors_and_arrays_on_either_side(operator, x, rng):
+    apply, _ = OPERATORS[operator]
+    a, b = x.detach().numpy(), rng.uniform(0.5, 2, (3, 3))
+    y = Tensor(b, device=x.device)
+    for result, expected in ((apply(x, y), apply(a, b)), (apply(x, b), apply(a, b)), (apply(b, x), apply(b, a))):
+        assert type(result) is Tensor and result.device is x.device and result.requires_grad
+        np.testing.assert_allclose(result.detach().numpy(), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("number", [3, 0.5, np.float32(0.5), np.int64(3)])
+@pytest.mark.parametrize("operator", ["+", "-", "*", "/", "**"])
+def test_operators_with_numbers_on_either_side(operator, number, x):
+    apply, _ = OPERATORS[operator]
+    a = x.detach().numpy()
+    for result, expected in ((apply(x, number), apply(a, number)), (apply(number, x), apply(number, a))):
+        assert type(result) is Tensor and result.dtype == np.float64
+        np.testing.assert_allclose(result.detach().numpy(), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_methods(name, x):
+    method, of_numpy = UNARY[name]
+    np.testing.assert_allclose(method(x).detach().numpy(), of_numpy(x.detach().numpy()), rtol=1e-13, atol=1e-15)
+
+
+def test_an_augmented_assignment_makes_a_new_tensor(x):
+    before, y = x.detach().numpy(), x
+    y += 1.0
+    assert y is not x
+    np.testing.assert_array_equal(x.detach().numpy(), before)
+
+
+def test_max_along_an_axis_has_positions_and_argmax_finds_them(x):
+    values, positions = x.max(1)
+    np.testing.assert_array_equal(positions.numpy(), x.detach().numpy().argmax(1))
+    np.testing.assert_array_equal(x.argmax(1).numpy(), positions.numpy())
+    np.testing.assert_array_equal(values.detach().numpy(), x.detach().numpy().max(1))
+
+
+def test_iterating_gives_the_rows(x):
+    rows = list(x)
+    assert len(rows) == 3
+    np.testing.assert_array_equal(rows[2].detach().numpy(), x.detach().numpy()[2])
+
+
+def test_to_takes_a_device_a_dtype_or_both_in_any_form(x):
+    for call in (
+        lambda: x.to("cpu:1", np.float32),
+        lambda: x.to("float32", "cpu:1"),
+        lambda: x.to(device="cpu:1", dtype="float32"),
+        lambda: x.to(np.dtype("float32"), device="cpu:1"),
+    ):
+        y = call()
+        assert str(y.device) == "cpu:1" and y.dtype == np.float32 and y.requires_grad
+    assert x.to(np.float32).device is x.device
+    assert x.to(x.device) is x.to(dtype=np.float64) is x.to() is x
+
+
+def test_float_and_double(x):
+    assert x.float().dtype == np.float32
+    assert x.double() is x
+    assert x.float().double().dtype == np.float64
+
+
+# ----------------------------------------------------------------------------------------------------------- gradcheck
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_gradcheck_of_operators(operator, x, rng):
+    apply, _ = OPERATORS[operator]
+    array = rng.uniform(0.5, 2, (3, 3))
+    gradcheck(apply, [x, Tensor(array, True, x.device)])
+    gradcheck(lambda t: apply(array, t), [x])
+    gradcheck(lambda t: apply(t, array), [x])
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_gradcheck_of_methods(name, x):
+    gradcheck(UNARY[name][0], [x])
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_errors_name_the_op(x):
+    text = "add: sizes must be equal or 1, counted from the last axis, got x (3, 3), y (2,)"
+    with pytest.raises(RuntimeError, match=f"^{re.escape(text)}$"):
+        x + np.ones(2)
+    text = "sub: sizes must be equal or 1, counted from the last axis, got x (2,), y (3, 3)"
+    with pytest.raises(RuntimeError, match=f"^{re.escape(text)}$"):
+        np.ones(2) - x
+
+
+def test_operators_refuse_tensors_of_two_devices():
+    text = "add: x is on cpu:0, y on cpu:1; move one with .to(device)"
+    with pytest.raises(RuntimeError, match=f"^{re.escape(text)}$"):
+        Tensor([1.0], device="cpu:0") + Tensor([1.0], device="cpu:1")
+
+
+# -------------------------------------------------------------------------------------------------------------- layout
+
+
+def test_a_chain_of_operators_keeps_channels_last_and_float32(device, rng):
+    data = channels_last(Tensor(rng.standard_normal((2, 3, 4, 5)).astype(np.float32), device=device).data)
+    x = Tensor(data, True, device)
+    y = 2 * (x + np.float32(1) - x / 3) ** 2 - x.tanh() * 0.5
+    y.sum().backward()
+    assert is_channels_last(y.data) and is_channels_last(x.grad)
+    assert y.dtype == x.grad.dtype == np.float32
+
+
+def test_operators_leave_their_operands_alone(x, rng):
+    before, array = x.detach().numpy(), rng.uniform(0.5, 2, (3, 3))
+    kept = array.copy()
+    for apply, _ in OPERATORS.values():
+        apply(array, x).sum().backward()
+    np.testing.assert_array_equal(x.detach().numpy(), before)
+    np.testing.assert_array_equal(array, kept)

@@ -203,7 +203,7 @@ def _in_place(name):
     return method
 
 
-class ndarray:
+class ndarray:  # noqa: N801  CuPy's name
     __module__ = "cupy"
     __hash__ = None
 
@@ -308,18 +308,18 @@ def _parts(index):
     return index if isinstance(index, tuple) else (index,)
 
 
-for _name in "add sub mul truediv floordiv mod pow matmul and or xor".split():
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
     setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
     setattr(ndarray, f"__r{_name}__", _operator(f"__r{_name}__"))
     setattr(ndarray, f"__i{_name}__", _in_place(f"__i{_name}__"))
-for _name in "eq ne lt le gt ge neg abs invert".split():
+for _name in ("eq", "ne", "lt", "le", "gt", "ge", "neg", "abs", "invert"):
     setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
 
 
 # ------------------------------------------------------------------------------------------------------------ functions
 
 
-class ufunc:
+class ufunc:  # noqa: N801  CuPy's name
     """An elementwise function; unlike NumPy's it knows neither `where` nor `initial`."""
 
     def __init__(self, name):
@@ -337,10 +337,8 @@ class ufunc:
         _into(a, lambda x, v: self._ufunc.at(x, place if isinstance(indices, tuple) else place[0], v), b)
 
 
-for _name in (
-    "add subtract multiply maximum minimum exp log sqrt tanh sign isnan square equal not_equal greater less "
-    "logical_not logical_and logical_or power cos sin log1p expm1"
-).split():
+UFUNCS = ["add", "subtract", "multiply", "maximum", "minimum", "exp", "log", "sqrt", "tanh", "sign", "isnan"]
+for _name in UFUNCS:
     globals()[_name] = ufunc(_name)
 
 
@@ -466,13 +464,12 @@ def _as_strided(x, shape=None, strides=None):
     return _compute(lambda a: np.lib.stride_tricks.as_strided(a, shape, strides), x)
 
 
-lib = SimpleNamespace(
-    stride_tricks=SimpleNamespace(sliding_window_view=_sliding_window_view, as_strided=_as_strided)
-)
+lib = SimpleNamespace(stride_tricks=SimpleNamespace(sliding_window_view=_sliding_window_view, as_strided=_as_strided))
 
 
 def signatures():
-    """(name, parameters) of every plain function and method here that CuPy has too."""
-    names = "empty zeros ones full empty_like zeros_like ones_like full_like arange asarray array asnumpy ascontiguousarray"
-    names += " where concatenate stack copyto moveaxis expand_dims swapaxes broadcast_to take_along_axis put_along_axis cumsum"
-    return {name: list(inspect.signature(globals()[name]).parameters) for name in names.split()}
+    """The parameters of every function here that CuPy writes in Python, by name."""
+    functions = [empty, zeros, ones, full, empty_like, zeros_like, ones_like, full_like, arange, asarray, array, asnumpy]
+    functions += [ascontiguousarray, where, concatenate, stack, copyto, moveaxis, expand_dims, swapaxes, broadcast_to]
+    functions += [take_along_axis, put_along_axis, cumsum]
+    return {f.__name__: list(inspect.signature(f).parameters) for f in functions}

@@ -5,6 +5,7 @@ millions of weights steps over some ReLU's kink, and numeric slopes mean nothing
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from model import AlexNet
@@ -26,15 +27,10 @@ def check_layers(model: AlexNet, batch_size: int = 2, seed: int = 0) -> Iterator
         values = Generator(seed).normal(shape, np.float64)
         if isinstance(layer, (nn.ReLU, nn.MaxPool2d)):
             values = _spread_out(values)
-        x = Tensor(values, requires_grad=True, device=layer_device(model, layer))
+        x = Tensor(values, requires_grad=True, device=model.devices[0])
         leaves = {"input": x, **dict(layer.named_parameters())}
-        for row in gradcheck_leaves(lambda layer=layer, x=x: layer(x), leaves, directions=DIRECTIONS, exhaustive=0):
+        for row in gradcheck_leaves(partial(layer, x), leaves, directions=DIRECTIONS, exhaustive=0):
             yield name, row
-
-
-def layer_device(model: AlexNet, layer: nn.Module):
-    """Where a layer's input comes from: all layers that are checked live on the first device."""
-    return next((p.device for p in layer.parameters()), model.devices[0])
 
 
 def _spread_out(values: np.ndarray) -> np.ndarray:

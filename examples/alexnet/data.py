@@ -31,6 +31,7 @@ from minidl.data import (
     color_statistics,
 )
 from minidl.data.image_folder import BadImageError
+from minidl.data.transforms import Transform
 from minidl.random import Generator
 
 STORED_SIZE = 256
@@ -86,7 +87,7 @@ def train_loader(
     on_error: str,
 ) -> DataLoader:
     """Augmented batches in an order keyed by (seed, epoch)."""
-    steps = [
+    steps: list[Transform] = [
         Resize(STORED_SIZE),
         CenterCrop(STORED_SIZE),
         RandomCrop(profile.image_size, shared_by=profile.crop_shared_by),
@@ -120,7 +121,7 @@ def test_loader(
 ) -> DataLoader:
     """The held-out set in its order: the centre crop of each image, or its four corners and centre with their mirrors."""
     crop = TenCrop(profile.image_size) if ten_views else CenterCrop(profile.image_size)
-    steps = [Resize(STORED_SIZE), CenterCrop(STORED_SIZE), crop, SubtractMean(statistics.mean)]
+    steps: list[Transform] = [Resize(STORED_SIZE), CenterCrop(STORED_SIZE), crop, SubtractMean(statistics.mean)]
     return DataLoader(dataset, batch_size, transform=Compose(steps), num_workers=workers, on_error=on_error)
 
 

@@ -263,7 +263,7 @@ class AlexNet(nn.Module):
         low, high = x
         low_and_next = F.cat([low, high[:, :reach].to(low.device)], 1)
         high_and_last = F.cat([low[:, -reach:].to(high.device), high], 1)
-        return [norms[0](low_and_next)[:, :-reach], norms[1](high_and_last)[:, reach:]]
+        return [norms[0](low_and_next)[:, : low.shape[1]], norms[1](high_and_last)[:, -high.shape[1] :]]
 
     def _to_towers(self, images: np.ndarray | Tensor | Sequence[Tensor]) -> list[Tensor]:
         """The batch on each tower's device, with the zero pixels that make conv1's output 55 x 55."""

@@ -30,8 +30,8 @@ from minidl.optim import SGD
 from minidl.optim.schedules import MultiStepLR
 
 # What differs between a run on a user's images (the paper's values) and the quick one on the embedded patterns.
-DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90, "lr_drops": None}
-EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 1, "lr_drops": [0.6, 0.85]}
+DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90, "lr": 0.01, "lr_drops": None}
+EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 2, "lr": 0.002, "lr_drops": [0.6, 0.85]}
 KEPT_CHECKPOINTS = 3
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
@@ -56,6 +56,8 @@ class Trainer:
         self.step = 0
         self.steps_an_epoch = math.ceil(len(self.train_set) / args.batch_size)
         self.last_step = args.steps or args.epochs * self.steps_an_epoch
+        self.noise_steps = round(model.profile.noise_until * self.last_step)
+        self.meter = Meter(self.step, self.last_step)
         self.last_checkpoint: Path | None = None
         self.interrupted = False
 
@@ -63,9 +65,12 @@ class Trainer:
         """Continue from a checkpoint: weights, momentum, random numbers and the place in the data."""
         check_architecture(path, saved.state["architecture"], architecture(self.args, self.train_set))
         self.model.load_state_dict(saved.model_state)
+        if saved.optimizer_state is None:
+            raise run.CheckpointError(f"{path}: has no optimiser state, so training can't continue from it")
         self.optimizer.load_state_dict(saved.optimizer_state)
         random.default_generator.set_state(saved.state["random"])
         self.step = saved.state["step"]
+        self.meter = Meter(self.step, self.last_step, saved.state["meter"])
         self.last_checkpoint = path
 
     def train(self) -> None:
@@ -73,7 +78,6 @@ class Trainer:
         self.log = run.Log(self.folder, self.step)
         self.schedule = self._schedule()
         self.model.train()
-        self.meter = Meter(self.step, self.last_step)
         before = signal.signal(signal.SIGINT, self._interrupt)
         try:
             with Progress(self.step, self.last_step) as progress:
@@ -105,7 +109,7 @@ class Trainer:
             self.train_set,
             self.model.profile,
             self.statistics,
-            noise=self.step < self.model.profile.noise_until * self.last_step,
+            noise=self.step < self.noise_steps,
             batch_size=self.args.batch_size,
             workers=self.args.workers,
             seed=self.args.seed,
@@ -118,9 +122,17 @@ class Trainer:
                 self._report(epoch, progress)
             if self.step % self.args.save_every == 0 and self.step < self.last_step:
                 self.save()
-            if self.step == self.last_step or self.interrupted:
+            if self.step in (self.noise_steps, self.last_step) or self.interrupted:
                 break
+        else:
+            self._count_left_out((epoch + 1) * self.steps_an_epoch)
         run.report_skipped(loader)
+
+    def _count_left_out(self, epoch_end: int) -> None:
+        """A batch that lost all its images was left out; it counts as a step, or the epoch would never end."""
+        while self.step < min(epoch_end, self.last_step):
+            self.schedule.step()
+            self.step += 1
 
     def train_step(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Forward, backward, update. NotFiniteError, before anything is updated, if the loss is not finite."""
@@ -132,6 +144,7 @@ class Trainer:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        self.lr = self.optimizer.param_groups[0]["lr"]
         self.schedule.step()
         self.step += 1
         self.meter.add(value, int((scores.detach().numpy().argmax(axis=1) == labels).sum()), len(labels))
@@ -144,8 +157,7 @@ class Trainer:
 
     def _report(self, epoch: int, progress: "Progress") -> None:
         row = self.meter.take()
-        lr = self.optimizer.param_groups[0]["lr"]
-        self.log.write(step=self.step, epoch=epoch, lr=lr, **row)
+        self.log.write(step=self.step, epoch=epoch, lr=self.lr, **row)
         progress.write(
             f"step {self.step}/{self.last_step}  epoch {epoch + 1}  loss {row['loss']:.4f}  top-1 {row['top1']:.1%}  "
             f"{row['images_per_second']:.1f} images/s  {clock(self.meter.seconds_left(self.step))} left"
@@ -178,6 +190,7 @@ class Trainer:
                 self.optimizer.state_dict(),
                 step=self.step,
                 random=random.default_generator.state(),
+                meter=self.meter.sums,
                 architecture=architecture(self.args, self.train_set),
                 classes=self.train_set.classes,
                 arguments=vars(self.args),
@@ -215,28 +228,31 @@ def first_not_finite(model: AlexNet, images: np.ndarray) -> str:
 class Meter:
     """Loss, accuracy and speed since the last report."""
 
-    def __init__(self, step: int, last_step: int) -> None:
+    def __init__(self, step: int, last_step: int, sums: dict[str, float] | None = None) -> None:
         self.first_step, self.last_step = step, last_step
         self.started = self.since = time.monotonic()
-        self.losses = self.right = self.images = 0.0
+        self.sums = sums or {"loss": 0.0, "right": 0.0, "images": 0.0}  # what a checkpoint keeps
+        self.images_here = 0.0  # since the last report, in this process
         self.loss = math.nan
 
     def add(self, loss: float, right: int, images: int) -> None:
         self.loss = loss
-        self.losses += loss * images
-        self.right += right
-        self.images += images
+        self.sums["loss"] += loss * images
+        self.sums["right"] += right
+        self.sums["images"] += images
+        self.images_here += images
 
     def take(self) -> dict[str, float]:
         """The means since the last call."""
         now = time.monotonic()
         row = {
-            "loss": self.losses / self.images,
-            "top1": self.right / self.images,
-            "images_per_second": self.images / (now - self.since),
+            "loss": self.sums["loss"] / self.sums["images"],
+            "top1": self.sums["right"] / self.sums["images"],
+            "images_per_second": self.images_here / (now - self.since),
             "seconds": now - self.started,
         }
-        self.losses = self.right = self.images = 0.0
+        self.sums = dict.fromkeys(self.sums, 0.0)
+        self.images_here = 0.0
         self.since = now
         return row
 
@@ -333,10 +349,11 @@ def parser_() -> argparse.ArgumentParser:
     p.add_argument("data", nargs="?", help="folder with train/<class>/* and val/<class>/* or test/<class>/*; "
                    "default: embedded patterns")
     p.add_argument("--device", help="one device or two with a comma: cpu:0,cpu:1 (default), cuda:0, cuda:0,cuda:1")
-    p.add_argument("--epochs", type=run.at_least_one, help="default 90; 1 on the embedded patterns")
+    p.add_argument("--epochs", type=run.at_least_one, help="default 90; 2 on the embedded patterns")
     p.add_argument("--steps", type=run.at_least_one, help="stop after so many steps, instead of --epochs")
     p.add_argument("-b", "--batch-size", type=run.at_least_one, help="default 128; 16 on the embedded patterns")
-    p.add_argument("--lr", type=run.positive, help="learning rate of weights, default 0.01; biases have twice as much")
+    p.add_argument("--lr", type=run.positive, help="learning rate of weights, default 0.01, 0.002 on the "
+                   "embedded patterns; biases have twice as much")
     p.add_argument("--lr-drops", type=run.fractions, metavar="F,F,...", help="the rate is divided by 10 after these "
                    "fractions of the run, default the profile's (paper: .25,.55,.85)")
     p.add_argument("--momentum", type=run.not_negative, help="default 0.9")
@@ -362,7 +379,6 @@ def parser_() -> argparse.ArgumentParser:
 COMMON = {
     "device": "cpu:0,cpu:1",
     "steps": None,
-    "lr": 0.01,
     "momentum": 0.9,
     "wd": 0.0005,
     "workers": 2,
@@ -394,6 +410,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--evaluate needs --resume RUN: which checkpoint?")
     if given.resume is not None and given.out is not None:
         parser.error("--out can't be given with --resume: a run goes on in its own folder")
+    if given.resume is not None and (given.check_grads or given.dry_run):
+        parser.error("--check-grads and --dry-run can't be given with --resume: they train nothing")
     warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr, flush=True)
     with run.errors_in_one_line(parser):
         if given.resume is None:

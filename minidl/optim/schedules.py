@@ -172,10 +172,8 @@ class ReduceLROnPlateau(LRScheduler):
 
     def _is_better(self, current: float) -> bool:
         sign = 1 if self.mode == "max" else -1
-        if self.threshold_mode == "rel":
-            goal = self.best * (1 + sign * self.threshold)
-        else:
-            goal = self.best + sign * self.threshold
+        step = sign * self.threshold
+        goal = self.best * (1 + step) if self.threshold_mode == "rel" else self.best + step
         return sign * current > sign * goal
 
     def _reduce(self) -> None:

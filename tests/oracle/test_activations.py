@@ -132,4 +132,6 @@ def test_linear_in_any_memory(layout, rng):
             return np.asfortranarray(array)
         return arrange(array, layout) if layout == "sliced" else array[::-1, ::-1]
 
-    compare(F.linear, T.linear, arranged(rng.standard_normal((4, 5))), arranged(rng.standard_normal((3, 5))), rng.standard_normal(3))
+    compare(
+        F.linear, T.linear, arranged(rng.standard_normal((4, 5))), arranged(rng.standard_normal((3, 5))), rng.standard_normal(3)
+    )

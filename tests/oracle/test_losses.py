@@ -83,7 +83,13 @@ def test_probabilities(shape, rng):
 def test_probabilities_that_do_not_sum_to_one(rng):
     """Taken as they are: the gradient carries their sum."""
     for weighted, settings in options("cross_entropy"):
-        check("cross_entropy", rng.standard_normal((4, C)), rng.random((4, C)) * 3, rng.random(C) if weighted else None, **settings)
+        check(
+            "cross_entropy",
+            rng.standard_normal((4, C)),
+            rng.random((4, C)) * 3,
+            rng.random(C) if weighted else None,
+            **settings,
+        )
 
 
 def test_onehot_probabilities_and_minus_infinity():

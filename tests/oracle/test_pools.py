@@ -13,15 +13,11 @@ torch = pytest.importorskip("torch")
 
 
 def check_max(x, *args, **settings):
-    compare(
-        lambda t: F.max_pool2d(t, *args, **settings), lambda t: torch.nn.functional.max_pool2d(t, *args, **settings), x
-    )
+    compare(lambda t: F.max_pool2d(t, *args, **settings), lambda t: torch.nn.functional.max_pool2d(t, *args, **settings), x)
 
 
 def check_avg(x, *args, **settings):
-    compare(
-        lambda t: F.avg_pool2d(t, *args, **settings), lambda t: torch.nn.functional.avg_pool2d(t, *args, **settings), x
-    )
+    compare(lambda t: F.avg_pool2d(t, *args, **settings), lambda t: torch.nn.functional.avg_pool2d(t, *args, **settings), x)
 
 
 def distinct(shape, rng):
@@ -99,7 +95,9 @@ def sizes_that_fit(size, kernel, stride, padding, dilation=1):
     """
     room = size + 2 * padding - dilation * (kernel - 1) - 1
     windows = -(-room // stride) + 1
-    return 2 * padding <= kernel and dilation <= size and windows - (windows > 0 and (windows - 1) * stride >= size + padding) >= 1
+    return (
+        2 * padding <= kernel and dilation <= size and windows - (windows > 0 and (windows - 1) * stride >= size + padding) >= 1
+    )
 
 
 @pytest.mark.parametrize("dilation", [1, 2])

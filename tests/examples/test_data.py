@@ -1,0 +1,201 @@
+"""data.py: which folders are taken, the statistics, and what the loaders do to an image, in which order."""
+
+import shutil
+from dataclasses import replace
+
+import data
+import numpy as np
+import pytest
+from data import load_statistics, measure, open_data, save_statistics, train_loader
+from model import PROFILES
+
+from minidl.data import BadImageError, ColorStatistics, ImageFolder, Patterns, SampleKey, transforms
+from minidl.random import Generator
+
+SETTINGS = {"batch_size": 2, "workers": 0, "on_error": "stop"}
+
+
+class Drawn:
+    """A data set in memory: `n` random images of one size."""
+
+    def __init__(self, n, height=256, width=256):
+        self.images = np.random.default_rng(5).integers(0, 256, (n, height, width, 3), np.uint8)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], index
+
+
+@pytest.fixture
+def statistics(rng):
+    """A mean image and components that leave no mistake unseen."""
+    mean = rng.uniform(90, 160, (256, 256, 3)).astype(np.float32)
+    return ColorStatistics(mean, np.array([10.0, 20.0, 50.0]), np.linalg.qr(rng.standard_normal((3, 3)))[0])
+
+
+def only_batch(loader, epoch=0):
+    (batch,) = list(loader.epoch_batches(epoch))
+    return batch
+
+
+# ------------------------------------------------------------------------------------------------------------- open_data
+
+
+def test_without_a_folder_the_patterns():
+    train, held_out = open_data(None)
+    assert isinstance(train, Patterns) and (len(train), len(held_out)) == (data.PATTERNS_TRAIN, data.PATTERNS_HELD_OUT)
+    assert (train.train, held_out.train) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_train_and_val_or_test(name, images, tmp_path):
+    folder = shutil.copytree(images, tmp_path / "images")
+    if name == "test":
+        shutil.move(folder / "val", folder / "test")
+    train, held_out = open_data(str(folder))
+    assert (len(train), len(held_out)) == (10, 4) and train.classes == held_out.classes == ["cat", "dog"]
+    assert held_out.root == folder / name
+
+
+def test_val_goes_before_test(images, tmp_path):
+    folder = shutil.copytree(images, tmp_path / "images")
+    shutil.copytree(folder / "train", folder / "test")
+    assert len(open_data(str(folder))[1]) == 4
+
+
+def test_errors_of_open_data(images, tmp_path):
+    folder = shutil.copytree(images, tmp_path / "images")
+    shutil.rmtree(folder / "val" / "cat")
+    with pytest.raises(ValueError) as caught:
+        open_data(str(folder))
+    assert str(caught.value) == f"{folder}: train and val must have the same classes, only one has cat"
+    shutil.rmtree(folder / "val")
+    with pytest.raises(FileNotFoundError) as caught:
+        open_data(str(folder))
+    assert str(caught.value) == f"Couldn't find val or test in {folder}; held-out images are needed beside train"
+    with pytest.raises(FileNotFoundError, match=r"ImageFolder: root must be a folder that exists, got .*nowhere.train"):
+        open_data(str(tmp_path / "nowhere"))
+
+
+# --------------------------------------------------------------------------------------------------------------- measure
+
+
+def test_statistics_of_all_images():
+    dataset = Drawn(5)
+    found = measure(dataset, "stop")
+    pixels = dataset.images.reshape(-1, 3).astype(np.float64)
+    np.testing.assert_allclose(found.mean, dataset.images.mean(axis=0), rtol=1e-6)  # float32
+    covariance = (found.components * found.stdevs**2) @ found.components.T
+    np.testing.assert_allclose(covariance, np.cov(pixels.T, bias=True), rtol=1e-9, atol=1e-6)
+
+
+def test_statistics_are_of_resized_and_centred_images():
+    found = measure(Drawn(1, 256, 300), "stop")
+    np.testing.assert_array_equal(found.mean, Drawn(1, 256, 300).images[0, :, 22:278])
+    assert measure(Drawn(1, 100, 80), "stop").mean.shape == (256, 256, 3)
+
+
+def test_statistics_of_a_large_set_are_of_a_sample(monkeypatch):
+    monkeypatch.setattr(data, "STATISTICS_IMAGES", 3)
+    dataset = Drawn(8)
+    chosen = Generator(0, data.STATISTICS_STREAM).permutation(8)[:3]
+    np.testing.assert_allclose(measure(dataset, "stop").mean, dataset.images[chosen].mean(axis=0), rtol=1e-6)
+
+
+def test_statistics_with_an_unreadable_image(images, tmp_path):
+    folder = shutil.copytree(images, tmp_path / "images") / "train"
+    readable = measure(ImageFolder(folder), "stop")
+    (folder / "dog" / "bad.png").write_bytes(b"nothing")
+    with pytest.raises(BadImageError, match=r"bad\.png"):
+        measure(ImageFolder(folder), "stop")
+    for a, b in zip(measure(ImageFolder(folder), "skip"), readable, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_statistics_come_back_from_their_file(statistics, tmp_path):
+    save_statistics(tmp_path / "statistics.npz", statistics)
+    assert [path.name for path in tmp_path.iterdir()] == ["statistics.npz"]
+    for a, b in zip(load_statistics(tmp_path / "statistics.npz"), statistics, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(FileNotFoundError, match=r"missing\.npz"):
+        load_statistics(tmp_path / "missing.npz")
+
+
+# --------------------------------------------------------------------------------------------------------------- loaders
+
+
+def expected_training_image(image, key, profile, statistics, noise):
+    """Crop, mirror, minus the mean image's centre (never mirrored), plus noise, divided."""
+    size, shared = profile.image_size, profile.crop_shared_by
+    crop = key.generator(transforms.CROP, shared)
+    top, left = (int(crop.integers(0, 256 - size + 1)) for _ in range(2))
+    x = image[top : top + size, left : left + size]
+    if key.generator(transforms.FLIP, shared).bernoulli(0.5, 1)[0]:
+        x = x[:, ::-1]
+    margin = (256 - size) // 2
+    x = x.astype(np.float64) - statistics.mean[margin : margin + size, margin : margin + size]
+    if not noise:
+        return x
+    z = key.generator(transforms.NOISE).normal(3)
+    return (x + profile.color_noise * statistics.components @ (z * statistics.stdevs)) / profile.noise_divide
+
+
+@pytest.mark.parametrize("noise", [True, False])
+@pytest.mark.parametrize("name", PROFILES)
+def test_what_training_does_to_an_image(name, noise, statistics):
+    dataset, profile = Drawn(4), PROFILES[name]
+    loader = train_loader(dataset, profile, statistics, noise=noise, batch_size=4, workers=0, seed=3, on_error="stop")
+    images, labels = only_batch(loader, epoch=2)
+    assert images.shape == (4, 3, profile.image_size, profile.image_size) and images.dtype == np.float32
+    assert sorted(labels) == [0, 1, 2, 3] and list(labels) == list(Generator(3, transforms.ORDER, 2).permutation(4))
+    for position, (x, index) in enumerate(zip(images, labels, strict=True)):
+        key = SampleKey(3, 2, int(index), position)
+        with_noise = noise and name != "caffe"  # whose recipe has none
+        expected = expected_training_image(dataset.images[index], key, profile, statistics, with_noise)
+        # float32 of values up to 300: half of 3e-5 for each of three operations
+        np.testing.assert_allclose(x.transpose(1, 2, 0), expected, rtol=0, atol=1e-4)
+
+
+def test_original_shares_a_crop_and_a_flip_among_32_images(statistics):
+    """Every image the same, so that equal results are equal crops."""
+    dataset = Drawn(1)
+    dataset.images = np.broadcast_to(dataset.images, (40, 256, 256, 3))
+    for name, distinct in (("original", 2), ("paper", 40)):
+        profile = replace(PROFILES[name], image_size=64)
+        loader = train_loader(dataset, profile, statistics, noise=False, batch_size=40, workers=0, seed=0, on_error="stop")
+        images, _ = only_batch(loader)
+        assert len({x.tobytes() for x in images}) == distinct
+        if name == "original":
+            assert all(np.array_equal(x, images[0]) for x in images[:32])
+            assert all(np.array_equal(x, images[32]) for x in images[32:])
+
+
+def test_testing_takes_the_centre(statistics):
+    dataset = Drawn(3)
+    batches = list(data.test_loader(dataset, PROFILES["paper"], statistics, **SETTINGS).epoch_batches(0))
+    assert [labels.tolist() for _, labels in batches] == [[0, 1], [2]]
+    expected = dataset.images[2, 16:240, 16:240] - statistics.mean[16:240, 16:240]
+    np.testing.assert_array_equal(batches[1][0][0].transpose(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_testing_with_ten_views(name, statistics):
+    dataset, size = Drawn(2), PROFILES[name].image_size
+    images, _ = only_batch(data.test_loader(dataset, PROFILES[name], statistics, ten_views=True, **SETTINGS))
+    assert images.shape == (2, 10, 3, size, size)
+    far, middle = 256 - size, (256 - size) // 2
+    mean = statistics.mean[middle : middle + size, middle : middle + size]
+    for v, (top, left) in enumerate([(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]):
+        view = dataset.images[1, top : top + size, left : left + size]
+        np.testing.assert_array_equal(images[1, v].transpose(1, 2, 0), view - mean)
+        np.testing.assert_array_equal(images[1, v + 5].transpose(1, 2, 0), view[:, ::-1] - mean)
+
+
+def test_images_of_any_size_become_256(statistics, images):
+    train, held_out = open_data(str(images))
+    x, _ = next(iter(train_loader(train, PROFILES["paper"], statistics, batch_size=3, workers=1, seed=0, on_error="stop")))
+    assert x.shape == (3, 3, 224, 224)
+    x, _ = next(iter(data.test_loader(held_out, PROFILES["caffe"], statistics, **SETTINGS)))
+    assert x.shape == (2, 3, 227, 227)

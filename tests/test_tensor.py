@@ -223,8 +223,9 @@ def test_the_third_gradient_is_added_in_place_but_never_to_somebody_elses_array(
         assert not np.shares_memory(p, q)
 
 
+@pytest.mark.parametrize("held_first", [False, True])
 @pytest.mark.parametrize("keep", ["saved", "attribute", "input"])
-def test_a_gradient_that_the_op_still_holds_is_not_written_to(keep):
+def test_a_gradient_that_the_op_still_holds_is_not_written_to(keep, held_first):
     class Held(Function):
         name = "held"
 
@@ -239,9 +240,15 @@ def test_a_gradient_that_the_op_still_holds_is_not_written_to(keep):
     x = leaf(7.0, 7.0)
     y = Held.apply(x)
     for _ in range(2):
-        (y.sum() + x.sum()).backward(retain_graph=True)
+        (y.sum() + x.sum() if held_first else x.sum() + y.sum()).backward(retain_graph=True)
     assert x.grad.tolist() == [16.0, 16.0] and x.data.tolist() == [7.0, 7.0]
-    assert not np.shares_memory(x.grad, x.data)
+    x.grad = None
+    y.sum().backward(retain_graph=True)  # the only gradient: x may not keep it either
+    x.grad += 100
+    assert x.data.tolist() == [7.0, 7.0]
+    x.grad = None
+    y.sum().backward()
+    assert x.grad.tolist() == [7.0, 7.0]
 
 
 def test_one_array_returned_for_two_inputs():
@@ -263,6 +270,17 @@ def test_one_array_returned_for_two_inputs():
     assert (a.grad.tolist(), c.grad.tolist()) == ([11.0], [1.0])
 
 
+def test_the_second_gradient_makes_an_array_and_the_third_uses_it():
+    x = leaf(0.0)
+    arrays = [np.array([v]) for v in (1.0, 10.0, 100.0)]
+    grads, owned, seen = {}, set(), []
+    for array in arrays:
+        engine._add(grads, owned, x, array, own=False)
+        seen.append(grads[x])
+    assert seen[0] is arrays[0] and seen[1] is not arrays[1] and seen[2] is seen[1]
+    assert seen[2].tolist() == [111.0] and [a.tolist() for a in arrays] == [[1.0], [10.0], [100.0]]
+
+
 def test_a_gradient_has_its_leafs_memory_order():
     memory = np.zeros((2, 4, 5, 3)).transpose(0, 3, 1, 2)
     x = Tensor(memory, requires_grad=True)
@@ -278,9 +296,10 @@ def test_a_gradient_has_its_leafs_memory_order():
 
 def test_gradients_of_two_backward_calls_add_up(device):
     x = leaf(1.0, 2.0, device=device)
-    for _ in range(2):
-        (x * 3.0).sum().backward()
-    assert device.to_host(x.grad).tolist() == [6.0, 6.0]
+    (x * 3.0).sum().backward()
+    first = x.grad
+    (x * 3.0).sum().backward()
+    assert device.to_host(x.grad).tolist() == [6.0, 6.0] and x.grad is first
 
 
 def test_a_second_backward_names_the_op_and_retain_graph():
@@ -531,7 +550,9 @@ def test_no_grad_as_a_decorator_also_of_a_recursive_function():
 
 def test_no_grad_nests_also_one_object_in_itself():
     outer = no_grad()
-    with outer, no_grad(), outer:
+    with outer:
+        with no_grad(), outer:
+            assert not is_grad_enabled()
         assert not is_grad_enabled()
     assert is_grad_enabled()
 
@@ -549,6 +570,29 @@ def test_no_grad_is_of_one_thread_only():
         thread.start()
         thread.join()
     assert seen == [True]
+
+
+def test_a_decorated_function_runs_in_two_threads_at_once():
+    inside, leave, done = threading.Event(), threading.Event(), threading.Event()
+    seen = []
+
+    @no_grad()
+    def step(begun, end):
+        begun.set()
+        end.wait(10)
+
+    def other():
+        step(inside, leave)
+        seen.append(is_grad_enabled())
+        done.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    inside.wait(10)
+    with no_grad():
+        step(leave, done)  # begun while the other thread is inside, ended after it
+    thread.join()
+    assert seen == [True] and is_grad_enabled()
 
 
 # -------------------------------------------------------------------------------------------------------------- devices
@@ -661,6 +705,12 @@ def test_the_gradients_dtype_follows_its_input(device):
     x = leaf(1.0, 2.0, dtype=np.float32, device=device)
     y = x.to("float64") * Tensor(np.array([3.0, 4.0]), device=device)
     assert y.dtype == np.float64
+    inner = x * 2.0
+    seen = []
+    inner.register_hook(lambda g: seen.append(g.dtype))
+    inner.to("float64").sum().backward()
+    assert seen == [np.float32]
+    x.grad = None
     y.sum().backward()
     assert x.grad.dtype == np.float32 and device.to_host(x.grad).tolist() == [3.0, 4.0]
     a, b = leaf(1.0, dtype=np.float32), leaf(2.0)

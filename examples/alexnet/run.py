@@ -141,11 +141,22 @@ def find_checkpoint(path: str) -> tuple[Path, Path | None]:
     """
     given = Path(path)
     if (given / ARGUMENTS).is_file():
-        return given, latest_checkpoint(given / CHECKPOINTS)
+        return given, _newest_whole(given / CHECKPOINTS)
     folder = given.absolute().parent.parent
     if given.is_dir() and (folder / ARGUMENTS).is_file():
         return folder, given
     raise FileNotFoundError(f"{path}: is neither a run folder (with {ARGUMENTS}) nor a checkpoint in one")
+
+
+def _newest_whole(checkpoints: Path) -> Path | None:
+    """The newest checkpoint that can be used; says so if that is not the newest there is. CheckpointError if none can."""
+    there = sorted(checkpoints.glob("step-*"))
+    found = latest_checkpoint(checkpoints)
+    if there and found is None:
+        raise CheckpointError(f"{checkpoints}: none of its {len(there)} checkpoints is whole, the newest is {there[-1].name}")
+    if there and found != there[-1]:
+        print(f"{there[-1]} is not whole; the newest whole checkpoint is {found}")
+    return found
 
 
 def arguments_of(folder: Path) -> dict[str, Any]:
@@ -175,11 +186,17 @@ class Log:
     """log.jsonl: one JSON object a line. Opening it for a run resumed at `step` drops lines from later steps."""
 
     def __init__(self, folder: Path, step: int = 0) -> None:
-        self.path = folder / LOG
-        kept = [row for row in read_log(folder) if row["step"] <= step]
+        self.folder, self.path = folder, folder / LOG
+        self._rewrite([row for row in read_log(folder) if row["step"] <= step])
+
+    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         temporary = self.path.with_name(f".{LOG}.tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
         os.replace(temporary, self.path)
+
+    def drop_scores(self, step: int) -> None:
+        """A finished run that is resumed is scored again: the earlier score of this step goes."""
+        self._rewrite([row for row in read_log(self.folder) if row["step"] != step or "held_out_loss" not in row])
 
     def write(self, **row: Any) -> None:
         with self.path.open("a") as file:

@@ -64,6 +64,8 @@ class Trainer:
     def restore(self, path: Path, saved: run.Checkpoint) -> None:
         """Continue from a checkpoint: weights, momentum, random numbers and the place in the data."""
         check_architecture(path, saved.state["architecture"], architecture(self.args, self.train_set))
+        if saved.state["classes"] != self.train_set.classes:
+            raise ValueError(f"{path}: was trained on the classes {saved.state['classes']}, got {self.train_set.classes}")
         self.model.load_state_dict(saved.model_state)
         if saved.optimizer_state is None:
             raise run.CheckpointError(f"{path}: has no optimiser state, so training can't continue from it")
@@ -427,9 +429,9 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
     for name in devices:
         minidl.Device(name)  # a missing GPU is said before anything slow happens
     folder = Path(given.out or time.strftime("runs/alexnet-%Y%m%d-%H%M%S"))
+    datasets = open_data(args.data)
     if not (given.check_grads or given.dry_run):
         run.create(folder)
-    datasets = open_data(args.data)
     model = build(args, datasets[0])
     print(header(args, model, datasets), flush=True)
     if given.check_grads:
@@ -474,6 +476,7 @@ def carry_on(trainer: Trainer) -> int:
         print(f"saved {trainer.last_checkpoint}; continue with: python {sys.argv[0]} --resume {folder}", flush=True)
         return INTERRUPTED
     score = trainer.score()
+    trainer.log.drop_scores(trainer.step)
     trainer.log.write(step=trainer.step, held_out_loss=score.loss, held_out_top1=score.top1, held_out_top5=score.top5)
     missing = run.draw_curves(folder)
     run.draw_filters(folder, [tower.device.to_host(tower.conv1.weight.data) for tower in trainer.model.towers])

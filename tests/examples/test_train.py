@@ -556,3 +556,38 @@ def test_what_is_not_finite_is_found_in_images_parameters_and_layers():
 
 def test_clock():
     assert [train.clock(s) for s in (0, 59.4, 61, 3725)] == ["0:00", "0:59", "1:01", "1:02:05"]
+
+
+def test_a_finished_run_that_is_resumed_has_one_score(copy, call):
+    before = rows(copy)
+    code, out, _ = call("--resume", copy)
+    assert code == 0 and "held out" in out
+    assert rows(copy) == before
+
+
+def test_a_run_whose_checkpoints_are_all_broken_is_not_started_again(copy, call):
+    for folder in (copy / "checkpoints").iterdir():
+        (folder / "state.json").unlink()
+    code, _, err = call("--resume", copy)
+    assert code == 2
+    assert f"none of its {STEPS} checkpoints is whole, the newest is step-{STEPS:06d}" in err
+    assert len(list((copy / "checkpoints").iterdir())) == STEPS
+
+
+def test_a_broken_newest_checkpoint_is_named(copy, call):
+    (checkpoint(copy, STEPS) / "state.json").unlink()
+    _, out, _ = call("--resume", copy, "--evaluate")
+    assert f"step-{STEPS:06d} is not whole; the newest whole checkpoint is {checkpoint(copy, STEPS - 1)}" in out
+
+
+def test_resuming_on_other_classes(images, copy, tmp_path, call):
+    other = shutil.copytree(images, tmp_path / "other")
+    for split in ("train", "val"):
+        os.rename(other / split / "cat", other / split / "cow")
+    code, _, err = call(other, "--resume", copy)
+    assert code == 2 and "was trained on the classes ['cat', 'dog'], got ['cow', 'dog']" in err
+
+
+def test_a_mistyped_data_folder_leaves_no_run_folder(tmp_path, call):
+    code, _, _ = call(tmp_path / "nothing", "--out", tmp_path / "run")
+    assert code == 2 and not (tmp_path / "run").exists()

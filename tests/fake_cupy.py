@@ -337,7 +337,7 @@ class ufunc:  # noqa: N801  CuPy's name
         _into(a, lambda x, v: self._ufunc.at(x, place if isinstance(indices, tuple) else place[0], v), b)
 
 
-UFUNCS = ["add", "subtract", "multiply", "maximum", "minimum", "exp", "log", "sqrt", "tanh", "sign", "isnan"]
+UFUNCS = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "exp", "log", "sqrt", "tanh", "sign", "isnan"]
 for _name in UFUNCS:
     globals()[_name] = ufunc(_name)
 

@@ -285,9 +285,7 @@ def _parse_state(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file}: its format version must be {VERSION}, got {content.get('version')!r}")
     stated = content.pop("sha256", None)
     if _render(content) != text:
-        raise CheckpointError(
-            f"{file}: altered: its {len(text)} bytes must have the SHA-256 that it states, got {stated!r}"
-        )
+        raise CheckpointError(f"{file}: altered: its {len(text)} bytes must have the SHA-256 that it states, got {stated!r}")
     return content
 
 

@@ -456,15 +456,11 @@ def cumsum(a, axis=None, dtype=None, out=None):
     return _compute(lambda x: np.cumsum(x, axis, dtype), a)
 
 
-def _sliding_window_view(x, window_shape, axis=None, *, subok=False, writeable=False):
-    return _compute(lambda a: np.lib.stride_tricks.sliding_window_view(a, window_shape, axis), x)
-
-
 def _as_strided(x, shape=None, strides=None):
     return _compute(lambda a: np.lib.stride_tricks.as_strided(a, shape, strides), x)
 
 
-lib = SimpleNamespace(stride_tricks=SimpleNamespace(sliding_window_view=_sliding_window_view, as_strided=_as_strided))
+lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
 
 
 def signatures():

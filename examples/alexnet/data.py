@@ -95,9 +95,7 @@ def train_loader(
         SubtractMean(statistics.mean),
     ]
     if noise and profile.color_noise:
-        steps.append(
-            PCAColorNoise(statistics.stdevs, statistics.components, profile.color_noise, profile.noise_divide)
-        )
+        steps.append(PCAColorNoise(statistics.stdevs, statistics.components, profile.color_noise, profile.noise_divide))
     return DataLoader(
         dataset,
         batch_size,

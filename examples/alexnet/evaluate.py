@@ -34,9 +34,7 @@ class Score:
 
 
 @no_grad()
-def evaluate(
-    model: Callable[[np.ndarray], Tensor], batches: Iterable[tuple[np.ndarray, np.ndarray]]
-) -> Score:
+def evaluate(model: Callable[[np.ndarray], Tensor], batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Score:
     """Score a model on batches of images (N, C, H, W), or of views (N, V, C, H, W) whose softmax outputs are averaged.
 
     The model is called as it is: put it in eval mode. ValueError without a single image.

@@ -74,9 +74,7 @@ PROFILES = {
     # the text of the paper, but conv3-5 start at sigma .03 as in the code: with .01 they start with a 15 times weaker signal
     "paper": _PAPER,
     # config 145 to the letter
-    "original": replace(
-        _PAPER, norm_first=True, same_map_norm=True, crop_shared_by=32, noise_divide=1.1, noise_until=0.75
-    ),
+    "original": replace(_PAPER, norm_first=True, same_map_norm=True, crop_shared_by=32, noise_divide=1.1, noise_until=0.75),
     # Caffe's bvlc_alexnet
     "caffe": replace(
         _PAPER,

@@ -1,12 +1,12 @@
 """A run's folder, and what train.py and evaluate.py share on the command line.
 
-    runs/alexnet/
-      arguments.json     what was asked for, and the versions that ran it
-      log.jsonl          a line every few steps: step, epoch, loss, top1, lr, images_per_second, seconds
-      statistics.npz     the mean image and colour components of the training set
-      checkpoints/       step-000400/ and so on
-      curves.png         loss and accuracy
-      conv1.png          the first layer's filters, tower by tower
+runs/alexnet/
+  arguments.json     what was asked for, and the versions that ran it
+  log.jsonl          a line every few steps: step, epoch, loss, top1, lr, images_per_second, seconds
+  statistics.npz     the mean image and colour components of the training set
+  checkpoints/       step-000400/ and so on
+  curves.png         loss and accuracy
+  conv1.png          the first layer's filters, tower by tower
 """
 
 import argparse
@@ -73,7 +73,7 @@ def _number(text: str, rule: str, holds: Any) -> float:
 
 
 def fractions(text: str) -> list[float]:
-    """".25,.55" -> [.25, .55], each between 0 and 1, ascending."""
+    """ ".25,.55" -> [.25, .55], each between 0 and 1, ascending."""
     values = [_number(part, "between 0 and 1", lambda value: 0 < value < 1) for part in text.split(",")]
     if values != sorted(values):
         raise argparse.ArgumentTypeError(f"must ascend, got {text!r}")
@@ -81,7 +81,7 @@ def fractions(text: str) -> list[float]:
 
 
 def device_names(text: str) -> list[str]:
-    """"cpu:0,cpu:1" -> ["cpu:0", "cpu:1"]."""
+    """ "cpu:0,cpu:1" -> ["cpu:0", "cpu:1"]."""
     return [name.strip() for name in text.split(",")]
 
 

@@ -1,9 +1,9 @@
 """Train AlexNet as it was trained in 2012, split over two devices.
 
-    python examples/alexnet/train.py                             the embedded patterns, on two logical CPU devices
-    python examples/alexnet/train.py DIR                         DIR/train/<class>/*, DIR/val/<class>/* (or test)
-    python examples/alexnet/train.py DIR --device cuda:0,cuda:1  on GPUs
-    python examples/alexnet/train.py --resume runs/alexnet       continue where a run stopped
+python examples/alexnet/train.py                             the embedded patterns, on two logical CPU devices
+python examples/alexnet/train.py DIR                         DIR/train/<class>/*, DIR/val/<class>/* (or test)
+python examples/alexnet/train.py DIR --device cuda:0,cuda:1  on GPUs
+python examples/alexnet/train.py --resume runs/alexnet       continue where a run stopped
 """
 
 import argparse
@@ -50,9 +50,7 @@ class Trainer:
         self.args, self.folder, self.model = args, folder, model
         self.train_set, self.held_out = datasets
         self.statistics = load_statistics(folder / run.STATISTICS)
-        self.optimizer = SGD(
-            model.parameter_groups(args.lr, args.wd), lr=args.lr, momentum=args.momentum, rule="2012"
-        )
+        self.optimizer = SGD(model.parameter_groups(args.lr, args.wd), lr=args.lr, momentum=args.momentum, rule="2012")
         self.step = 0
         self.steps_an_epoch = math.ceil(len(self.train_set) / args.batch_size)
         self.last_step = args.steps or args.epochs * self.steps_an_epoch
@@ -345,19 +343,25 @@ def header(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any]) 
 
 
 def parser_() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument(
+        "data", nargs="?", help="folder with train/<class>/* and val/<class>/* or test/<class>/*; default: embedded patterns"
     )
-    p.add_argument("data", nargs="?", help="folder with train/<class>/* and val/<class>/* or test/<class>/*; "
-                   "default: embedded patterns")
     p.add_argument("--device", help="one device or two with a comma: cpu:0,cpu:1 (default), cuda:0, cuda:0,cuda:1")
     p.add_argument("--epochs", type=run.at_least_one, help="default 90; 2 on the embedded patterns")
     p.add_argument("--steps", type=run.at_least_one, help="stop after so many steps, instead of --epochs")
     p.add_argument("-b", "--batch-size", type=run.at_least_one, help="default 128; 16 on the embedded patterns")
-    p.add_argument("--lr", type=run.positive, help="learning rate of weights, default 0.01, 0.002 on the "
-                   "embedded patterns; biases have twice as much")
-    p.add_argument("--lr-drops", type=run.fractions, metavar="F,F,...", help="the rate is divided by 10 after these "
-                   "fractions of the run, default the profile's (paper: .25,.55,.85)")
+    p.add_argument(
+        "--lr",
+        type=run.positive,
+        help="learning rate of weights, default 0.01, 0.002 on the embedded patterns; biases have twice as much",
+    )
+    p.add_argument(
+        "--lr-drops",
+        type=run.fractions,
+        metavar="F,F,...",
+        help="the rate is divided by 10 after these fractions of the run, default the profile's (paper: .25,.55,.85)",
+    )
     p.add_argument("--momentum", type=run.not_negative, help="default 0.9")
     p.add_argument("--wd", "--weight-decay", type=run.not_negative, help="of weights, default 0.0005; biases have none")
     p.add_argument("-j", "--workers", type=run.at_least_zero, help="threads that make batches, default 2")

@@ -43,9 +43,7 @@ def window_counts(
     xp = array_module(x)
     if divisor is not None:
         return xp.full((*out, 1), divisor, x.dtype)
-    rows, columns = (
-        _lengths(xp, x.shape[1 + i], out[i], kernel[i], stride[i], padding[i], include_pad) for i in range(2)
-    )
+    rows, columns = (_lengths(xp, x.shape[1 + i], out[i], kernel[i], stride[i], padding[i], include_pad) for i in range(2))
     return (rows[:, None] * columns)[:, :, None].astype(x.dtype)
 
 
@@ -62,9 +60,7 @@ def avg_pool2d_forward(x: Array, counts: Array, kernel: Pair, stride: Pair, padd
     return y
 
 
-def avg_pool2d_backward(
-    gy: Array, counts: Array, x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair
-) -> Array:
+def avg_pool2d_backward(gy: Array, counts: Array, x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """gy (N, OH, OW, C) -> gx of x_shape (N, H, W, C)."""
     n, h, w, c = x_shape
     out = gy.shape[1:3]

@@ -53,11 +53,16 @@ def tap(x: Array, u: int, v: int, out: Pair, stride: Pair, dilation: Pair) -> Ar
 
 
 def im2col(x: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Array:
-    """Padded images (N, H, W, C) -> the patch under every output pixel: (N, OH, OW, KH, KW, C), a view that copies nothing."""
+    """Padded images (N, H, W, C) -> the patch under every output pixel: (N, OH, OW, KH, KW, C), a view that copies nothing.
+
+    Moving to the next output pixel moves `stride` pixels in the image, to the next kernel element `dilation` pixels.
+    """
     (kh, kw), (sh, sw), (dh, dw) = kernel, stride, dilation
-    sliding = array_module(x).lib.stride_tricks.sliding_window_view
-    windows = sliding(x, (shapes.span(kh, dh), shapes.span(kw, dw)), axis=(1, 2))  # (N, H', W', C, span, span)
-    return windows[:, ::sh, ::sw, :, ::dh, ::dw].transpose(0, 1, 2, 4, 5, 3)
+    n, h, w, c = x.shape
+    oh, ow = (h - shapes.span(kh, dh)) // sh + 1, (w - shapes.span(kw, dw)) // sw + 1
+    image, row, pixel, channel = x.strides
+    strides = (image, sh * row, sw * pixel, dh * row, dw * pixel, channel)
+    return array_module(x).lib.stride_tricks.as_strided(x, (n, oh, ow, kh, kw, c), strides)
 
 
 def col2im(gcol: Array, shape: tuple[int, ...], stride: Pair, dilation: Pair) -> Array:
@@ -82,9 +87,7 @@ def _pieces(n: int, groups: int, channels: int, filters: int) -> Iterator[tuple[
             )
 
 
-def conv2d_forward(
-    x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int
-) -> Array:
+def conv2d_forward(x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Array:
     """x (N, H, W, C), w (O, KH, KW, C/groups), b (O,) or None -> y (N, OH, OW, O)."""
     out, kh, kw, cg = w.shape
     oh, ow = shapes.out_size("conv2d", x.shape[1:3], (kh, kw), stride, padding, dilation)
@@ -132,9 +135,7 @@ def conv2d_backward(
 class Conv2d(Function):
     name = "conv2d"
 
-    def forward(
-        ctx, x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int
-    ) -> Array:
+    def forward(ctx, x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Array:
         x, w = nhwc(x), nhwc(w)
         ctx.settings = stride, padding, dilation, groups
         ctx.save(x, w)

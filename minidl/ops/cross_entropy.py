@@ -142,9 +142,7 @@ def _check_arguments(op: str, x: Tensor, weight: Any, size_average: Any, reduce:
         raise ValueError(f"{op}: weight must be ({classes},), got {weight.shape} (x {x.shape})")
 
 
-def _loss(
-    op: type[Function], x: Tensor, target: Any, weight: Any, ignore_index: int, reduction: str, smooth: float
-) -> Tensor:
+def _loss(op: type[Function], x: Tensor, target: Any, weight: Any, ignore_index: int, reduction: str, smooth: float) -> Tensor:
     target = target if isinstance(target, Tensor) else Tensor(np.asarray(target), device=x.device)
     if weight is not None:
         weight = weight if isinstance(weight, Tensor) else Tensor(np.asarray(weight), device=x.device)

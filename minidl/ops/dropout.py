@@ -45,9 +45,7 @@ class Dropout(Function):
         return (fastest(dropout_backward, gy)(gy, mask, ctx.scale),)
 
 
-def dropout(
-    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, scale_at: str = "train"
-) -> Tensor:
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, scale_at: str = "train") -> Tensor:
     """Silence each element with probability p. The formulas are at the top of this file.
 
     p        : in [0, 1]; ValueError otherwise.

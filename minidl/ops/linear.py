@@ -27,9 +27,7 @@ def linear_forward(x: Array, w: Array, b: Array | None) -> Array:
     return y
 
 
-def linear_backward(
-    gy: Array, x: Array, w: Array, needs: tuple[bool, ...]
-) -> tuple[Array | None, Array | None, Array | None]:
+def linear_backward(gy: Array, x: Array, w: Array, needs: tuple[bool, ...]) -> tuple[Array | None, Array | None, Array | None]:
     """gy (N, O), x (N, I), w (O, I) -> gx, gw, gb; None where `needs` says so."""
     gx = gy @ w if needs[0] else None
     gw = gy.T @ x if needs[1] else None

@@ -83,9 +83,7 @@ def _channels_from_end(y: Array) -> Array:
     return array_module(y).moveaxis(y, -1, 1)
 
 
-def local_response_norm(
-    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-) -> Tensor:
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """Normalise each pixel by its neighbours across channels. The formulas are at the top of this file.
 
     input   : (N, C, ...) of at least 3 axes (PyTorch's rule, so (C, H, W) counts C as images); floats.

@@ -46,9 +46,7 @@ def _first_inside(xp: ModuleType, out: int, stride: int, padding: int, dilation:
     return xp.maximum(-(-starts // dilation), 0)
 
 
-def max_pool2d_forward(
-    x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, out: Pair
-) -> tuple[Array, Array]:
+def max_pool2d_forward(x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, out: Pair) -> tuple[Array, Array]:
     """x (N, H, W, C) -> y (N, OH, OW, C) and argmax, y's shape: which of the KH*KW window elements won (uint8, or int32
     above 256)."""
     xp = array_module(x)

@@ -81,9 +81,7 @@ class Optimizer:
                     f"(number {i} of {len(params)})"
                 )
             if not p.is_leaf:
-                raise ValueError(
-                    f"{self.name}: can't optimize a non-leaf Tensor (number {i} of {len(params)}, {p.shape})"
-                )
+                raise ValueError(f"{self.name}: can't optimize a non-leaf Tensor (number {i} of {len(params)}, {p.shape})")
         if len(set(params)) < len(params):
             raise ValueError(
                 f"{self.name}: a parameter may be in a group once, got {len(params)} with {len(set(params))} distinct"
@@ -191,9 +189,7 @@ class Optimizer:
         known = self.buffer_names + self.number_names
         for name, value in entries.items():
             if name not in known:
-                raise ValueError(
-                    f"{self.name}: the state of a parameter is {', '.join(known)}, got {name} for parameter {i}"
-                )
+                raise ValueError(f"{self.name}: the state of a parameter is {', '.join(known)}, got {name} for parameter {i}")
             if name in self.buffer_names and np.shape(value) != params[i].shape:
                 raise ValueError(
                     f"{self.name}: {name} of parameter {i} must have its shape {params[i].shape}, got {np.shape(value)}"

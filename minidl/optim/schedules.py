@@ -97,9 +97,7 @@ class StepLR(LRScheduler):
 class MultiStepLR(LRScheduler):
     """lr times gamma when the number of epochs done reaches a milestone (twice for one that is named twice)."""
 
-    def __init__(
-        self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1) -> None:
         self.milestones = sorted(milestones)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)

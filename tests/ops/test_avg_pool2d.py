@@ -24,7 +24,9 @@ SETTINGS = {
     "ceil_mode": ((1, 2, 6, 8), 3, {"stride": 2, "ceil_mode": True}),
     "ceil_mode and padding": ((1, 2, 6, 5), 3, {"stride": 2, "padding": 1, "ceil_mode": True}),
     "ceil_mode, padding does not count": (
-        (1, 2, 6, 5), 3, {"stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False}
+        (1, 2, 6, 5),
+        3,
+        {"stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False},
     ),
     "divisor_override": ((1, 2, 5, 5), 3, {"stride": 2, "padding": 1, "divisor_override": 5}),
     "kernel = image": ((2, 3, 3, 4), (3, 4), {}),

@@ -28,9 +28,7 @@ SETTINGS = {
     "padding": ((2, 2, 4, 5), (3, 2, 3, 3), {"padding": (2, 1)}, ((2, 2), (1, 1))),
     "padding and stride": ((1, 2, 5, 6), (2, 2, 3, 3), {"padding": 1, "stride": 2}, ((1, 1), (1, 1))),
     "dilation": ((1, 2, 7, 8), (3, 2, 2, 3), {"dilation": (3, 2)}, ((0, 0), (0, 0))),
-    "dilation, padding and stride": (
-        (2, 2, 7, 7), (2, 2, 3, 3), {"dilation": 2, "padding": 2, "stride": 3}, ((2, 2), (2, 2))
-    ),
+    "dilation, padding and stride": ((2, 2, 7, 7), (2, 2, 3, 3), {"dilation": 2, "padding": 2, "stride": 3}, ((2, 2), (2, 2))),
     "groups": ((2, 4, 5, 5), (6, 2, 3, 3), {"groups": 2}, ((0, 0), (0, 0))),
     "groups = channels": ((2, 3, 5, 4), (3, 1, 3, 3), {"groups": 3, "padding": 1}, ((1, 1), (1, 1))),
     "groups = channels, two filters each": ((1, 3, 4, 4), (6, 1, 2, 2), {"groups": 3}, ((0, 0), (0, 0))),
@@ -223,12 +221,8 @@ def test_gradcheck_of_one_image_without_bias(leaves):
 # -------------------------------------------------------------------------------------------------------------- errors
 
 ERRORS = {
-    "2 axes": (
-        {"x": (3, 8)}, RuntimeError, "conv2d: x must be (C, H, W) or (N, C, H, W), got (3, 8)"
-    ),
-    "weight of 3 axes": (
-        {"w": (4, 3, 3)}, RuntimeError, "conv2d: weight must be (O, C / groups, KH, KW), got (4, 3, 3)"
-    ),
+    "2 axes": ({"x": (3, 8)}, RuntimeError, "conv2d: x must be (C, H, W) or (N, C, H, W), got (3, 8)"),
+    "weight of 3 axes": ({"w": (4, 3, 3)}, RuntimeError, "conv2d: weight must be (O, C / groups, KH, KW), got (4, 3, 3)"),
     "channels": (
         {"w": (4, 2, 3, 3)},
         RuntimeError,
@@ -252,10 +246,14 @@ ERRORS = {
     "padding -1": ({"padding": -1}, ValueError, "conv2d: padding must be at least 0, got -1"),
     "padding of three": ({"padding": (1, 1, 1)}, TypeError, "conv2d: padding must be an int or two ints, got (1, 1, 1)"),
     "padding word": (
-        {"padding": "full"}, ValueError, "conv2d: padding must be an int, two ints, 'valid' or 'same', got 'full'"
+        {"padding": "full"},
+        ValueError,
+        "conv2d: padding must be an int, two ints, 'valid' or 'same', got 'full'",
     ),
     "same with a stride": (
-        {"padding": "same", "stride": 2}, RuntimeError, "conv2d: padding='same' needs stride 1, got stride (2, 2)"
+        {"padding": "same", "stride": 2},
+        RuntimeError,
+        "conv2d: padding='same' needs stride 1, got stride (2, 2)",
     ),
     "kernel too large": (
         {"w": (4, 3, 3, 3), "dilation": (1, 5), "padding": 1},

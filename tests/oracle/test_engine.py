@@ -134,12 +134,18 @@ GRAPHS = {
     "diamond of diamonds": lambda x, y: diamond(diamond(diamond(x * y))),
     "unequal paths": lambda x, y: (x.tanh().sigmoid().exp() * x + x) * y,
     "a gradient used three times": lambda x, y: (x + y) + x + (y + x),
+    "one new gradient for two inputs": lambda x, y: shared_by_two(x.tanh(), y.tanh()),
     "view and original": lambda x, y: x.reshape(16).reshape(4, 4) * x + x.transpose(0, 1),
     "slices that overlap": lambda x, y: x[1:] * y[:-1] + x[:-1] * x[1:],
     "tensor as both operands of two ops": lambda x, y: (x - x * y) / (x * x + y * y + 1),
     "long chain": lambda x, y: chain(x, 300) + y,
     "wide sum": lambda x, y: sum([x * i for i in range(100)]) + y,
 }
+
+
+def shared_by_two(x, y):
+    """Whichever op's gradients come first, what is added to x's must not reach y's."""
+    return x * 3 + doubled_sum(x, y) + doubled_sum(y, x) + x * y
 
 
 def diamond(x):
@@ -199,13 +205,14 @@ def test_two_roots_share_a_graph(rng):
     assert_same("two roots", mine[0].grad, their[0].grad, GRADIENT)
 
 
-def test_gradients_do_not_share_memory(rng):
+@pytest.mark.parametrize("add", [lambda a, b: a + b, doubled_sum], ids=["add", "doubled_sum"])
+def test_gradients_do_not_share_memory(add, rng):
     """y = a + b: doubling one gradient in place must leave the other alone, and the next backward must add to both."""
     mine, their = both(rng.standard_normal((3, 4)), rng.standard_normal((3, 4)))
     for a, b in (mine, their):
-        (a + b).sum().backward()
+        add(a, b).sum().backward()
         a.grad *= 2
-        ((a + b) * a.detach()).sum().backward()
+        (add(a, b) * a.detach()).sum().backward()
     for m, t in zip(mine, their, strict=True):
         assert_same("gradient", m.grad, t.grad, GRADIENT)
 

@@ -11,13 +11,15 @@ Padding = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 
 
 def pair(op: str, name: str, value: int | Sequence[int], least: int) -> Pair:
-    """An int n -> (n, n); a sequence of two ints -> itself. TypeError or ValueError unless both are ints >= least."""
+    """An int n -> (n, n); a sequence of two ints -> itself. TypeError unless ints, RuntimeError unless one or two >= least."""
     values = (value, value) if is_int(value) else value
-    if not isinstance(values, (tuple, list)) or len(values) not in (1, 2) or not all(is_int(v) for v in values):
+    if not isinstance(values, (tuple, list)) or not all(is_int(v) for v in values):
         raise TypeError(f"{op}: {name} must be an int or two ints, got {value!r}")
+    if len(values) not in (1, 2):
+        raise RuntimeError(f"{op}: {name} must be an int or two ints, got {len(values)}: {value!r}")
     first, second = int(values[0]), int(values[-1])
     if min(first, second) < least:
-        raise ValueError(f"{op}: {name} must be at least {least}, got {value!r}")
+        raise RuntimeError(f"{op}: {name} must be at least {least}, got {value!r}")
     return first, second
 
 
@@ -57,7 +59,7 @@ def conv_padding(padding: int | str | Sequence[int], kernel: Sequence[int], stri
     """conv2d's padding argument -> ((top, bottom), (left, right)). 'valid' is 0; 'same' keeps H x W and needs stride 1."""
     if isinstance(padding, str):
         if padding not in ("valid", "same"):
-            raise ValueError(f"conv2d: padding must be an int, two ints, 'valid' or 'same', got {padding!r}")
+            raise RuntimeError(f"conv2d: padding must be an int, two ints, 'valid' or 'same', got {padding!r}")
         if padding == "same" and stride != (1, 1):
             raise RuntimeError(f"conv2d: padding='same' needs stride 1, got stride {stride}")
         totals = [span(k, d) - 1 if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
@@ -91,13 +93,13 @@ def pool_out_size(
 
 
 def check_conv(op: str, x: Sequence[int], weight: Sequence[int], bias: Sequence[int] | None, groups: int) -> None:
-    """Do the shapes of a convolution's operands fit? RuntimeError or ValueError with all of them if not."""
+    """Do the shapes of a convolution's operands fit? RuntimeError with all of them if not."""
     if len(x) not in (3, 4):
         raise RuntimeError(f"{op}: x must be (C, H, W) or (N, C, H, W), got {tuple(x)}")
     if len(weight) != 4:
         raise RuntimeError(f"{op}: weight must be (O, C / groups, KH, KW), got {tuple(weight)}")
     if not is_int(groups) or groups < 1:
-        raise ValueError(f"{op}: groups must be an int of at least 1, got {groups!r}")
+        raise RuntimeError(f"{op}: groups must be an int of at least 1, got {groups!r}")
     shapes = f"x {tuple(x)}, weight {tuple(weight)}"
     if weight[1] * groups != x[-3]:
         plural = "group" if groups == 1 else "groups"
@@ -121,10 +123,10 @@ def normalize_dim(op: str, dim: int, ndim: int) -> int:
 
 
 def normalize_dims(op: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
-    """None -> every axis; an int or a sequence of ints -> sorted axes, each once. ValueError for a repeated one."""
-    if dim is None:
+    """None or () -> every axis; an int or a sequence of ints -> sorted axes. RuntimeError for a repeated one."""
+    if dim is None or dim == ():
         return tuple(range(ndim))
     dims = [normalize_dim(op, d, ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))]
     if len(set(dims)) != len(dims):
-        raise ValueError(f"{op}: each dim may be named once, got {dim}")
+        raise RuntimeError(f"{op}: each dim may be named once, got {dim}")
     return tuple(sorted(dims)) if ndim else ()

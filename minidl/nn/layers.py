@@ -57,7 +57,8 @@ class Conv2d(_Weighted):
 
     Input (N, in_channels, H, W), output (N, out_channels, OH, OW). The weight has channels-last memory.
 
-    ValueError: sizes below 1, channels that groups does not divide, a padding_mode other than 'zeros'.
+    ValueError: channels or groups below 1, channels that groups does not divide, a padding_mode other than 'zeros'.
+    RuntimeError: kernel_size, stride or dilation below 1, padding below 0.
     """
 
     def __init__(

@@ -233,7 +233,14 @@ def _binary(op: type[Function], x: Any, y: Any) -> Tensor:
     tensor = x if isinstance(x, Tensor) else y
     x, y = _operand(x, tensor), _operand(y, tensor)
     _check_broadcast(op.name, x, y)
-    return op.apply(x, y)
+    return op.apply(*_in_one_kind(x, y))
+
+
+def _in_one_kind(x: Any, y: Any) -> tuple[Any, Any]:
+    """An int tensor beside a float one takes its dtype, as in PyTorch; NumPy would make both float64."""
+    if isinstance(x, Tensor) and isinstance(y, Tensor) and (x.dtype.kind == "f") != (y.dtype.kind == "f"):
+        return (x, cast(y, x.dtype)) if x.dtype.kind == "f" else (cast(x, y.dtype), y)
+    return x, y
 
 
 def add(x: Any, y: Any) -> Tensor:

@@ -103,10 +103,10 @@ def avg_pool2d(
     """The mean under each window. The formulas are at the top of this file; arguments and errors as for max_pool2d.
 
     count_include_pad : do the padding's zeros count in the mean?
-    divisor_override  : divide by this instead; ValueError for 0.
+    divisor_override  : divide by this instead; RuntimeError for 0.
     """
     if divisor_override == 0:
-        raise ValueError("avg_pool2d: divisor_override must not be 0, got 0")
+        raise RuntimeError("avg_pool2d: divisor_override must not be 0, got 0")
     kernel, strides, pads, _, x = pool_arguments("avg_pool2d", input, kernel_size, stride, padding)
     out = shapes.pool_out_size("avg_pool2d", x.shape[2:], kernel, strides, pads, (1, 1), ceil_mode)
     y = AvgPool2d.apply(

@@ -166,7 +166,7 @@ def conv2d(
                odd pixel going to the bottom and right.
     returns  : (N, O, OH, OW), or (O, OH, OW) for one image; channels-last memory.
 
-    RuntimeError: channels or sizes that don't fit, different dtypes. ValueError: stride < 1, padding < 0 and the like.
+    RuntimeError: channels or sizes that don't fit, different dtypes, stride < 1, padding < 0 and the like.
     """
     x_shape = input.shape
     shapes.check_conv("conv2d", x_shape, weight.shape, None if bias is None else bias.shape, groups)

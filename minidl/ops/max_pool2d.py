@@ -131,7 +131,7 @@ def max_pool2d(
     return_indices : also the winners' positions h * W + w, int64.
     returns   : (N, C, OH, OW), or (C, OH, OW); channels-last memory.
 
-    RuntimeError: windows that don't fit. ValueError: stride < 1 and the like.
+    RuntimeError: windows that don't fit, stride < 1 and the like.
     """
     kernel, strides, pads, dilations, x = pool_arguments("max_pool2d", input, kernel_size, stride, padding, dilation)
     out = shapes.pool_out_size("max_pool2d", x.shape[2:], kernel, strides, pads, dilations, ceil_mode)

@@ -4,7 +4,7 @@ Forward
     y = max(x, 0)
 
 Backward
-    gx = gy where y > 0, else 0          at x = 0 the gradient is 0, the choice of PyTorch and of the 2012 code (x > 0)
+    gx = 0 where y <= 0, else gy         at x = 0 the gradient is 0, the choice of PyTorch and of the 2012 code (x > 0)
 
 The output is all that backward needs, and the next layer keeps it anyway.
 Source: Nair and Hinton, ICML 2010; Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.1.
@@ -22,7 +22,7 @@ def relu_forward(x: Array) -> Array:
 
 def relu_backward(gy: Array, y: Array) -> Array:
     """gy, y of any shape -> gx."""
-    return array_module(gy).where(y > 0, gy, 0)
+    return array_module(gy).where(y <= 0, 0, gy)
 
 
 class ReLU(Function):

@@ -326,3 +326,11 @@ def test_an_array_operand_goes_to_the_tensors_device(device):
     z = arithmetic.mul(np.array([3.0, 4.0]), x)
     assert z.device is device and z.detach().numpy().tolist() == [3, 8]
     assert arithmetic.mul(x, [3.0, 4.0]).detach().numpy().tolist() == [3, 8]
+
+
+def test_an_int_tensor_takes_the_floats_dtype_beside_it():
+    ids, x = Tensor(np.array([1, 2, 3])), Tensor(np.ones(3, np.float32), True)
+    assert (ids * x).dtype == (x + ids).dtype == np.float32
+    (ids * x).sum().backward()
+    assert x.grad.tolist() == [1, 2, 3]
+    assert (ids + ids).dtype == np.int64

@@ -49,7 +49,7 @@ class Device:
             return known
         match = re.fullmatch(r"(cpu|cuda)(?::(\d+))?", name) if isinstance(name, str) else None
         if match is None:
-            raise DeviceError(f"device: a name is cpu, cpu:N, cuda or cuda:N, got {name!r}")
+            raise DeviceError(f"device: a name is cpu, cpu:N, cuda or cuda:N, got {name!r}; cpu:0 and cpu:1 work here")
         kind, index = match[1], int(match[2] or 0)
         device = cls._made.get(f"{kind}:{index}")
         if device is None:
@@ -191,7 +191,7 @@ def _import_cupy() -> ModuleType:
     except ImportError as error:
         raise DeviceError(
             f"device: cuda needs CuPy, got {type(error).__name__}: {error}; install minidl[cuda13] (or [cuda12] for a "
-            "CUDA 12 driver), or use --device cpu:0,cpu:1"
+            "CUDA 12 driver); cpu:0 and cpu:1 work here"
         ) from error
     return cupy
 
@@ -204,7 +204,7 @@ def _physical_gpu(index: int) -> int:
     if index == 1:
         warnings.warn("cuda:1 is a second context on cuda:0's GPU: this machine has one", stacklevel=3)
         return 0
-    raise DeviceError(f"device: cuda:{index} needs {index + 1} GPUs, found {count}; use cuda:0 or --device cpu:0,cpu:1")
+    raise DeviceError(f"device: cuda:{index} needs {index + 1} GPUs, found {count}; cuda:0, cpu:0 and cpu:1 work here")
 
 
 def gpu_count() -> int:
@@ -214,8 +214,8 @@ def gpu_count() -> int:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
         raise DeviceError(
-            f"device: cuda needs an NVIDIA GPU and its driver, CuPy found none ({error}); use --device cpu:0,cpu:1"
+            f"device: cuda needs an NVIDIA GPU and its driver, CuPy found none ({error}); cpu:0 and cpu:1 work here"
         ) from error
     if count == 0:
-        raise DeviceError("device: cuda needs an NVIDIA GPU, CuPy found 0; use --device cpu:0,cpu:1")
+        raise DeviceError("device: cuda needs an NVIDIA GPU, CuPy found 0; cpu:0 and cpu:1 work here")
     return count

@@ -62,7 +62,8 @@ def test_leading_zeros_name_the_same_device():
 def test_bad_names(name):
     with pytest.raises(DeviceError) as error:
         Device(name)
-    assert str(error.value) == f"device: a name is cpu, cpu:N, cuda or cuda:N, got {name!r}"
+    rule = "device: a name is cpu, cpu:N, cuda or cuda:N"
+    assert str(error.value) == f"{rule}, got {name!r}; cpu:0 and cpu:1 work here"
 
 
 def test_pickling_gives_the_same_object():
@@ -102,7 +103,7 @@ def test_no_cupy(monkeypatch):
     without_known_gpus(monkeypatch, None)
     text = message()
     assert text.startswith("device: cuda needs CuPy, got ModuleNotFoundError: import of cupy halted")
-    assert "install minidl[cuda13] (or [cuda12] for a CUDA 12 driver), or use --device cpu:0,cpu:1" in text
+    assert "install minidl[cuda13] (or [cuda12] for a CUDA 12 driver); cpu:0 and cpu:1 work here" in text
 
 
 def test_cupy_without_a_driver(monkeypatch):
@@ -116,21 +117,21 @@ def test_cupy_without_a_driver(monkeypatch):
     without_known_gpus(monkeypatch, SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
     assert message() == (
         "device: cuda needs an NVIDIA GPU and its driver, CuPy found none (cudaErrorInsufficientDriver: CUDA driver "
-        "version is insufficient); use --device cpu:0,cpu:1"
+        "version is insufficient); cpu:0 and cpu:1 work here"
     )
 
 
 def test_no_gpu_at_all(monkeypatch):
     without_known_gpus(monkeypatch, fake_cupy.install(monkeypatch, gpus=0))
-    assert message() == "device: cuda needs an NVIDIA GPU, CuPy found 0; use --device cpu:0,cpu:1"
+    assert message() == "device: cuda needs an NVIDIA GPU, CuPy found 0; cpu:0 and cpu:1 work here"
 
 
 def test_too_large_an_index(one_gpu):
-    assert message("cuda:2") == "device: cuda:2 needs 3 GPUs, found 1; use cuda:0 or --device cpu:0,cpu:1"
+    assert message("cuda:2") == "device: cuda:2 needs 3 GPUs, found 1; cuda:0, cpu:0 and cpu:1 work here"
 
 
 def test_too_large_an_index_for_two_gpus(two_gpus):
-    assert message("cuda:2") == "device: cuda:2 needs 3 GPUs, found 2; use cuda:0 or --device cpu:0,cpu:1"
+    assert message("cuda:2") == "device: cuda:2 needs 3 GPUs, found 2; cuda:0, cpu:0 and cpu:1 work here"
 
 
 def test_two_logical_devices_on_one_gpu_warn_once(one_gpu):

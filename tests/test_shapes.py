@@ -287,7 +287,9 @@ def test_a_dim_that_is_no_int(dim):
     assert str(error.value) == f"softmax: dim must be an int, got {dim!r}"
 
 
-@pytest.mark.parametrize("dim, expected", [(None, (0, 1, 2)), (-1, (2,)), ((2, 0), (0, 2)), ([-1, -3], (0, 2)), ((), (0, 1, 2))])
+@pytest.mark.parametrize(
+    "dim, expected", [(None, (0, 1, 2)), (-1, (2,)), ((2, 0), (0, 2)), ([-1, -3], (0, 2)), ((), (0, 1, 2))]
+)
 def test_normalize_dims(dim, expected):
     assert shapes.normalize_dims("sum", dim, 3) == expected
 

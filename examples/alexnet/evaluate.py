@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-j", "--workers", type=run.at_least_zero, default=2)
     parser.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="an unreadable image")
     args = parser.parse_args(arguments)
-    with run.errors_in_one_line(parser):
+    with run.errors_in_one_line(parser, sys.argv[1:] if arguments is None else arguments):
         folder, found = run.find_checkpoint(args.checkpoint)
         if found is None:
             raise FileNotFoundError(f"{folder}: no checkpoint was saved yet")

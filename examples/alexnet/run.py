@@ -13,8 +13,9 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,16 +87,32 @@ def device_names(text: str) -> list[str]:
 
 
 @contextmanager
-def errors_in_one_line(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """What a user can mend ends the program with one line and exit code 2; anything else keeps its traceback."""
+def errors_in_one_line(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Iterator[None]:
+    """What a user can mend ends the program with one line and exit code 2; anything else keeps its traceback.
+
+    A device that is not there: the line ends with the command that works.
+    """
     try:
         yield
-    except (DeviceError, CheckpointError, BadImageError, FileNotFoundError, FileExistsError, PermissionError) as error:
+    except DeviceError as error:
+        command = shlex.join(["python", f"examples/alexnet/{parser.prog}", *_on_cpu(arguments)])
+        parser.exit(2, f"{parser.prog}: error: {error}: {command}\n")
+    except (CheckpointError, BadImageError, FileNotFoundError, FileExistsError, PermissionError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     except ValueError as error:
         if type(error) is not ValueError:
             raise
         parser.exit(2, f"{parser.prog}: error: {error}\n")
+
+
+def _on_cpu(arguments: Sequence[str]) -> list[str]:
+    """The same arguments with --device cpu:0,cpu:1."""
+    kept, skip = [], False
+    for argument in arguments:
+        if not skip and not argument.startswith("--device"):
+            kept.append(argument)
+        skip = argument == "--device"
+    return [*kept, "--device", "cpu:0,cpu:1"]
 
 
 def with_progress(batches: Iterable[Any], total: int) -> Iterable[Any]:

@@ -94,8 +94,10 @@ class Trainer:
 
     def _schedule(self) -> MultiStepLR:
         """The rate is divided by 10 at fractions of the run; replayed up to the present step."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group.pop("initial_lr", group["lr"])
+        wanted = self.model.parameter_groups(self.args.lr, self.args.wd)  # a resumed run may have been given another rate
+        for group, fresh in zip(self.optimizer.param_groups, wanted, strict=True):
+            group.pop("initial_lr", None)
+            group.update(lr=fresh["lr"], weight_decay=fresh["weight_decay"], momentum=self.args.momentum)
         fractions = self.args.lr_drops or self.model.profile.rate_drops
         drops = [round(f * self.last_step) for f in fractions]
         schedule = MultiStepLR(self.optimizer, drops, gamma=0.1)
@@ -242,6 +244,11 @@ class Meter:
         self.sums["images"] += images
         self.images_here += images
 
+    def now(self) -> str:
+        """The last step's loss, and accuracy and speed since the last report."""
+        speed = self.images_here / (time.monotonic() - self.since)
+        return f"loss {self.loss:.4f}, top-1 {self.sums['right'] / max(self.sums['images'], 1):.1%}, {speed:.1f} images/s"
+
     def take(self) -> dict[str, float]:
         """The means since the last call."""
         now = time.monotonic()
@@ -280,7 +287,7 @@ class Progress:
 
     def update(self, meter: Meter) -> None:
         if self.bar is not None:
-            self.bar.set_postfix_str(f"loss {meter.loss:.4f}", refresh=False)
+            self.bar.set_postfix_str(meter.now(), refresh=False)
             self.bar.update()
 
     def write(self, line: str) -> None:
@@ -419,7 +426,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.resume is not None and (given.check_grads or given.dry_run):
         parser.error("--check-grads and --dry-run can't be given with --resume: they train nothing")
     warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr, flush=True)
-    with run.errors_in_one_line(parser):
+    with run.errors_in_one_line(parser, sys.argv[1:] if arguments is None else arguments):
         if given.resume is None:
             return start(complete(given, None), given)
         folder, found = run.find_checkpoint(given.resume)

@@ -363,7 +363,11 @@ def test_check_grads_of_a_tiny_net(images, tmp_path, call, monkeypatch):
         (["--resume", "x", "--out", "y"], "--out can't be given with --resume: a run goes on in its own folder"),
         (["--resume", "x", "--dry-run"], "--check-grads and --dry-run can't be given with --resume: they train nothing"),
         (["--resume", "x"], "x: is neither a run folder (with arguments.json) nor a checkpoint in one"),
-        (["--device", "gpu0"], "device: a name is cpu, cpu:N, cuda or cuda:N, got 'gpu0'"),
+        (
+            ["--device", "gpu0"],
+            "device: a name is cpu, cpu:N, cuda or cuda:N, got 'gpu0'; cpu:0 and cpu:1 work here: "
+            "python examples/alexnet/train.py --device cpu:0,cpu:1",
+        ),
         (["--device", "cpu:0,cpu:1,cpu:2"], "AlexNet: 1 or 2 devices are needed, got 3"),
         (["--width", "0.001"], "AlexNet: width must leave every layer at least 1 channel, got 0.001 (48 channels become 0)"),
         (["nowhere"], "ImageFolder: root must be a folder that exists, got nowhere/train"),
@@ -382,7 +386,8 @@ def test_a_gpu_that_is_not_there(call, tmp_path, monkeypatch):
     try:
         minidl.Device("cuda:0")
     except minidl.DeviceError as error:
-        assert call("--device", "cuda:0") == (2, "", f"train.py: error: {error}\n")
+        works = "python examples/alexnet/train.py --seed 3 --device cpu:0,cpu:1"
+        assert call("--device", "cuda:0", "--seed", 3) == (2, "", f"train.py: error: {error}: {works}\n")
         assert list(tmp_path.iterdir()) == []
     else:
         pytest.skip("this machine has a GPU")
@@ -591,3 +596,13 @@ def test_resuming_on_other_classes(images, copy, tmp_path, call):
 def test_a_mistyped_data_folder_leaves_no_run_folder(tmp_path, call):
     code, _, _ = call(tmp_path / "nothing", "--out", tmp_path / "run")
     assert code == 2 and not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_takes_the_rate_it_is_given(whole, copy, call):
+    killed_after(copy, 5)
+    code, _, _ = call("--resume", copy, "--lr", 0.003, "--wd", 0.0, "--momentum", 0.5, "--lr-drops", 0.99)
+    assert code == 0
+    assert [row["lr"] for row in rows(copy) if "lr" in row][-1] == 0.003
+    groups = load_checkpoint(checkpoint(copy, STEPS)).optimizer_state["param_groups"]
+    assert [group["initial_lr"] for group in groups] == [0.003, 0.006]
+    assert [(group["momentum"], group["weight_decay"]) for group in groups] == [(0.5, 0.0), (0.5, 0.0)]

@@ -211,8 +211,12 @@ class Log:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
         os.replace(temporary, self.path)
 
+    def has_score(self, step: int) -> bool:
+        """Was the held-out set scored after this step?"""
+        return any(row["step"] == step and "held_out_loss" in row for row in read_log(self.folder))
+
     def drop_scores(self, step: int) -> None:
-        """A finished run that is resumed is scored again: the earlier score of this step goes."""
+        """The score after this step goes: a finished run that is resumed is scored again."""
         self._rewrite([row for row in read_log(self.folder) if row["step"] != step or "held_out_loss" not in row])
 
     def write(self, **row: Any) -> None:

@@ -82,6 +82,9 @@ class Trainer:
         try:
             with Progress(self.step, self.last_step) as progress:
                 while self.step < self.last_step and not self.interrupted:
+                    epochs, rest = divmod(self.step, self.steps_an_epoch)
+                    if epochs and not rest and not self.log.has_score(self.step):
+                        progress.write(f"epoch {epochs}  held out: {self.score_and_log()}")
                     self._train_epoch(progress)
         finally:
             signal.signal(signal.SIGINT, before)
@@ -181,6 +184,15 @@ class Trainer:
         self.model.train()
         return score
 
+    def score_and_log(self) -> Score:
+        """The score, as a row of the log; an earlier one of this step goes. Its time does not count as training's."""
+        started = time.monotonic()
+        score = self.score()
+        self.log.drop_scores(self.step)
+        self.log.write(step=self.step, held_out_loss=score.loss, held_out_top1=score.top1, held_out_top5=score.top5)
+        self.meter.leave_out(time.monotonic() - started)
+        return score
+
     def save(self) -> None:
         """A checkpoint of this step; the oldest ones beyond the last three go."""
         checkpoints = self.folder / run.CHECKPOINTS
@@ -262,6 +274,11 @@ class Meter:
         self.images_here = 0.0
         self.since = now
         return row
+
+    def leave_out(self, seconds: float) -> None:
+        """Time that was spent on something else."""
+        self.started += seconds
+        self.since += seconds
 
     def seconds_left(self, step: int) -> float:
         """At the mean speed of this run."""
@@ -486,9 +503,7 @@ def carry_on(trainer: Trainer) -> int:
     if trainer.interrupted:
         print(f"saved {trainer.last_checkpoint}; continue with: python {sys.argv[0]} --resume {folder}", flush=True)
         return INTERRUPTED
-    score = trainer.score()
-    trainer.log.drop_scores(trainer.step)
-    trainer.log.write(step=trainer.step, held_out_loss=score.loss, held_out_top1=score.top1, held_out_top5=score.top5)
+    score = trainer.score_and_log()
     missing = run.draw_curves(folder)
     run.draw_filters(folder, [tower.device.to_host(tower.conv1.weight.data) for tower in trainer.model.towers])
     print(f"held out: {score}")

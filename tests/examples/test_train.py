@@ -133,13 +133,26 @@ def test_a_run_leaves_its_folder(images, tmp_path, call, monkeypatch):
 
 
 def test_rows_of_the_log(whole):
-    *reports, last = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    reports = [row for row in log if "loss" in row]
+    scores = [row for row in log if "loss" not in row]
     assert [(row["step"], row["epoch"]) for row in reports] == [(2, 0), (4, 1), (6, 1), (7, 2)]
     for row in reports:
         assert list(row) == ["step", "epoch", "lr", "loss", "top1", *TIMINGS]
         assert 0 < row["loss"] < 10 and 0 <= row["top1"] <= 1 and row["images_per_second"] > 0
-    assert list(last) == ["step", "held_out_loss", "held_out_top1", "held_out_top5"]
-    assert last["step"] == STEPS and last["held_out_top5"] == 1  # of two classes
+    assert all(list(row) == ["step", "held_out_loss", "held_out_top1", "held_out_top5"] for row in scores)
+    assert [row["step"] for row in scores] == [3, 6, STEPS]  # after each epoch, and at the end
+    assert all(row["held_out_top5"] == 1 for row in scores)  # of two classes
+
+
+def test_an_epoch_whose_score_was_cut_off_by_a_kill_is_scored_on_resume(whole, copy, call):
+    killed_after(copy, 3)
+    log = (copy / "log.jsonl").read_text().splitlines()
+    kept = [line for line in log if json.loads(line)["step"] <= 3 and "held_out_loss" not in line]
+    (copy / "log.jsonl").write_text("".join(f"{line}\n" for line in kept))
+    code, out, _ = call("--resume", copy)
+    assert code == 0 and "epoch 1  held out: loss " in out
+    assert_same_run(copy, whole)
 
 
 def test_without_matplotlib_a_line_says_what_is_missing(copy, call, monkeypatch):
@@ -215,7 +228,7 @@ def test_resuming_from_a_checkpoint_drops_what_came_later(whole, copy, call, mon
     seen = []
     before_each_step(monkeypatch, lambda trainer: seen.append((trainer.step, len(rows(copy)))))
     assert call("--resume", "checkpoints/step-000003")[0] == 0
-    assert seen[0] == (3, 1)  # the row of step 2
+    assert seen[0] == (3, 2)  # the row of step 2, the score of step 3
     assert_same_run(copy, whole)
 
 
@@ -236,7 +249,7 @@ def test_a_log_line_cut_short_by_a_kill(whole, copy, call):
 def test_training_longer(whole, copy, call):
     code, _, _ = call("--resume", copy, "--epochs", 3)
     assert code == 0 and checkpoint(copy, 9).is_dir()
-    assert [row["step"] for row in rows(copy)] == [2, 4, 6, 7, 7, 8, 9, 9]
+    assert [row["step"] for row in rows(copy)] == [2, 3, 4, 6, 6, 7, 7, 8, 9, 9]
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(images, whole, tmp_path, call, monkeypatch):
@@ -281,7 +294,7 @@ def test_rates_drop_at_fractions_of_the_run(images, tmp_path, call, monkeypatch)
     assert call(images, "--width", 0.05, "-b", 1, "-j", 0, "-p", 1, "--steps", 20, "--lr", 0.008, "--out", out)[0] == 0
     expected = [0.008] * 5 + [0.0008] * 6 + [0.00008] * 6 + [0.000008] * 3  # the paper's .25, .55, .85
     np.testing.assert_allclose(used, [[lr, 2 * lr] for lr in expected], rtol=1e-12)
-    assert [row["lr"] for row in rows(out)[:-1]] == [lr for lr, _ in used]
+    assert [row["lr"] for row in rows(out) if "lr" in row] == [lr for lr, _ in used]
 
 
 def test_rate_drops_of_ones_own(images, tmp_path, call, monkeypatch):
@@ -468,7 +481,7 @@ def test_a_batch_without_a_readable_image_does_not_hold_up_the_epoch(images, tmp
     truncated_jpeg(folder)
     settings = ["--width", 0.05, "-b", 1, "-j", 0, "-p", 1, "--epochs", 2, "--on-error", "skip"]
     code, _, _ = call(folder, *settings, "--out", tmp_path / "run")
-    reports = rows(tmp_path / "run")[:-1]
+    reports = [row for row in rows(tmp_path / "run") if "epoch" in row]
     assert code == 0 and [row["epoch"] for row in reports] == [0] * 9 + [1] * 9
     assert checkpoint(tmp_path / "run", 20).is_dir()
 

@@ -1,7 +1,11 @@
 """What every test can use."""
 
+import os
 from pathlib import Path
 from types import ModuleType
+
+# Small products gain nothing from BLAS's threads, which wait for each other where cores are shared. Before NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -193,7 +193,7 @@ class Loader(Module):
         (
             lambda: Net().to("gpu:0"),
             RuntimeError,
-            "device: a name is cpu, cpu:N, cuda or cuda:N, got 'gpu:0'",
+            "device: a name is cpu, cpu:N, cuda or cuda:N, got 'gpu:0'; cpu:0 and cpu:1 work here",
         ),
         (
             lambda: Net().load_state_dict([1]),

@@ -90,7 +90,7 @@ def test_gradcheck_across_devices(device, leaves):
 
 
 def test_a_device_has_a_devices_name(device):
-    text = "device: a name is cpu, cpu:N, cuda or cuda:N, got 'tpu'"
+    text = "device: a name is cpu, cpu:N, cuda or cuda:N, got 'tpu'; cpu:0 and cpu:1 work here"
     with pytest.raises(DeviceError, match=f"^{re.escape(text)}$"):
         to_device(Tensor([1.0], device=device), "tpu")
 

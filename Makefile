@@ -1,4 +1,4 @@
-# make train   train AlexNet on the embedded images, in a few minutes
+# make train   train AlexNet on the embedded images, in about three minutes
 # make test    run the tests
 # Both make .venv first, with what they need, if it is not there.
 

@@ -35,7 +35,7 @@ from minidl.data.transforms import Transform
 from minidl.random import Generator
 
 STORED_SIZE = 256
-PATTERNS_TRAIN, PATTERNS_HELD_OUT = 6000, 500
+PATTERNS_TRAIN, PATTERNS_HELD_OUT = 8000, 500
 STATISTICS_IMAGES = 1024  # the mean and colours of a sample of this size differ from the whole set's by under one level
 STATISTICS_STREAM = 5  # the purpose under which that sample is drawn
 

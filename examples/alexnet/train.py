@@ -31,7 +31,7 @@ from minidl.optim.schedules import MultiStepLR
 
 # What differs between a run on a user's images (the paper's values) and the quick one on the embedded patterns.
 DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90, "lr": 0.01, "lr_drops": None}
-EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 2, "lr": 0.002, "lr_drops": [0.6, 0.85]}
+EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 1, "lr": 0.003, "lr_drops": [0.6, 0.85]}
 KEPT_CHECKPOINTS = 3
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
@@ -372,13 +372,13 @@ def parser_() -> argparse.ArgumentParser:
         "data", nargs="?", help="folder with train/<class>/* and val/<class>/* or test/<class>/*; default: embedded patterns"
     )
     p.add_argument("--device", help="one device or two with a comma: cpu:0,cpu:1 (default), cuda:0, cuda:0,cuda:1")
-    p.add_argument("--epochs", type=run.at_least_one, help="default 90; 2 on the embedded patterns")
+    p.add_argument("--epochs", type=run.at_least_one, help="default 90; 1 on the embedded patterns")
     p.add_argument("--steps", type=run.at_least_one, help="stop after so many steps, instead of --epochs")
     p.add_argument("-b", "--batch-size", type=run.at_least_one, help="default 128; 16 on the embedded patterns")
     p.add_argument(
         "--lr",
         type=run.positive,
-        help="learning rate of weights, default 0.01, 0.002 on the embedded patterns; biases have twice as much",
+        help="learning rate of weights, default 0.01, 0.003 on the embedded patterns; biases have twice as much",
     )
     p.add_argument(
         "--lr-drops",

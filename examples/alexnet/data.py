@@ -36,7 +36,7 @@ from minidl.random import Generator
 
 STORED_SIZE = 256
 PATTERNS_TRAIN, PATTERNS_HELD_OUT = 8000, 500
-STATISTICS_IMAGES = 1024  # the mean and colours of a sample of this size differ from the whole set's by under one level
+STATISTICS_IMAGES = 1024  # a pixel's mean over them has a standard error of 1/32 of that pixel's standard deviation
 STATISTICS_STREAM = 5  # the purpose under which that sample is drawn
 
 

@@ -92,6 +92,15 @@ def pool_out_size(
     return sides[0], sides[1]
 
 
+def pool_padding(size: Sequence[int], out: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Padding:
+    """Padding up to the end of the last window, which may hang over (ceil_mode) or stop short of the end."""
+    ends = [
+        max((o - 1) * s + span(k, d) - p - n, 0)
+        for n, o, k, s, p, d in zip(size, out, kernel, stride, padding, dilation, strict=True)
+    ]
+    return (padding[0], ends[0]), (padding[1], ends[1])
+
+
 def check_conv(op: str, x: Sequence[int], weight: Sequence[int], bias: Sequence[int] | None, groups: int) -> None:
     """Do the shapes of a convolution's operands fit? RuntimeError with all of them if not."""
     if len(x) not in (3, 4):

@@ -18,7 +18,7 @@ first order only: a gradient has no graph.
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -327,7 +327,7 @@ class Function:
         RuntimeError if the tensors are on different devices.
         """
         node = cls()
-        node.device = _common_device(cls.name, inputs)
+        node.device = common_device(cls.name, inputs)
         recording = _grad_mode.enabled
         node.needs_grad = tuple(recording and isinstance(x, Tensor) and x.requires_grad for x in inputs)
         with node.device.active():
@@ -345,7 +345,7 @@ class Function:
         return (out, *(Tensor(c, device=node.device) for c in constants)) if constants else out
 
 
-def _common_device(op: str, inputs: Sequence[Any]) -> Device:
+def common_device(op: str, inputs: Sequence[Any]) -> Device:
     """The device of all tensors among the inputs."""
     tensors = [x for x in inputs if isinstance(x, Tensor)]
     if not tensors:
@@ -359,6 +359,16 @@ def _common_device(op: str, inputs: Sequence[Any]) -> Device:
 
 
 # ------------------------------------------------------------------------------------------------------------- backward
+
+
+def clear_grads(tensors: Iterable[Tensor], set_to_none: bool) -> None:
+    """Forget gradients: each `.grad` becomes None, or zeros where there is one."""
+    for tensor in tensors:
+        if set_to_none:
+            tensor.grad = None
+        elif tensor.grad is not None:
+            with tensor.device.active():
+                tensor.grad[...] = 0
 
 
 def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool) -> None:

@@ -6,6 +6,7 @@ Every image becomes 256 x 256 (shorter side resized, centre taken), then
 Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, sections 2 and 4.1.
 """
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from model import Profile
+from run import write_whole
 
 from minidl.data import (
     CenterCrop,
@@ -125,9 +127,9 @@ def test_loader(
 
 def save_statistics(path: Path, statistics: ColorStatistics) -> None:
     """Write them beside the run, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp.npz")
-    np.savez(temporary, **statistics._asdict())
-    os.replace(temporary, path)
+    content = io.BytesIO()
+    np.savez(content, **statistics._asdict())
+    write_whole(path, content.getvalue())
 
 
 def load_statistics(path: Path) -> ColorStatistics:

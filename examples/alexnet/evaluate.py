@@ -18,6 +18,7 @@ from model import AlexNet
 
 import minidl.nn.functional as F
 from minidl import Tensor, no_grad
+from minidl.checkpoint import load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder, found = run.find_checkpoint(args.checkpoint)
         if found is None:
             raise FileNotFoundError(f"{folder}: no checkpoint was saved yet")
-        saved = run.load_checkpoint(found)
+        saved = load_checkpoint(found)
         settings = saved.state["arguments"]
         model = AlexNet(**saved.state["architecture"], devices=run.device_names(args.device or settings["device"]))
         model.load_state_dict(saved.model_state)

@@ -24,12 +24,10 @@ import numpy as np
 
 import minidl
 from minidl import DeviceError
-from minidl.checkpoint import Checkpoint, CheckpointError, latest_checkpoint, load_checkpoint
+from minidl.checkpoint import CheckpointError, latest_checkpoint
 from minidl.data import BadImageError, DataLoader
 
 ARGUMENTS, LOG, STATISTICS, CHECKPOINTS = "arguments.json", "log.jsonl", "statistics.npz", "checkpoints"
-
-__all__ = ["Checkpoint", "load_checkpoint"]
 
 
 # ---------------------------------------------------------------------------------------------------------- command line
@@ -144,11 +142,16 @@ def create(folder: Path) -> None:
     probe.unlink()
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def find_checkpoint(path: str) -> tuple[Path, Path | None]:
@@ -207,9 +210,7 @@ class Log:
         self._rewrite([row for row in read_log(folder) if row["step"] <= step])
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        temporary = self.path.with_name(f".{LOG}.tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        os.replace(temporary, self.path)
+        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def has_score(self, step: int) -> bool:
         """Was the held-out set scored after this step?"""

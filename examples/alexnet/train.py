@@ -25,7 +25,7 @@ from model import PROFILES, VARIANTS, AlexNet
 import minidl
 import minidl.nn.functional as F
 from minidl import Tensor, no_grad, random
-from minidl.checkpoint import keep_last, save_checkpoint
+from minidl.checkpoint import Checkpoint, CheckpointError, keep_last, load_checkpoint, save_checkpoint
 from minidl.optim import SGD
 from minidl.optim.schedules import MultiStepLR
 
@@ -59,14 +59,14 @@ class Trainer:
         self.last_checkpoint: Path | None = None
         self.interrupted = False
 
-    def restore(self, path: Path, saved: run.Checkpoint) -> None:
+    def restore(self, path: Path, saved: Checkpoint) -> None:
         """Continue from a checkpoint: weights, momentum, random numbers and the place in the data."""
         check_architecture(path, saved.state["architecture"], architecture(self.args, self.train_set))
         if saved.state["classes"] != self.train_set.classes:
             raise ValueError(f"{path}: was trained on the classes {saved.state['classes']}, got {self.train_set.classes}")
         self.model.load_state_dict(saved.model_state)
         if saved.optimizer_state is None:
-            raise run.CheckpointError(f"{path}: has no optimiser state, so training can't continue from it")
+            raise CheckpointError(f"{path}: has no optimiser state, so training can't continue from it")
         self.optimizer.load_state_dict(saved.optimizer_state)
         random.default_generator.set_state(saved.state["random"])
         self.step = saved.state["step"]
@@ -391,7 +391,7 @@ def parser_() -> argparse.ArgumentParser:
     p.add_argument("-j", "--workers", type=run.at_least_zero, help="threads that make batches, default 2")
     p.add_argument("--profile", choices=sorted(PROFILES), help="default paper; docs/alexnet.md has the differences")
     p.add_argument("--variant", choices=sorted(VARIANTS), help="default two_towers")
-    p.add_argument("--literal-init", action="store_true", help="sigma .01 in every layer, as the paper prints")
+    p.add_argument("--literal-init", action="store_true", default=None, help="sigma .01 in every layer, as the paper prints")
     p.add_argument("--width", type=run.positive, help="scale of every hidden layer, default 1; 0.25 on the embedded patterns")
     p.add_argument("--seed", type=run.at_least_zero, help="default 0")
     p.add_argument("-p", "--print-freq", type=run.at_least_one, help="steps between reports, default 10")
@@ -402,7 +402,6 @@ def parser_() -> argparse.ArgumentParser:
     p.add_argument("-e", "--evaluate", action="store_true", help="with --resume: score the held-out images, train nothing")
     p.add_argument("--check-grads", action="store_true", help="check every layer's backward numerically, train nothing")
     p.add_argument("--dry-run", action="store_true", help="say what would run, try one step, write nothing")
-    p.set_defaults(**dict.fromkeys(("literal_init",), None))
     return p
 
 
@@ -478,7 +477,7 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path, fo
     model = build(args, datasets[0])
     trainer = Trainer(args, folder, model, datasets)
     if found is not None:
-        trainer.restore(found, run.load_checkpoint(found))
+        trainer.restore(found, load_checkpoint(found))
         print(f"resumed {found}, {trainer.step} of {trainer.last_step} steps done")
     elif given.evaluate:
         raise FileNotFoundError(f"{folder}: no checkpoint was saved yet")

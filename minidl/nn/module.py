@@ -25,7 +25,7 @@ import numpy as np
 
 from minidl.device import Device, transfer
 from minidl.nn.init import copy_
-from minidl.tensor import Function, HookHandle, Tensor, is_grad_enabled
+from minidl.tensor import Function, HookHandle, Tensor, clear_grads, is_grad_enabled
 
 _STORES = ("_parameters", "_buffers", "_modules")
 _FLOATS = ("float16", "float32", "float64")
@@ -278,12 +278,7 @@ class Module:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop every parameter's gradient, or fill it with zeros."""
-        for parameter in self.parameters():
-            if set_to_none:
-                parameter.grad = None
-            elif parameter.grad is not None:
-                with parameter.device.active():
-                    parameter.grad[...] = 0
+        clear_grads(self.parameters(), set_to_none)
 
     def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
         """Freeze (False) or unfreeze every parameter."""

@@ -22,7 +22,7 @@ from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.layout import nchw, nhwc
 from minidl.ops.conv2d import pad_images, tap
-from minidl.ops.max_pool2d import _padding_that_fits, pool_arguments
+from minidl.ops.max_pool2d import pool_arguments
 from minidl.shapes import Pair
 from minidl.tensor import Function, Tensor
 
@@ -50,7 +50,7 @@ def window_counts(
 def avg_pool2d_forward(x: Array, counts: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """x (N, H, W, C), counts (OH, OW, 1) -> y (N, OH, OW, C)."""
     out = counts.shape[:2]
-    pads = _padding_that_fits(x.shape[1:3], out, kernel, stride, padding, (1, 1))
+    pads = shapes.pool_padding(x.shape[1:3], out, kernel, stride, padding, (1, 1))
     padded = pad_images(x, pads)
     y = array_module(x).zeros((x.shape[0], *out, x.shape[3]), x.dtype)
     for u in range(kernel[0]):
@@ -64,7 +64,7 @@ def avg_pool2d_backward(gy: Array, counts: Array, x_shape: tuple[int, ...], kern
     """gy (N, OH, OW, C) -> gx of x_shape (N, H, W, C)."""
     n, h, w, c = x_shape
     out = gy.shape[1:3]
-    (top, bottom), (left, right) = _padding_that_fits((h, w), out, kernel, stride, padding, (1, 1))
+    (top, bottom), (left, right) = shapes.pool_padding((h, w), out, kernel, stride, padding, (1, 1))
     gx = array_module(gy).zeros((n, h + top + bottom, w + left + right, c), gy.dtype)
     share = gy / counts
     for u in range(kernel[0]):

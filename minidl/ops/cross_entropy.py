@@ -25,7 +25,7 @@ import numpy as np
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.ops.softmax import log_softmax_forward
-from minidl.tensor import Function, Tensor, _common_device
+from minidl.tensor import Function, Tensor, common_device
 
 
 def nll_loss_forward(logp: Array, t: Array) -> Array:
@@ -146,7 +146,7 @@ def _loss(op: type[Function], x: Tensor, target: Any, weight: Any, ignore_index:
     target = target if isinstance(target, Tensor) else Tensor(np.asarray(target), device=x.device)
     if weight is not None:
         weight = weight if isinstance(weight, Tensor) else Tensor(np.asarray(weight), device=x.device)
-    _common_device(op.name, (x, target, weight))
+    common_device(op.name, (x, target, weight))
     rows, shape = _class_last(x)
     with x.device.active():
         t, divisor = _target_and_divisor(op.name, x, target, weight, ignore_index, smooth)

@@ -31,15 +31,6 @@ from minidl.shapes import Pair
 from minidl.tensor import Function, Tensor
 
 
-def _padding_that_fits(size: Pair, out: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> shapes.Padding:
-    """Padding up to the end of the last window, which may hang over (ceil_mode) or stop short of the end."""
-    ends = [
-        max((o - 1) * s + shapes.span(k, d) - p - n, 0)
-        for n, o, k, s, p, d in zip(size, out, kernel, stride, padding, dilation, strict=True)
-    ]
-    return (padding[0], ends[0]), (padding[1], ends[1])
-
-
 def _first_inside(xp: ModuleType, out: int, stride: int, padding: int, dilation: int) -> Array:
     """For each window, the first kernel element that is not in the padding before the image."""
     starts = padding - xp.arange(out) * stride
@@ -51,7 +42,7 @@ def max_pool2d_forward(x: Array, kernel: Pair, stride: Pair, padding: Pair, dila
     above 256)."""
     xp = array_module(x)
     (kh, kw), (oh, ow) = kernel, out
-    pads = _padding_that_fits(x.shape[1:3], out, kernel, stride, padding, dilation)
+    pads = shapes.pool_padding(x.shape[1:3], out, kernel, stride, padding, dilation)
     padded = pad_images(x, pads, -xp.inf)
     y = xp.full((x.shape[0], oh, ow, x.shape[3]), -xp.inf, x.dtype)
     rows = _first_inside(xp, oh, stride[0], padding[0], dilation[0])
@@ -75,7 +66,7 @@ def max_pool2d_backward(
     xp = array_module(gy)
     n, h, w, c = x_shape
     out = gy.shape[1:3]
-    (top, bottom), (left, right) = _padding_that_fits((h, w), out, kernel, stride, padding, dilation)
+    (top, bottom), (left, right) = shapes.pool_padding((h, w), out, kernel, stride, padding, dilation)
     gx = xp.zeros((n, h + top + bottom, w + left + right, c), gy.dtype)
     for u in range(kernel[0]):
         for v in range(kernel[1]):

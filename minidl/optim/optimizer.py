@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minidl.device import Array
-from minidl.tensor import Tensor
+from minidl.tensor import Tensor, clear_grads
 
 
 class Optimizer:
@@ -99,12 +99,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients: `.grad` becomes None, or zeros if set_to_none is False."""
-        for p in self._params():
-            if set_to_none:
-                p.grad = None
-            elif p.grad is not None:
-                with p.device.active():
-                    p.grad[...] = 0
+        clear_grads(self._params(), set_to_none)
 
     def step(self) -> None:
         """Update every parameter that has a gradient.

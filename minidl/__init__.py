@@ -4,6 +4,7 @@ from minidl.tensor import Function, Tensor, is_grad_enabled, no_grad
 from minidl.random import manual_seed
 from minidl.device import Device, DeviceError, count_traffic
 from minidl.kernels import plain_kernels
+from minidl.parallel import get_num_threads, set_num_threads
 from minidl.ops import operators as _operators  # binds operators and methods onto Tensor
 from minidl.create import ones, rand, randn, zeros
 from minidl import nn, optim

@@ -1,0 +1,182 @@
+"""Threads: share the images of a batch among the cores. The only file with compute threads.
+
+A replacement kernel is written for a *share* of the batch, a range of images, and goes through it in *slabs* small enough
+that what one pass over a slab leaves is still in the core's cache for the next. `run` cuts the batch into one share for each
+thread, always in the same way, so that a result is bit-equal from run to run with the same number of threads, whichever
+thread happens to be faster. With another number only sums over images (a weight's gradient) round differently.
+
+NumPy releases the interpreter's lock inside its loops and products, which is where the time goes. BLAS runs on one thread
+inside `run`, since every core has a share already, and gets its own number back after it.
+"""
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+R = TypeVar("R")
+
+
+def _default_threads() -> int:
+    """OMP_NUM_THREADS, the custom of numerical programs, or as many as the process may use cores."""
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # one number for each level of nesting
+    if given.isdigit() and int(given) > 0:
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Threads:
+    """The pool of threads, and BLAS's number of threads while it is held."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.lock = threading.Lock()
+        self.pool: ThreadPoolExecutor | None = None
+        self.blas: list[Any] | None = None  # threadpoolctl's controllers, looked up once
+        self.blas_before: list[int] = []
+        self.blas_holders = 0
+
+    def submit(self, share: Callable[[], R]) -> "Future[R]":
+        with self.lock:
+            if self.pool is None:
+                self.pool = ThreadPoolExecutor(max(self.number - 1, 1), thread_name_prefix="minidl")
+            return self.pool.submit(share)
+
+    def resize(self, number: int) -> None:
+        with self.lock:
+            self.number, pool, self.pool = number, self.pool, None
+        if pool is not None:
+            pool.shutdown(wait=False)  # shares already submitted still run
+
+    def hold_blas(self) -> None:
+        with self.lock:
+            if self.blas is None:
+                from threadpoolctl import ThreadpoolController
+
+                self.blas = ThreadpoolController().select(user_api="blas").lib_controllers
+            if self.blas_holders == 0:
+                self.blas_before = [library.get_num_threads() for library in self.blas]
+                for library in self.blas:
+                    library.set_num_threads(1)
+            self.blas_holders += 1
+
+    def release_blas(self) -> None:
+        with self.lock:
+            self.blas_holders -= 1
+            if self.blas_holders == 0:
+                self._give_blas_back()
+
+    def _give_blas_back(self) -> None:
+        for library, number in zip(self.blas or [], self.blas_before, strict=True):
+            library.set_num_threads(number)
+
+    def forget_parent(self) -> None:
+        """In a forked child, which has only the thread that forked: the pool is gone, and nobody holds BLAS."""
+        self.lock, self.pool = threading.Lock(), None
+        if self.blas_holders:
+            self.blas_holders = 0
+            self._give_blas_back()
+        _thread.inside = False
+
+
+class _Thread(threading.local):
+    """What each thread has for itself."""
+
+    def __init__(self) -> None:
+        self.inside = False  # is it working on a share?
+        self.buffers: dict[tuple[str, int], np.ndarray] = {}
+
+
+_threads = _Threads(_default_threads())
+_thread = _Thread()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.forget_parent)
+
+
+def get_num_threads() -> int:
+    """How many threads minidl computes with."""
+    return _threads.number
+
+
+def set_num_threads(n: int) -> None:
+    """Compute with n threads from now on. At first it is OMP_NUM_THREADS, or the number of cores this process may use.
+
+    TypeError if n is not an int, ValueError if it is below 1.
+    """
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool):
+        raise TypeError(f"set_num_threads: n must be an int, got {n!r}")
+    if n < 1:
+        raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
+    if n != _threads.number:
+        _threads.resize(int(n))
+
+
+def shares(n: int, at_least: int = 1) -> list[tuple[int, int]]:
+    """0 ... n-1 in consecutive ranges (first, last + 1) whose sizes differ by at most 1: one for each thread, fewer if each
+    would have less than `at_least`; none if n is 0."""
+    number = min(get_num_threads(), max(n // at_least, 1), n)
+    return [(n * i // number, n * (i + 1) // number) for i in range(number)]
+
+
+def run(work: Callable[[int, int], R], n: int, at_least: int = 1) -> list[R]:
+    """work(first, stop) for every share of range(n), each on a thread of its own; the results in order.
+
+    The calling thread takes the last share. From inside a share all of the inner shares run on that thread, one after the
+    other. If shares fail, all are waited for and the first error is raised.
+    """
+    parts = shares(n, at_least)
+    if not parts:
+        return []
+    with _one_blas_thread():
+        if len(parts) == 1 or _thread.inside:
+            return [_work_on(work, part) for part in parts]
+        others = [_threads.submit(lambda part=part: _work_on(work, part)) for part in parts[:-1]]  # type: ignore[misc]
+        try:
+            last = _work_on(work, parts[-1])
+        finally:
+            wait(others)  # they write into the caller's arrays
+        return [*(other.result() for other in others), last]
+
+
+def _work_on(work: Callable[[int, int], R], part: tuple[int, int]) -> R:
+    before, _thread.inside = _thread.inside, True
+    try:
+        return work(*part)
+    finally:
+        _thread.inside = before
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    if _thread.inside:
+        yield
+        return
+    _threads.hold_blas()
+    try:
+        yield
+    finally:
+        _threads.release_blas()
+
+
+def slabs(first: int, stop: int, size: int) -> Iterator[slice]:
+    """first ... stop-1 in slices of `size` (the last may be shorter)."""
+    for start in range(first, stop, max(size, 1)):
+        yield slice(start, min(start + max(size, 1), stop))
+
+
+def scratch(name: str, shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """An uninitialised array that belongs to this thread, the same memory each time for a name; valid until the next call.
+
+    Fresh memory costs a page fault for every few kilobytes, several times what a pass over it in cache costs.
+    """
+    dtype = np.dtype(dtype)
+    size = math.prod(shape)
+    buffer = _thread.buffers.get((name, dtype.itemsize))
+    if buffer is None or buffer.nbytes < size * dtype.itemsize:
+        buffer = _thread.buffers[name, dtype.itemsize] = np.empty(size * dtype.itemsize, np.uint8)
+    return buffer[: size * dtype.itemsize].view(dtype).reshape(shape)

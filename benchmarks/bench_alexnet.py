@@ -1,112 +1,91 @@
-"""AlexNet's training step and inference against PyTorch, in turn in one process: images/s, and the ratio.
+"""AlexNet's training step and inference against PyTorch: images/s, the ratio, and how near each comes to the floor.
 
-    python benchmarks/bench_alexnet.py [--batch 32] [--repeats 5]
+    python benchmarks/bench_alexnet.py [--batch 1 32 128] [--peers torch torch-channels-last torch-no-lrn] [--repeats 3]
+    python benchmarks/bench_alexnet.py --profile [--batch 128]
 
-The peer is the one-device grouped net with local response normalisation, dropout and SGD with momentum, channels-last and
-contiguous, whichever is faster counts. Needs torch. Both use all cores. Every repeat times each program once, in turn; medians.
+minidl's network is the one that examples/alexnet/train.py trains, in two towers on two logical devices. `--nets towers merged`
+also times the one-device network that the peers are. The peer without local response normalisation does less work; PyTorch
+composes that layer from other ops, and this peer shows the rest. It is tried in both memory formats, and the faster counts.
+A training step is forward, loss, backward and the update of SGD with momentum.
+
+The floor is the network's multiplications and additions alone, at the best rate of NumPy's matrix product that was measured
+between the rounds. `--profile` shows minidl's step op by op instead, and how much of it the interpreter takes at most.
+Needs torch, unless `--peers` is empty.
 """
 
 import argparse
-import statistics
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+import importlib
+from functools import partial
+from typing import Any
 
-import numpy as np
+import nets
+from common import Sgemm, machine_line, median_seconds, print_table, use_threads
+from minidl_programs import ALEXNETS
+from profiling import print_profile
 
-import minidl.nn.functional as F
-from minidl import no_grad
-from minidl.optim import SGD
+from minidl import get_num_threads
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "alexnet"))
-from model import AlexNet
-
-
-def minidl_programs(images: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[], None]]:
-    model = AlexNet()
-    optimizer = SGD(model.parameter_groups(1e-4, 5e-4), lr=1e-4, momentum=0.9, rule="2012")
-
-    def train() -> None:
-        model.train()
-        loss = F.cross_entropy(model(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    def infer() -> None:
-        model.eval()
-        with no_grad():
-            model(images)
-
-    return {"training step": train, "inference": infer}
+NETS = {"towers": "minidl, two towers", "merged": "minidl, one device"}
+PEERS = {  # of the ways in which a peer is tried, the fastest counts
+    "torch": ["PyTorch, contiguous"],
+    "torch-channels-last": ["PyTorch, channels_last"],
+    "torch-no-lrn": ["PyTorch without LRN, contiguous", "PyTorch without LRN, channels_last"],
+}
+MACS = {"training step": 2_067_805_248, "inference": 724_406_816}  # multiply-adds an image; conv1's input needs no gradient
 
 
-def torch_programs(images: np.ndarray, labels: np.ndarray, channels_last: bool) -> dict[str, Callable[[], None]]:
-    import torch
-    from torch import nn
-
-    norm = nn.LocalResponseNorm
-    model = nn.Sequential(
-        *(nn.ZeroPad2d((0, 3, 0, 3)), nn.Conv2d(3, 96, 11, 4), nn.ReLU(), norm(5, k=2), nn.MaxPool2d(3, 2)),
-        *(nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(), norm(5, k=2), nn.MaxPool2d(3, 2)),
-        *(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU()),
-        *(nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU()),
-        *(nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Flatten()),
-        *(nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout()),
-        nn.Linear(4096, 1000),
-    )
-    memory = torch.channels_last if channels_last else torch.contiguous_format
-    model = model.to(memory_format=memory)
-    x, y = torch.from_numpy(np.ascontiguousarray(images)).contiguous(memory_format=memory), torch.from_numpy(labels)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
-
-    def train() -> None:
-        model.train()
-        loss = nn.functional.cross_entropy(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    def infer() -> None:
-        model.eval()
-        with torch.no_grad():
-            model(x)
-
-    return {"training step": train, "inference": infer}
+def make_programs(chosen: list[str], peers: list[str]) -> dict[str, Any]:
+    """The chosen programs by name, minidl's first."""
+    programs: dict[str, Any] = {NETS[net]: ALEXNETS[NETS[net]]() for net in chosen}
+    if peers:
+        theirs = importlib.import_module("torch_programs").ALEXNETS
+        programs |= {name: theirs[name]() for peer in peers for name in PEERS[peer]}
+    return programs
 
 
-def seconds(program: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    program()
-    return time.perf_counter() - started
+def compare(programs: dict[str, Any], batch: int, repeats: int, sgemm: Sgemm) -> None:
+    """A table for the training step and one for inference."""
+    data = nets.random_images(batch)
+    inputs = {name: program.inputs(*data) for name, program in programs.items()}
+    for kind, macs in MACS.items():
+        steps = {
+            name: partial(program.train if kind == "training step" else program.infer, *inputs[name])
+            for name, program in programs.items()
+        }
+        times = without_slower(median_seconds(steps, repeats, sgemm.measure))
+        floor = batch * 2e-9 * macs / sgemm.gflops
+        own = next(iter(times.values()))
+        rows = [[name, f"{batch / t:.1f}", f"{t / own:.2f}", f"{floor / t:.0%}"] for name, t in times.items()]
+        rows.append([f"the floor, at {sgemm.gflops:.0f} GFLOP/s", f"{batch / floor:.1f}", f"{floor / own:.2f}", ""])
+        print_table([f"{kind}, batch {batch}", "images/s", "minidl / this", "of the floor"], rows)
+
+
+def without_slower(times: dict[str, float]) -> dict[str, float]:
+    """Of the ways in which a peer was tried, only the fastest."""
+    tried = [{name: times[name] for name in names} for names in PEERS.values() if names[0] in times]
+    slower = {name for ways in tried for name in ways if ways[name] > min(ways.values())}
+    return {name: t for name, t in times.items() if name not in slower}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch", type=int, nargs="+", default=[128])
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=["towers"])
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
-    rng = np.random.default_rng(0)
-    images = rng.standard_normal((args.batch, 224, 224, 3), np.float32).transpose(0, 3, 1, 2) * 50
-    labels = rng.integers(0, 1000, args.batch)
-    programs = {
-        "minidl": minidl_programs(images, labels),
-        "PyTorch contiguous": torch_programs(images, labels, channels_last=False),
-        "PyTorch channels_last": torch_programs(images, labels, channels_last=True),
-    }
-    print(f"{'':24}{'images/s':>16}{'minidl / peer':>16}")
-    for kind in ("training step", "inference"):
-        times: dict[str, list[float]] = {name: [] for name in programs}
-        for repeat in range(args.repeats + 1):  # the first warms up
-            for name in programs:
-                t = seconds(programs[name][kind])
-                if repeat:
-                    times[name].append(t)
-        rates = {name: args.batch / statistics.median(t) for name, t in times.items()}
-        print(f"{kind}, batch {args.batch}")
-        for name, rate in rates.items():
-            print(f"  {name:22}{rate:16.1f}{rates['minidl'] / rate:16.2f}")
+    programs = make_programs(args.nets, [] if args.profile else args.peers)
+    use_threads(get_num_threads())
+    print(machine_line())
+    sgemm = Sgemm()
+    for batch in args.batch:
+        if not args.profile:
+            compare(programs, batch, args.repeats, sgemm)
+            continue
+        for name, program in programs.items():
+            print(f"{name}, batch {batch}")
+            print_profile(partial(program.train, *program.inputs(*nets.random_images(batch))), args.repeats)
 
 
 if __name__ == "__main__":

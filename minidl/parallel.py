@@ -15,17 +15,21 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
 R = TypeVar("R")
 
+_WORTH_A_THREAD = 1 << 18  # operations: waking a thread takes as long as some hundred thousand
+
 
 def _default_threads() -> int:
     """OMP_NUM_THREADS, the custom of numerical programs, or as many as the process may use cores."""
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # one number for each level of nesting
-    if given.isdigit() and int(given) > 0:
+    if given.isdecimal() and int(given) > 0:
         return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -35,7 +39,7 @@ class _Threads:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal's handler may fork while its thread holds it
         self.pool: ThreadPoolExecutor | None = None
         self.blas: list[Any] | None = None  # threadpoolctl's controllers, looked up once
         self.blas_before: list[int] = []
@@ -45,7 +49,15 @@ class _Threads:
         with self.lock:
             if self.pool is None:
                 self.pool = ThreadPoolExecutor(max(self.number - 1, 1), thread_name_prefix="minidl")
-            return self.pool.submit(share)
+            try:
+                return self.pool.submit(share)
+            except RuntimeError as error:
+                if "shutdown" not in str(error):
+                    raise
+        # the main thread has ended, and all pools with it: the thread that still computes does so alone
+        alone: Future[R] = Future()
+        alone.set_result(share())
+        return alone
 
     def resize(self, number: int) -> None:
         with self.lock:
@@ -62,7 +74,7 @@ class _Threads:
             if self.blas_holders == 0:
                 self.blas_before = [library.get_num_threads() for library in self.blas]
                 for library in self.blas:
-                    library.set_num_threads(1)
+                    _set_num_threads(library, 1)
             self.blas_holders += 1
 
     def release_blas(self) -> None:
@@ -73,15 +85,25 @@ class _Threads:
 
     def _give_blas_back(self) -> None:
         for library, number in zip(self.blas or [], self.blas_before, strict=True):
-            library.set_num_threads(number)
+            _set_num_threads(library, number)
 
     def forget_parent(self) -> None:
         """In a forked child, which has only the thread that forked: the pool is gone, and nobody holds BLAS."""
-        self.lock, self.pool = threading.Lock(), None
+        self.lock, self.pool = threading.RLock(), None
         if self.blas_holders:
             self.blas_holders = 0
             self._give_blas_back()
         _thread.inside = False
+
+
+def _set_num_threads(library: Any, number: int) -> None:
+    """By whichever thread. threadpoolctl lets one thread alone set OpenBLAS's number, until it says that it is done (3.8)."""
+    done = getattr(library, "clear_controlling_thread", None)
+    if done is not None:
+        done(force=True)
+    library.set_num_threads(number)
+    if done is not None:
+        done()
 
 
 class _Thread(threading.local):
@@ -95,7 +117,12 @@ class _Thread(threading.local):
 _threads = _Threads(_default_threads())
 _thread = _Thread()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.forget_parent)
+    # never between BLAS's number being changed and that being noted
+    os.register_at_fork(
+        before=lambda: _threads.lock.acquire(),
+        after_in_parent=lambda: _threads.lock.release(),
+        after_in_child=_threads.forget_parent,
+    )
 
 
 def get_num_threads() -> int:
@@ -123,11 +150,17 @@ def shares(n: int, at_least: int = 1) -> list[tuple[int, int]]:
     return [(n * i // number, n * (i + 1) // number) for i in range(number)]
 
 
+def grain(cost: int) -> int:
+    """How many items of `cost` operations each are worth a thread: `at_least` for `run`."""
+    return max(_WORTH_A_THREAD // max(cost, 1), 1)
+
+
 def run(work: Callable[[int, int], R], n: int, at_least: int = 1) -> list[R]:
     """work(first, stop) for every share of range(n), each on a thread of its own; the results in order.
 
     The calling thread takes the last share. From inside a share all of the inner shares run on that thread, one after the
-    other. If shares fail, all are waited for and the first error is raised.
+    other. If shares fail, all are waited for and one's error is raised: the calling thread's, else the first. So is Ctrl-C's.
+    Shares see the caller's context variables, `np.errstate` among them.
     """
     parts = shares(n, at_least)
     if not parts:
@@ -135,12 +168,23 @@ def run(work: Callable[[int, int], R], n: int, at_least: int = 1) -> list[R]:
     with _one_blas_thread():
         if len(parts) == 1 or _thread.inside:
             return [_work_on(work, part) for part in parts]
-        others = [_threads.submit(lambda part=part: _work_on(work, part)) for part in parts[:-1]]  # type: ignore[misc]
+        others: list[Future[R]] = []
         try:
+            for part in parts[:-1]:
+                others.append(_threads.submit(partial(copy_context().run, _work_on, work, part)))
             last = _work_on(work, parts[-1])
         finally:
-            wait(others)  # they write into the caller's arrays
+            _wait_for(others)
         return [*(other.result() for other in others), last]
+
+
+def _wait_for(others: "list[Future[R]]") -> None:
+    """Shares write into the caller's arrays, so they are waited for even if Ctrl-C is pressed (twice is too often)."""
+    try:
+        wait(others)
+    except BaseException:
+        wait(others)
+        raise
 
 
 def _work_on(work: Callable[[int, int], R], part: tuple[int, int]) -> R:

@@ -55,16 +55,16 @@ def ceil_padding(size: int, kernel: int, stride: int) -> int:
     return -(size - kernel) % stride
 
 
-def conv_padding(padding: int | str | Sequence[int], kernel: Sequence[int], stride: Pair, dilation: Pair) -> Padding:
-    """conv2d's padding argument -> ((top, bottom), (left, right)). 'valid' is 0; 'same' keeps H x W and needs stride 1."""
+def conv_padding(op: str, padding: int | str | Sequence[int], kernel: Sequence[int], stride: Pair, dilation: Pair) -> Padding:
+    """A convolution's padding argument -> ((top, bottom), (left, right)). 'valid' is 0; 'same' keeps H x W at stride 1."""
     if isinstance(padding, str):
         if padding not in ("valid", "same"):
-            raise RuntimeError(f"conv2d: padding must be an int, two ints, 'valid' or 'same', got {padding!r}")
+            raise RuntimeError(f"{op}: padding must be an int, two ints, 'valid' or 'same', got {padding!r}")
         if padding == "same" and stride != (1, 1):
-            raise RuntimeError(f"conv2d: padding='same' needs stride 1, got stride {stride}")
+            raise RuntimeError(f"{op}: padding='same' needs stride 1, got stride {stride}")
         totals = [span(k, d) - 1 if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
         return (totals[0] // 2, totals[0] - totals[0] // 2), (totals[1] // 2, totals[1] - totals[1] // 2)
-    ph, pw = pair("conv2d", "padding", padding, 0)
+    ph, pw = pair(op, "padding", padding, 0)
     return (ph, ph), (pw, pw)
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from minidl.device import Array, Device, array_module
+from minidl.memory import Lease
 
 Hook = Callable[["Tensor"], "Tensor | None"]
 
@@ -442,7 +443,7 @@ def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> tuple[S
 
 def _unshared(gradients: Sequence[Array | None], known: Sequence[Any]) -> set[int]:
     """The ids of gradients that are arrays of their own: no view, returned once, neither the incoming one nor the node's."""
-    ids = [id(gx) for gx in gradients if gx is not None and gx.base is None]
+    ids = [id(gx) for gx in gradients if gx is not None and (gx.base is None or isinstance(gx.base, Lease))]
     return {i for i in ids if ids.count(i) == 1} - {id(array) for array in known}
 
 

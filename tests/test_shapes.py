@@ -132,25 +132,25 @@ def test_ceil_padding_of_the_2012_net():
     ],
 )
 def test_conv_padding(padding, expected):
-    assert shapes.conv_padding(padding, (4, 3), (2, 2), (1, 1)) == expected
+    assert shapes.conv_padding("conv2d", padding, (4, 3), (2, 2), (1, 1)) == expected
 
 
 @given(pairs(1, 10), pairs(1, 5), pairs(1, 3))
 def test_same_keeps_the_size_and_puts_the_odd_pixel_last(size, kernel, dilation):
-    padding = shapes.conv_padding("same", kernel, (1, 1), dilation)
+    padding = shapes.conv_padding("conv2d", "same", kernel, (1, 1), dilation)
     assert shapes.out_size("conv2d", size, kernel, (1, 1), padding, dilation) == size
     assert all(after - before in (0, 1) for before, after in padding)
 
 
 def test_wrong_conv_padding():
     with pytest.raises(RuntimeError) as error:
-        shapes.conv_padding("full", (3, 3), (1, 1), (1, 1))
+        shapes.conv_padding("conv2d", "full", (3, 3), (1, 1), (1, 1))
     assert str(error.value) == "conv2d: padding must be an int, two ints, 'valid' or 'same', got 'full'"
     with pytest.raises(RuntimeError) as error:
-        shapes.conv_padding("same", (3, 3), (2, 1), (1, 1))
+        shapes.conv_padding("conv2d", "same", (3, 3), (2, 1), (1, 1))
     assert str(error.value) == "conv2d: padding='same' needs stride 1, got stride (2, 1)"
     with pytest.raises(RuntimeError, match=r"^conv2d: padding must be at least 0, got -1$"):
-        shapes.conv_padding(-1, (3, 3), (1, 1), (1, 1))
+        shapes.conv_padding("conv2d", -1, (3, 3), (1, 1), (1, 1))
 
 
 # -------------------------------------------------------------------------------------------------------- pool_out_size

@@ -117,7 +117,10 @@ VARIANTS = {
 
 
 class Tower(nn.Module):
-    """Half of the network: layers 1 to 7 on one device. A layer here is a method on that device's tensors."""
+    """Half of the network: layers 1 to 7 on one device. A layer here is a method on that device's tensors.
+
+    conv1 to conv5 have their ReLU in them, but for conv1 where the normalisation comes between.
+    """
 
     def __init__(self, variant: Variant, profile: Profile, device: Device, width: float) -> None:
         super().__init__()
@@ -127,14 +130,15 @@ class Tower(nn.Module):
         c1, c2, c3, c4, c5 = (_scaled(c, width) for c in variant.channels)
         units = _scaled(variant.units, width)
         seen = variant.towers if variant.communicates else 1  # towers that conv3, fc6 and fc7 see
-        self.conv1 = nn.Conv2d(3, c1, 11, stride=4, device=device)
-        self.conv2 = nn.Conv2d(c1, c2, 5, padding=variant.conv2_padding, device=device)
-        self.conv3 = nn.Conv2d(seen * c2, c3, 3, padding=1, device=device)
-        self.conv4 = nn.Conv2d(c3, c4, 3, padding=1, device=device)
-        self.conv5 = nn.Conv2d(c4, c5, 3, padding=variant.conv5_padding, device=device)
+        first = nn.Conv2d if self.norm_first else nn.ConvReLU2d
+        self.conv1 = first(3, c1, 11, stride=4, device=device)
+        self.conv2 = nn.ConvReLU2d(c1, c2, 5, padding=variant.conv2_padding, device=device)
+        self.conv3 = nn.ConvReLU2d(seen * c2, c3, 3, padding=1, device=device)
+        self.conv4 = nn.ConvReLU2d(c3, c4, 3, padding=1, device=device)
+        self.conv5 = nn.ConvReLU2d(c4, c5, 3, padding=variant.conv5_padding, device=device)
         self.fc6 = nn.Linear(seen * c5 * 6 * 6, units, device=device)
         self.fc7 = nn.Linear(seen * units, units, device=device)
-        for i in range(1, 8):
+        for i in (1, 6, 7) if self.norm_first else (6, 7):
             setattr(self, f"relu{i}", nn.ReLU())
         for i in (1, 2):
             setattr(self, f"norm{i}", nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=profile.k))
@@ -144,27 +148,26 @@ class Tower(nn.Module):
             setattr(self, f"drop{i}", nn.Dropout(0.5, scale_at=profile.dropout_scale_at))
 
     def layer1_before_norm(self, x: Tensor) -> Tensor:
-        x = self.conv1(x)
-        return x if self.norm_first else self.relu1(x)
+        return self.conv1(x)
 
     def layer1_after_norm(self, x: Tensor) -> Tensor:
         x = self.pool1(x)
         return self.relu1(x) if self.norm_first else x
 
     def layer2_before_norm(self, x: Tensor) -> Tensor:
-        return self.relu2(self.conv2(x))
+        return self.conv2(x)
 
     def layer2_after_norm(self, x: Tensor) -> Tensor:
         return self.pool2(same_map_norm(x) if self.same_map_norm else x)
 
     def layer3(self, x: Tensor) -> Tensor:
-        return self.relu3(self.conv3(x))
+        return self.conv3(x)
 
     def layer4(self, x: Tensor) -> Tensor:
-        return self.relu4(self.conv4(x))
+        return self.conv4(x)
 
     def layer5(self, x: Tensor) -> Tensor:
-        return F.flatten(self.pool5(self.relu5(self.conv5(x))), 1)
+        return F.flatten(self.pool5(self.conv5(x)), 1)
 
     def layer6(self, x: Tensor) -> Tensor:
         return self.drop6(self.relu6(self.fc6(x)))
@@ -270,12 +273,12 @@ class AlexNet(nn.Module):
         elif isinstance(images, Tensor):
             batches = [images.to(tower.device) for tower in self.towers]
         else:
-            batches = [Tensor(images, device=tower.device, dtype=self.fc8.weight.dtype) for tower in self.towers]
+            host = _with_zero_pixels(np.asarray(images))  # once for both
+            batches = [Tensor(host, device=tower.device, dtype=self.fc8.weight.dtype) for tower in self.towers]
         if len(batches) != len(self.towers):
             raise ValueError(f"AlexNet: one batch for each of {len(self.towers)} towers is needed, got {len(batches)}")
         for x in batches:
-            if x.ndim != 4 or x.shape[1:] not in ((3, 224, 224), (3, 227, 227)):
-                raise ValueError(f"AlexNet: images must be (N, 3, 224, 224) or (N, 3, 227, 227), got {x.shape}")
+            _check_images(x.shape)
         more = ceil_padding(batches[0].shape[2], 11, 4)
         return [F.pad(x, (0, more, 0, more)) if more else x for x in batches]
 
@@ -318,6 +321,21 @@ class AlexNet(nn.Module):
 def same_map_norm(x: Tensor) -> Tensor:
     """Config 145's cnorm2: x / (1 + .001/25 * sum of x^2 over 5 x 5 pixels of the same map)^.75, zeros outside."""
     return x * (1 + 0.001 * F.avg_pool2d(x * x, 5, 1, 2)) ** -0.75
+
+
+def _check_images(shape: tuple[int, ...]) -> None:
+    if len(shape) != 4 or shape[1:] not in ((3, 224, 224), (3, 227, 227)):
+        raise ValueError(f"AlexNet: images must be (N, 3, 224, 224) or (N, 3, 227, 227), got {shape}")
+
+
+def _with_zero_pixels(images: np.ndarray) -> np.ndarray:
+    """Images on the host with the zero pixels at the right and bottom that conv1 needs, in channels-last memory."""
+    _check_images(images.shape)
+    n, channels, height, width = images.shape
+    more = ceil_padding(height, 11, 4)
+    padded = np.zeros((n, height + more, width + more, channels), images.dtype)
+    padded[:, :height, :width] = images.transpose(0, 2, 3, 1)
+    return padded.transpose(0, 3, 1, 2)
 
 
 def _joined(x: Sequence[Tensor], device: Device) -> Tensor:

@@ -12,10 +12,30 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minidl.device import Array
+from minidl.kernels.cpu import conv2d, cross_entropy, linear, local_response_norm, max_pool2d, relu, sgd
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-REPLACEMENTS: dict[tuple[str, str], Callable[..., Any]] = {}  # (kind of device, name of the plain function) -> replacement
+_CPU = (
+    conv2d.conv2d_forward,
+    conv2d.conv2d_backward,
+    conv2d.conv2d_relu_forward,
+    conv2d.conv2d_relu_backward,
+    cross_entropy.cross_entropy_forward,
+    linear.linear_forward,
+    linear.linear_backward,
+    local_response_norm.local_response_norm_forward,
+    local_response_norm.local_response_norm_backward,
+    max_pool2d.max_pool2d_forward,
+    max_pool2d.max_pool2d_backward,
+    relu.relu_forward,
+    relu.relu_backward,
+    sgd.sgd_update,
+    sgd.sgd_update_2012,
+)
+
+# (kind of device, name of the plain function) -> replacement
+REPLACEMENTS: dict[tuple[str, str], Callable[..., Any]] = {("cpu", function.__name__): function for function in _CPU}
 _plain_only = False
 
 

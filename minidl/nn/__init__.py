@@ -7,6 +7,7 @@ from minidl.nn import functional, init
 from minidl.nn.layers import (
     AvgPool2d,
     Conv2d,
+    ConvReLU2d,
     CrossEntropyLoss,
     Dropout,
     Flatten,
@@ -27,6 +28,7 @@ from minidl.nn.module import Module, ModuleList, Parameter, Sequential
 __all__ = [
     "AvgPool2d",
     "Conv2d",
+    "ConvReLU2d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",

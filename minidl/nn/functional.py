@@ -2,6 +2,7 @@
 
 from minidl.ops.avg_pool2d import avg_pool2d
 from minidl.ops.conv2d import conv2d
+from minidl.ops.conv2d_relu import conv2d_relu
 from minidl.ops.cross_entropy import cross_entropy, nll_loss
 from minidl.ops.dropout import dropout
 from minidl.ops.linear import linear
@@ -17,6 +18,7 @@ __all__ = [
     "avg_pool2d",
     "cat",
     "conv2d",
+    "conv2d_relu",
     "cross_entropy",
     "dropout",
     "flatten",

@@ -96,6 +96,13 @@ class Conv2d(_Weighted):
         return ", ".join([always, *parts, *([] if self.bias is not None else ["bias=False"])])
 
 
+class ConvReLU2d(Conv2d):
+    """Conv2d followed by ReLU, in one op: the same numbers, one array less to keep, and faster. Arguments as for Conv2d."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d_relu(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
 def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
     if not is_int(groups) or groups < 1:
         raise ValueError(f"Conv2d: groups must be an int of at least 1, got {groups!r}")

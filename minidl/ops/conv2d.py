@@ -24,6 +24,7 @@ Source: Chellapilla, Puri and Simard, "High performance convolutional neural net
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from minidl import shapes
 from minidl.device import Array, array_module
@@ -168,15 +169,23 @@ def conv2d(
 
     RuntimeError: channels or sizes that don't fit, different dtypes, stride < 1, padding < 0 and the like.
     """
+    x, settings = conv_arguments("conv2d", input, weight, bias, stride, padding, dilation, groups)
+    y = Conv2d.apply(x, weight, bias, **settings)
+    return y if input.ndim == 4 else y.reshape(y.shape[1:])
+
+
+def conv_arguments(
+    op: str, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> tuple[Tensor, dict[str, Any]]:
+    """The input with an axis of images, and the other arguments as pairs, all checked."""
     x_shape = input.shape
-    shapes.check_conv("conv2d", x_shape, weight.shape, None if bias is None else bias.shape, groups)
-    strides, dilations = shapes.pair("conv2d", "stride", stride, 1), shapes.pair("conv2d", "dilation", dilation, 1)
+    shapes.check_conv(op, x_shape, weight.shape, None if bias is None else bias.shape, groups)
+    strides, dilations = shapes.pair(op, "stride", stride, 1), shapes.pair(op, "dilation", dilation, 1)
     kernel = weight.shape[2:]
-    pads = shapes.conv_padding(padding, kernel, strides, dilations)
-    shapes.out_size("conv2d", x_shape[-2:], kernel, strides, pads, dilations)
+    pads = shapes.conv_padding(op, padding, kernel, strides, dilations)
+    shapes.out_size(op, x_shape[-2:], kernel, strides, pads, dilations)
     for name, other in (("weight", weight), ("bias", bias)):
         if other is not None and other.dtype != input.dtype:
-            raise RuntimeError(f"conv2d: {name} must have x's dtype {input.dtype}, got {other.dtype}")
+            raise RuntimeError(f"{op}: {name} must have x's dtype {input.dtype}, got {other.dtype}")
     x = input if input.ndim == 4 else input.reshape(1, *x_shape)
-    y = Conv2d.apply(x, weight, bias, stride=strides, padding=pads, dilation=dilations, groups=groups)
-    return y if input.ndim == 4 else y.reshape(y.shape[1:])
+    return x, {"stride": strides, "padding": pads, "dilation": dilations, "groups": groups}

@@ -1,0 +1,57 @@
+"""minidl's side of the benchmarks: networks with their optimiser, trained and asked as a user would."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nets
+import numpy as np
+
+import minidl.nn.functional as F
+from minidl import Tensor, nn, no_grad
+from minidl.optim import SGD
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "alexnet"))
+from model import AlexNet
+
+
+class Program:
+    """A network, its optimiser, and the two things that are done with them."""
+
+    def __init__(self, net: Any, params: Any = None) -> None:
+        self.net = net
+        self.optimizer = SGD(params or net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, rule="2012")
+
+    def inputs(self, images: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
+        """The batch in the form that the network takes; its making is not timed."""
+        return Tensor(images), labels
+
+    def train(self, x: Any, labels: np.ndarray) -> None:
+        self.net.train()
+        loss = F.cross_entropy(self.net(x), labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def infer(self, x: Any, labels: np.ndarray) -> None:
+        self.net.eval()
+        with no_grad():
+            self.net(x)
+
+
+class Towers(Program):
+    """The network that examples/alexnet/train.py trains, in two towers on two logical devices."""
+
+    def __init__(self) -> None:
+        net = AlexNet(devices=("cpu:0", "cpu:1"))
+        super().__init__(net, net.parameter_groups(1e-4, 5e-4))
+
+    def inputs(self, images: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
+        return images, labels
+
+
+ALEXNETS: dict[str, Callable[[], Program]] = {
+    "minidl, two towers": Towers,
+    "minidl, one device": lambda: Program(nets.alexnet(nn)),
+}

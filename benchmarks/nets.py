@@ -1,0 +1,44 @@
+"""The networks that are benchmarked, built from `torch.nn` or from `minidl.nn`: the names and arguments are the same."""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+
+def alexnet(nn: ModuleType, norm: bool = True) -> Any:
+    """The paper's network on one device: groups=2 where a tower sees its own channels only. `norm=False` leaves LRN out."""
+
+    def relu_and_norm() -> list[Any]:
+        return [nn.ReLU(inplace=True), *([nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)] if norm else [])]
+
+    return nn.Sequential(
+        *(nn.ZeroPad2d((0, 3, 0, 3)), nn.Conv2d(3, 96, 11, stride=4), *relu_and_norm(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(96, 256, 5, padding=2, groups=2), *relu_and_norm(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(inplace=True)),
+        *(nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU(inplace=True)),
+        *(nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2), nn.Flatten()),
+        *(nn.Linear(9216, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5)),
+        *(nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5)),
+        nn.Linear(4096, 1000),
+    )
+
+
+def small_convnet(nn: ModuleType) -> Any:
+    """One of each of AlexNet's layers, for images (N, 3, 16, 16) and 10 classes."""
+    return nn.Sequential(
+        *(nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(inplace=True), nn.LocalResponseNorm(5), nn.MaxPool2d(3, 2), nn.Flatten()),
+        *(nn.Linear(16 * 7 * 7, 64), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(64, 10)),
+    )
+
+
+def small_mlp(nn: ModuleType) -> Any:
+    """Two layers, for rows (N, 64) and 10 classes."""
+    return nn.Sequential(nn.Linear(64, 32), nn.ReLU(inplace=True), nn.Linear(32, 10))
+
+
+def random_images(batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """AlexNet's: images with channels-last memory, on the 0-255 scale minus the mean, and labels."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((batch, 224, 224, 3), np.float32).transpose(0, 3, 1, 2) * 50
+    return images, rng.integers(0, 1000, batch)

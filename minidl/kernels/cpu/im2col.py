@@ -1,0 +1,90 @@
+"""Convolution by gathered patches: any kernel, stride and dilation. See minidl/ops/conv2d.py for the mathematics."""
+
+import math
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from minidl.parallel import scratch
+from minidl.shapes import Pair, span
+
+_AT_ONCE = 6 << 20  # bytes of patches
+
+
+class Im2col:
+    """The convolution of one group by a product of patches and filters: the same methods as `Winograd`.
+
+    shape (O, KH, KW, C) : of the group's filters.
+    """
+
+    unit = 1  # rows of output that go together
+
+    def __init__(self, shape: tuple[int, ...], stride: Pair, dilation: Pair, dtype: np.dtype) -> None:
+        self.shape, self.stride, self.dilation, self.dtype = shape, stride, dilation, dtype
+
+    def units_at_once(self, out: Pair) -> int:
+        """As many rows of output as leave their patches in the outer cache."""
+        return max(_AT_ONCE // (out[1] * math.prod(self.shape[1:]) * self.dtype.itemsize), 1)
+
+    def prepare(self, w: np.ndarray) -> np.ndarray:
+        """Filters (O, KH, KW, C) -> (KH * KW * C, O), a view."""
+        return w.reshape(len(w), -1).T
+
+    def forward(self, x: np.ndarray, corner: Pair, matrix: np.ndarray, y: np.ndarray) -> None:
+        """Images (n, H, W, C), with `corner` rows and columns of zeros before them, into y (n, OH, OW, O)."""
+        np.matmul(self.patches(x, corner, y.shape[1:3]), matrix, out=pixels(y))
+
+    def no_gradient(self) -> np.ndarray:
+        """Zeros for `add_gradient`: gw (O, KH * KW * C)."""
+        return np.zeros((self.shape[0], math.prod(self.shape[1:])), self.dtype)
+
+    def add_gradient(self, gw: np.ndarray, x: np.ndarray, corner: Pair, gy: np.ndarray) -> None:
+        """gw += what images x (n, H, W, C) and gy (n, OH, OW, O) add."""
+        col = self.patches(x, corner, gy.shape[1:3])
+        gw += np.matmul(gy.reshape(-1, gy.shape[3]).T, col, out=scratch("im2col gw", gw.shape, self.dtype))
+
+    def gradient(self, gw: np.ndarray) -> np.ndarray:
+        """The sum of gw -> (O, KH, KW, C)."""
+        return gw.reshape(self.shape)
+
+    def patches(self, x: np.ndarray, corner: Pair, out: Pair) -> np.ndarray:
+        """The patch under every output pixel: (n * OH * OW, KH * KW * C)."""
+        (_, kh, kw, c), (sh, sw), (dh, dw), (oh, ow) = self.shape, self.stride, self.dilation, out
+        padded = pad(x, corner, self.padded_size(out))
+        image, row, column, element = padded.strides
+        shape = (len(x), oh, ow, kh, kw, c)
+        col = scratch("im2col col", shape, self.dtype)
+        col[...] = as_strided(padded, shape, (image, sh * row, sw * column, dh * row, dw * column, element))
+        return col.reshape(len(x) * oh * ow, kh * kw * c)
+
+    def padded_size(self, out: Pair) -> Pair:
+        """Rows and columns that the windows reach."""
+        (_, kh, kw, _), (sh, sw), (dh, dw), (oh, ow) = self.shape, self.stride, self.dilation, out
+        return sh * (oh - 1) + span(kh, dh), sw * (ow - 1) + span(kw, dw)
+
+    def add_taps(self, gcol: np.ndarray, gx: np.ndarray) -> None:
+        """gx (n, rows, columns, C), padded, += patches' gradients gcol (n, OH, OW, KH, KW, C): the transpose of `patches`."""
+        (_, oh, ow, kh, kw, _), (sh, sw), (dh, dw) = gcol.shape, self.stride, self.dilation
+        for u in range(kh):
+            for v in range(kw):
+                gx[:, u * dh : u * dh + sh * (oh - 1) + 1 : sh, v * dw : v * dw + sw * (ow - 1) + 1 : sw] += gcol[:, :, :, u, v]
+
+
+def pixels(y: np.ndarray) -> np.ndarray:
+    """(n, OH, OW, O) -> (n * OH * OW, O), a view: of whole images, or of some rows of one image; maybe some of the channels."""
+    view = y.view()
+    view.shape = (math.prod(y.shape[:3]), y.shape[3])  # assigning to shape raises where reshape would copy
+    return view
+
+
+def pad(x: np.ndarray, corner: Pair, size: Pair) -> np.ndarray:
+    """x (n, H, W, C) among zeros: `corner` before it, `size` rows and columns in all; rows and columns beyond are left out."""
+    n, h, w, c = x.shape
+    (top, left), (rows, columns) = corner, size
+    if top == left == 0 and rows <= h and columns <= w:
+        return x
+    padded = scratch("im2col padded", (n, rows, columns, c), x.dtype)
+    padded[...] = 0
+    inside = padded[:, top : top + h, left : left + w]
+    inside[...] = x[:, : inside.shape[1], : inside.shape[2]]
+    return padded

@@ -1,0 +1,274 @@
+"""Convolution with fewer multiplications: Winograd's minimal filtering, tile by tile.
+
+One tile gives m = 4 outputs along an axis from t = m + r - 1 inputs d and a filter g of r elements. Done directly that takes
+m * r multiplications. But the outputs are coefficients of a product of polynomials, and a polynomial of t coefficients is known
+from its values at t points, where multiplying polynomials is multiplying numbers:
+
+    y = AT @ ((G @ g) * (BT @ d))        t multiplications instead of m * r
+
+    G    evaluates the filter at the points; BT and AT are the transposes of "find the coefficients" and "evaluate"
+    (Toom and Cook's multiplication, transposed to compute correlations).
+
+In two dimensions each matrix is applied along both axes. The products are per channel, and summing them over the channels,
+for every tile and filter, is one matrix product for each of the t * t positions:
+
+    V = BT d B         (t, t, tiles, C)        every tile of every image
+    U = G g GT         (t, t, C, O)            every filter
+    M = V @ U          (t, t, tiles, O)        all the multiplications: 36 for 16 outputs of a 3x3 filter instead of 144
+    y = AT M A                                 every tile's 4 x 4 outputs
+
+The gradient of the weights is the transpose of that: gM = A gy AT, gU = V^T @ gM, gg = GT gU G. The input's gradient is a
+convolution of gy with the flipped filters, so it is the same function once more.
+
+Multiplying by the small matrices is left to BLAS as well, one axis at a time: a tile's t rows of pixels, as they lie in memory,
+are the t rows of a matrix. A pass of additions over the arrays for each term took two to four times as long.
+
+A stride s is turned into channels: a block of s x s pixels counts as one pixel of s * s * C channels, and the filters' elements
+are regrouped alike. AlexNet's first layer (11x11, stride 4) becomes 3x3 over blocks of 4 x 4 pixels.
+
+Rounding: about ten times that of a plain product in the worst element, 1e-5 of the largest value in float32, much nearer than
+the TF32 that GPUs use for convolutions by default. An infinity or NaN spreads to the whole tile.
+Source: Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray, "Fast algorithms for convolutional neural
+networks", CVPR 2016.
+"""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from minidl import memory
+from minidl.parallel import run, scratch
+from minidl.shapes import Pair
+
+TILE = 4  # outputs of a tile along an axis: m
+POINTS = [Fraction(p) for p in ("0", "1", "-1", "2", "-2", "1/2", "-1/2")]  # and infinity
+LONGEST = len(POINTS) + 2 - TILE  # elements of the longest filter that the points are enough for
+
+
+class Transforms(NamedTuple):
+    """The matrices for filters of r elements: AT (m, t), G (t, r), BT (t, t), float64."""
+
+    AT: np.ndarray
+    G: np.ndarray
+    BT: np.ndarray
+
+
+@cache
+def transforms(r: int) -> Transforms:
+    """Toom and Cook's matrices, exact until the last step. Each row of BT is scaled to small numbers, and G's the other way."""
+    t = TILE + r - 1
+    points = POINTS[: t - 1]
+
+    def powers(n: int) -> list[list[Fraction]]:
+        """Row p: the point's powers 0 ... n-1. At infinity only the highest counts."""
+        return [[p**j for j in range(n)] for p in points] + [[Fraction(j == n - 1) for j in range(n)]]
+
+    BT = [list(row) for row in zip(*_inverse(powers(t)), strict=True)]
+    G = powers(r)
+    for i, row in enumerate(BT):
+        scale = _scale(row)
+        BT[i] = [value * scale for value in row]
+        G[i] = [value / scale for value in G[i]]
+    AT = list(zip(*powers(TILE), strict=True))
+    return Transforms(*(np.array(matrix, np.float64) for matrix in (AT, G, BT)))
+
+
+def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
+    """Gauss and Jordan's elimination, exact."""
+    n = len(matrix)
+    rows = [row + [Fraction(i == j) for j in range(n)] for i, row in enumerate(matrix)]
+    for c in range(n):
+        pivot = next(i for i in range(c, n) if rows[i][c] != 0)
+        rows[c], rows[pivot] = rows[pivot], rows[c]
+        rows[c] = [value / rows[c][c] for value in rows[c]]
+        for i in range(n):
+            if i != c:
+                rows[i] = [a - rows[i][c] * b for a, b in zip(rows[i], rows[c], strict=True)]
+    return [row[n:] for row in rows]
+
+
+def _scale(row: Sequence[Fraction]) -> Fraction:
+    """A factor that makes a row integers without a common divisor, or the smallest of them 1 where that is exact in binary."""
+    scale = Fraction(np.lcm.reduce([value.denominator for value in row]))
+    scale /= np.gcd.reduce([int(value * scale) for value in row])
+    smallest = min(abs(int(value * scale)) for value in row if value)
+    return scale / smallest if smallest & (smallest - 1) == 0 else scale
+
+
+class Winograd:
+    """The convolution of one group by tiles: the same methods as `Im2col`.
+
+    shape (O, KH, KW, C) : of the group's filters.
+    """
+
+    unit = TILE  # rows of output that go together
+
+    def __init__(self, shape: tuple[int, ...], stride: Pair, dtype: np.dtype) -> None:
+        self.shape, self.stride, self.dtype = shape, stride, dtype
+        self.kernel = _block_kernel(shape, stride)
+        self.down, self.across = (Transforms(*(m.astype(dtype) for m in transforms(r))) for r in self.kernel)
+
+    def units_at_once(self, out: Pair) -> int:
+        """As many rows of tiles as leave V and M in the outer cache; at least a hundred tiles, for the products to be large."""
+        width = tile_numbers(out)[1]
+        points = len(self.down.BT) * len(self.across.BT)
+        values = points * width * (self.shape[0] + math.prod(self.stride) * self.shape[3])
+        return max(_AT_ONCE // (values * self.dtype.itemsize), -(-_TILES_AT_LEAST // width))
+
+    def prepare(self, w: np.ndarray) -> np.ndarray:
+        """Filters (O, KH, KW, C) -> U (t, t, SH * SW * C, O)."""
+        return both_axes(self.down.G, self.across.G, np.ascontiguousarray(blocks(w, self.stride).swapaxes(2, 3)))
+
+    def forward(self, x: np.ndarray, corner: Pair, u: np.ndarray, y: np.ndarray) -> None:
+        """Images (n, H, W, C), with `corner` rows and columns of zeros before them, into y (n, OH, OW, O)."""
+        v = self._input_tiles(x, corner, y.shape[1:3])
+        m = scratch("winograd m", (*v.shape[:-1], u.shape[-1]), self.dtype)
+        points = v.shape[:2]
+        np.matmul(v.reshape(*points, -1, v.shape[-1]), u, out=m.reshape(*points, -1, u.shape[-1]))
+        write_tiles(m, self.down.AT, self.across.AT, y)
+
+    def no_gradient(self) -> np.ndarray:
+        """Zeros for `add_gradient`: gU (t, t, O, SH * SW * C)."""
+        channels = math.prod(self.stride) * self.shape[3]
+        gu = memory.empty((len(self.down.BT), len(self.across.BT), self.shape[0], channels), self.dtype)
+        gu[...] = 0
+        return gu
+
+    def add_gradient(self, gu: np.ndarray, x: np.ndarray, corner: Pair, gy: np.ndarray) -> None:
+        """gU += what images x (n, H, W, C) and gy (n, OH, OW, O) add."""
+        out = gy.shape[1:3]
+        v = self._input_tiles(x, corner, out)
+        numbers = tile_numbers(out)
+        outputs = spread(gy, (0, 0), (1, 1), (TILE * numbers[0], TILE * numbers[1]))
+        gm = tiles(outputs, self.down.AT.T, self.across.AT.T, numbers, "winograd m")
+        gm, v = gm.reshape(*gm.shape[:2], -1, gm.shape[-1]), v.reshape(*v.shape[:2], -1, v.shape[-1])
+        gu += np.matmul(gm.swapaxes(-1, -2), v, out=scratch("winograd gu", gu.shape, self.dtype))
+
+    def gradient(self, gu: np.ndarray) -> np.ndarray:
+        """The sum of gU -> gw (O, KH, KW, C)."""
+        return unblocks(both_axes(self.down.G.T, self.across.G.T, gu), self.shape, self.stride)
+
+    def _input_tiles(self, x: np.ndarray, corner: Pair, out: Pair) -> np.ndarray:
+        """V (t, t, tiles, tiles, n, SH * SW * C) of the tiles that give `out` outputs."""
+        nh, nw = tile_numbers(out)
+        size = TILE * nh + self.kernel[0] - 1, TILE * nw + self.kernel[1] - 1
+        return tiles(spread(x, corner, self.stride, size), self.down.BT, self.across.BT, (nh, nw), "winograd v")
+
+
+_AT_ONCE = 6 << 20  # bytes
+_TILES_AT_LEAST = 96
+
+
+def _block_kernel(shape: tuple[int, ...], stride: Pair) -> Pair:
+    return -(-shape[1] // stride[0]), -(-shape[2] // stride[1])
+
+
+def tile_numbers(out: Pair) -> Pair:
+    """How many tiles cover the outputs along each axis."""
+    return -(-out[0] // TILE), -(-out[1] // TILE)
+
+
+def pays(shape: tuple[int, ...], stride: Pair, dilation: Pair, images: int, out: Pair) -> bool:
+    """Is a convolution with filters of `shape` (O, KH, KW, C) faster by tiles?
+
+    It must save half of the multiplications, over channels and filters enough to repay the transforms of the tiles, and over
+    tiles enough to repay the filters'.
+    """
+    kernel = _block_kernel(shape, stride)
+    if dilation != (1, 1) or min(kernel) < 2 or max(kernel) > LONGEST:
+        return False
+    (nh, nw), channels = tile_numbers(out), math.prod(stride) * shape[3]
+    products = math.prod(TILE + r - 1 for r in kernel) * nh * nw * channels
+    saves_half = 2 * products <= math.prod(out) * math.prod(shape[1:])
+    return saves_half and min(channels, shape[0]) >= 16 and images * nh * nw >= 32
+
+
+# ---------------------------------------------------------------------------------------------------------------- tiles
+
+
+def spread(x: np.ndarray, corner: Pair, stride: Pair, size: Pair) -> np.ndarray:
+    """Images (n, H, W, C) among zeros -> (rows, columns of `size`, n, SH * SW * C): blocks of pixels, images side by side."""
+    (sh, sw), (rows, columns), (top, left) = stride, size, corner
+    n, h, w, c = x.shape
+    out = scratch("winograd spread", (rows, columns, n, sh * sw * c), x.dtype)
+    if stride == (1, 1):
+        padded = out.transpose(2, 0, 1, 3)
+    else:
+        padded = scratch("winograd padded", (n, rows * sh, columns * sw, c), x.dtype)
+    padded[...] = 0
+    inside = padded[:, top : top + h, left : left + w]
+    inside[...] = x[:, : inside.shape[1], : inside.shape[2]]  # the last pixels may be ones that no window reaches
+    if stride != (1, 1):
+        by_block = padded.reshape(n, rows, sh, columns, sw, c).transpose(1, 3, 0, 2, 4, 5)
+        out.reshape(rows, columns, n, sh, sw, c)[...] = by_block
+    return out
+
+
+def tiles(images: np.ndarray, down: np.ndarray, across: np.ndarray, number: Pair, name: str) -> np.ndarray:
+    """The tiles of images (rows, columns, n, C), down @ tile @ across^T for each: (t, t, tiles, tiles, n, C).
+
+    down, across (t, pixels of a tile along the axis). Tiles start TILE pixels apart, and may overlap.
+    """
+    (nh, nw), (_, columns, n, c) = number, images.shape
+    row, column, _, element = images.strides
+    th, tw = len(down), len(across)
+    half = scratch("winograd half", (nh, th, columns * n * c), images.dtype)
+    np.matmul(down, as_strided(images, (nh, down.shape[1], columns * n * c), (TILE * row, row, element)), out=half)
+    whole = scratch(name, (th, tw, nh, nw, n, c), images.dtype)
+    shape = (nh, th, nw, across.shape[1], n * c)
+    by_column = as_strided(half, shape, (*half.strides[:2], TILE * column, column, element))
+    np.matmul(across, by_column, out=whole.reshape(th, tw, nh, nw, n * c).transpose(2, 0, 3, 1, 4))
+    return whole
+
+
+def write_tiles(m: np.ndarray, down: np.ndarray, across: np.ndarray, y: np.ndarray) -> None:
+    """Every tile's outputs down @ M @ across^T, M (t, t, tiles, tiles, n, O), into y (n, OH, OW, O), less what hangs over."""
+    th, tw, nh, nw, n, out = m.shape
+    half = scratch("winograd half", (TILE, tw, nh * nw * n * out), m.dtype)
+    np.matmul(down, m.reshape(th, tw, -1).swapaxes(0, 1), out=half.swapaxes(0, 1))
+    whole = scratch("winograd outputs", (TILE, TILE, nh * nw * n * out), m.dtype)
+    np.matmul(across, half, out=whole)
+    outputs = whole.reshape(TILE, TILE, nh, nw, n, out).transpose(0, 1, 4, 2, 3, 5)
+    for p in range(TILE):
+        for q in range(TILE):
+            pixels = y[:, p::TILE, q::TILE]
+            pixels[...] = outputs[p, q, :, : pixels.shape[1], : pixels.shape[2]]
+
+
+# -------------------------------------------------------------------------------------------------------------- filters
+
+
+def blocks(w: np.ndarray, stride: Pair) -> np.ndarray:
+    """Filters (O, KH, KW, C) -> (RH, RW, O, SH * SW * C): filters over blocks of pixels, with zeros up to a whole block."""
+    (sh, sw), (out, kh, kw, c) = stride, w.shape
+    rh, rw = -(-kh // sh), -(-kw // sw)
+    whole = np.zeros((out, rh * sh, rw * sw, c), w.dtype)
+    whole[:, :kh, :kw] = w
+    return whole.reshape(out, rh, sh, rw, sw, c).transpose(1, 3, 0, 2, 4, 5).reshape(rh, rw, out, sh * sw * c)
+
+
+def unblocks(g: np.ndarray, w_shape: tuple[int, ...], stride: Pair) -> np.ndarray:
+    """The inverse: (RH, RW, O, SH * SW * C) -> (O, KH, KW, C)."""
+    (sh, sw), (out, kh, kw, c), (rh, rw) = stride, w_shape, g.shape[:2]
+    whole = g.reshape(rh, rw, out, sh, sw, c).transpose(2, 0, 3, 1, 4, 5).reshape(out, rh * sh, rw * sw, c)
+    return np.ascontiguousarray(whole[:, :kh, :kw])
+
+
+def both_axes(down: np.ndarray, across: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """down @ g @ across^T along the first two axes of g (rows, columns, A, B)."""
+    columns, shape = g.shape[1], g.shape[2:]
+    result = memory.empty((len(down), len(across), *shape), g.dtype)
+
+    def work(first: int, stop: int) -> None:
+        half = down[first:stop] @ g.reshape(len(g), -1)
+        np.matmul(
+            across, half.reshape(stop - first, columns, -1), out=result[first:stop].reshape(stop - first, len(across), -1)
+        )
+
+    run(work, len(down))
+    return result

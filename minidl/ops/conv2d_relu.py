@@ -1,0 +1,75 @@
+"""2-d convolution and the rectified linear unit after it, as one op.
+
+Forward
+    y = max(conv2d(x, w, b), 0)
+
+Backward
+    the ReLU's, then the convolution's: g = 0 where y <= 0, else gy;  gx, gw, gb from g as in conv2d.py
+
+It gives what `relu(conv2d(...))` gives. One op keeps one array less, and a fast kernel applies the bias and the ReLU, forward
+and backward, while the pixels are in the processor's cache.
+Source: as for conv2d.py and relu.py.
+"""
+
+from collections.abc import Sequence
+
+from minidl.device import Array
+from minidl.kernels import fastest
+from minidl.layout import nchw, nhwc
+from minidl.ops.conv2d import conv2d_backward, conv2d_forward, conv_arguments
+from minidl.ops.relu import relu_backward, relu_forward
+from minidl.shapes import Padding, Pair
+from minidl.tensor import Function, Tensor
+
+
+def conv2d_relu_forward(
+    x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int
+) -> Array:
+    """x (N, H, W, C), w (O, KH, KW, C/groups), b (O,) or None -> y (N, OH, OW, O)."""
+    return relu_forward(conv2d_forward(x, w, b, stride, padding, dilation, groups))
+
+
+def conv2d_relu_backward(
+    gy: Array,
+    y: Array,
+    x: Array,
+    w: Array,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    needs: tuple[bool, ...],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """gy, y (N, OH, OW, O) -> gx like x, gw like w, gb (O,); None where `needs` says so."""
+    return conv2d_backward(relu_backward(gy, y), x, w, stride, padding, dilation, groups, needs)
+
+
+class Conv2dReLU(Function):
+    name = "conv2d_relu"
+
+    def forward(ctx, x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Array:
+        x, w = nhwc(x), nhwc(w)
+        ctx.settings = stride, padding, dilation, groups
+        y = fastest(conv2d_relu_forward, x)(x, w, b, *ctx.settings)
+        ctx.save(y, x, w)
+        return nchw(y)
+
+    def backward(ctx, gy: Array) -> tuple[Array | None, ...]:
+        y, x, w = ctx.saved
+        gx, gw, gb = fastest(conv2d_relu_backward, x)(nhwc(gy), y, x, w, *ctx.settings, ctx.needs_grad)
+        return None if gx is None else nchw(gx), None if gw is None else nchw(gw), gb
+
+
+def conv2d_relu(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """relu(conv2d(input, weight, bias, ...)) in one op. Arguments, shapes and errors as for conv2d."""
+    x, settings = conv_arguments("conv2d_relu", input, weight, bias, stride, padding, dilation, groups)
+    y = Conv2dReLU.apply(x, weight, bias, **settings)
+    return y if input.ndim == 4 else y.reshape(y.shape[1:])

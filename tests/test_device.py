@@ -15,6 +15,7 @@ import minidl.nn.functional as F
 from minidl import Device, DeviceError, Tensor, count_traffic
 from minidl.device import _copy_between_gpus, array_module, gpu_count, memory_order, transfer
 from minidl.gradcheck import gradcheck
+from minidl.kernels import plain_kernels
 from minidl.ops.operators import METHODS
 
 
@@ -331,6 +332,7 @@ IDS = np.array([0, 3, -100, 1, 2])
 
 OPS = {
     "conv2d": (lambda x, w, b: F.conv2d(x, w, b, stride=(2, 1), padding=1, groups=2), CONV),
+    "conv2d_relu": (lambda x, w, b: F.conv2d_relu(x, w, b, stride=(2, 1), padding=1, groups=2), CONV),
     "conv2d dilated": (lambda x, w: F.conv2d(x, w, dilation=2, padding="same", groups=2), CONV[:2]),
     "conv2d no bias, no padding": (lambda x, w: F.conv2d(x, w, groups=2), CONV[:2]),
     "conv2d one image": (lambda x, w: F.conv2d(x, w), inputs((2, 7, 6), (6, 2, 3, 3))),
@@ -427,7 +429,10 @@ def run(case, device):
 
 @pytest.mark.parametrize("case", OPS)
 def test_every_op_runs_on_a_gpu_as_on_numpy(case, one_gpu):
-    for here, there in zip(run(case, "cuda:0"), run(case, "cpu:0"), strict=True):
+    """Bit for bit: the plain functions are the same code."""
+    with plain_kernels():
+        results = run(case, "cuda:0"), run(case, "cpu:0")
+    for here, there in zip(*results, strict=True):
         for a, b in zip(here, there, strict=True):
             assert a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=True)
             assert order_of(a) == order_of(b)

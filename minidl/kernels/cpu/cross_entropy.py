@@ -8,8 +8,6 @@ import numpy as np
 
 from minidl import parallel
 
-AT_LEAST = 1 << 15  # scores for a thread: below, starting it costs more than it saves
-
 
 def cross_entropy_forward(x: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """x, t (R, C) -> losses (R,) and log-probabilities (R, C)."""
@@ -23,7 +21,7 @@ def cross_entropy_forward(x: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.
         shifted -= np.log(np.exp(shifted, out=powers).sum(axis=1, keepdims=True))
         np.negative(np.einsum("rc,rc->r", t[rows], shifted), out=losses[rows])
 
-    parallel.run(work, len(x), AT_LEAST // max(x.shape[1], 1) + 1)
+    parallel.run(work, len(x), parallel.grain(x.shape[1]))
     unsure = ~np.isfinite(losses)
     if unsure.any():
         losses[unsure] = -(t[unsure] * np.where(t[unsure] == 0, 0, logp[unsure])).sum(axis=1)

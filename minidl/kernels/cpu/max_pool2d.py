@@ -16,7 +16,7 @@ import numpy as np
 from minidl import memory, parallel, shapes
 from minidl.shapes import Padding, Pair
 
-SLAB = 1 << 19  # values of x at once: with fewer, the time between NumPy's loops counts for more than the cache
+SLAB = 1 << 20  # values of x at once: with fewer, the time between NumPy's loops counts for more than the cache
 
 
 def max_pool2d_forward(
@@ -39,7 +39,7 @@ def max_pool2d_forward(
                 _pool(padded[:, top:bottom, :right], kernel, stride, dilation, y[images, rows], argmax[images, rows])
             _fix_exceptions(padded, y[images], argmax[images], kernel, stride, padding, dilation)
 
-    parallel.run(work, n if c else 0)
+    parallel.run(work, n if c else 0, parallel.grain(10 * h * w * c))
     return y, argmax
 
 
@@ -169,7 +169,7 @@ def max_pool2d_backward(
             if not whole:
                 gx[images] = g[:, top : top + h, left : left + w]
 
-    parallel.run(work, n)
+    parallel.run(work, n, parallel.grain(10 * math.prod(gy.shape[1:])))
     return gx
 
 

@@ -11,8 +11,7 @@ import numpy as np
 from minidl import memory, parallel
 from minidl.device import memory_order
 
-SLAB = 1 << 16  # elements at once
-AT_LEAST = 1 << 15  # elements for a thread: below, starting it costs more than it saves
+SLAB = 1 << 17  # elements at once
 
 
 def relu_forward(x: np.ndarray) -> np.ndarray:
@@ -26,7 +25,7 @@ def relu_forward(x: np.ndarray) -> np.ndarray:
         for slab in parallel.slabs(first, stop, SLAB):
             np.maximum(flat[slab], zeros[: slab.stop - slab.start], out=y[slab])
 
-    parallel.run(work, flat.size, AT_LEAST)
+    parallel.run(work, flat.size, parallel.grain(1))
     return _unflatten(y, x.shape, order)
 
 
@@ -40,7 +39,7 @@ def relu_backward(gy: np.ndarray, y: np.ndarray) -> np.ndarray:
         for slab in parallel.slabs(first, stop, SLAB):
             rectify_gradient(upstream[slab], outputs[slab], gx[slab])
 
-    parallel.run(work, gx.size, AT_LEAST)
+    parallel.run(work, gx.size, parallel.grain(1))
     return _unflatten(gx, gy.shape, order)
 
 

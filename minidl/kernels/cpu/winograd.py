@@ -233,11 +233,19 @@ def write_tiles(m: np.ndarray, down: np.ndarray, across: np.ndarray, y: np.ndarr
     np.matmul(down, m.reshape(th, tw, -1).swapaxes(0, 1), out=half.swapaxes(0, 1))
     whole = scratch("winograd outputs", (TILE, TILE, nh * nw * n * out), m.dtype)
     np.matmul(across, half, out=whole)
-    outputs = whole.reshape(TILE, TILE, nh, nw, n, out).transpose(0, 1, 4, 2, 3, 5)
-    for p in range(TILE):
-        for q in range(TILE):
-            pixels = y[:, p::TILE, q::TILE]
-            pixels[...] = outputs[p, q, :, : pixels.shape[1], : pixels.shape[2]]
+    outputs = whole.reshape(TILE, TILE, nh, nw, n, out).transpose(4, 2, 0, 3, 1, 5)  # (n, tiles, 4, tiles, 4, O)
+    for rows, down_tiles, p in _whole_and_cut_tiles(y.shape[1]):
+        for columns, across_tiles, q in _whole_and_cut_tiles(y.shape[2]):
+            part = outputs[:, down_tiles, :p, across_tiles, :q]
+            y[:, rows, columns].reshape(part.shape)[...] = part
+
+
+def _whole_and_cut_tiles(outputs: int) -> list[tuple[slice, slice, int]]:
+    """Along an axis: (outputs, their tiles, outputs of each tile) for the tiles that fit in, then for one that hangs over."""
+    number, rest = divmod(outputs, TILE)
+    whole = (slice(0, number * TILE), slice(0, number), TILE)
+    cut = (slice(number * TILE, outputs), slice(number, number + 1), rest)
+    return [part for part, present in ((whole, number), (cut, rest)) if present]
 
 
 # -------------------------------------------------------------------------------------------------------------- filters

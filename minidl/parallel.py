@@ -5,8 +5,10 @@ that what one pass over a slab leaves is still in the core's cache for the next.
 thread, always in the same way, so that a result is bit-equal from run to run with the same number of threads, whichever
 thread happens to be faster. With another number only sums over images (a weight's gradient) round differently.
 
-NumPy releases the interpreter's lock inside its loops and products, which is where the time goes. BLAS runs on one thread
-inside `run`, since every core has a share already, and gets its own number back after it.
+NumPy releases the interpreter's lock inside its loops and products, which is where the time goes. But two threads that take it
+turn by turn for short loops wait for each other: slabs are large, and little work is not shared at all. BLAS runs on one thread
+inside `run`, since every core has a share already, and gets its own number back after it; work in one share leaves BLAS its
+threads, up to minidl's number.
 """
 
 import math
@@ -23,7 +25,9 @@ import numpy as np
 
 R = TypeVar("R")
 
-_WORTH_A_THREAD = 1 << 18  # operations: waking a thread takes as long as some hundred thousand
+_VIEWS = 100  # of a scratch buffer, kept because making one takes longer than many a loop
+
+_WORTH_A_THREAD = 1 << 22  # operations on a number: less, and waking a thread and sharing the interpreter's lock cost more
 
 
 def _default_threads() -> int:
@@ -43,6 +47,7 @@ class _Threads:
         self.pool: ThreadPoolExecutor | None = None
         self.blas: list[Any] | None = None  # threadpoolctl's controllers, looked up once
         self.blas_before: list[int] = []
+        self.blas_most = 0
         self.blas_holders = 0
 
     def submit(self, share: Callable[[], R]) -> "Future[R]":
@@ -65,7 +70,8 @@ class _Threads:
         if pool is not None:
             pool.shutdown(wait=False)  # shares already submitted still run
 
-    def hold_blas(self) -> None:
+    def hold_blas(self, most: int) -> None:
+        """BLAS on `most` threads, or fewer if that is its own number, or what another holder asks for."""
         with self.lock:
             if self.blas is None:
                 from threadpoolctl import ThreadpoolController
@@ -73,8 +79,11 @@ class _Threads:
                 self.blas = ThreadpoolController().select(user_api="blas").lib_controllers
             if self.blas_holders == 0:
                 self.blas_before = [library.get_num_threads() for library in self.blas]
-                for library in self.blas:
-                    _set_num_threads(library, 1)
+            if self.blas_holders == 0 or most < self.blas_most:
+                self.blas_most = most
+                for library, number in zip(self.blas, self.blas_before, strict=True):
+                    if number > most:
+                        _set_num_threads(library, most)
             self.blas_holders += 1
 
     def release_blas(self) -> None:
@@ -85,7 +94,8 @@ class _Threads:
 
     def _give_blas_back(self) -> None:
         for library, number in zip(self.blas or [], self.blas_before, strict=True):
-            _set_num_threads(library, number)
+            if number > self.blas_most:
+                _set_num_threads(library, number)
 
     def forget_parent(self) -> None:
         """In a forked child, which has only the thread that forked: the pool is gone, and nobody holds BLAS."""
@@ -111,7 +121,8 @@ class _Thread(threading.local):
 
     def __init__(self) -> None:
         self.inside = False  # is it working on a share?
-        self.buffers: dict[tuple[str, int], np.ndarray] = {}
+        self.buffers: dict[str, np.ndarray] = {}
+        self.views: dict[str, dict[tuple[tuple[int, ...], str], np.ndarray]] = {}  # of the buffers, by shape and dtype
 
 
 _threads = _Threads(_default_threads())
@@ -151,7 +162,8 @@ def shares(n: int, at_least: int = 1) -> list[tuple[int, int]]:
 
 
 def grain(cost: int) -> int:
-    """How many items of `cost` operations each are worth a thread: `at_least` for `run`."""
+    """How many items are worth a thread, `at_least` for `run`. `cost` of one item: numbers times passes over them, where ten
+    multiply-adds of a product count as one."""
     return max(_WORTH_A_THREAD // max(cost, 1), 1)
 
 
@@ -165,7 +177,7 @@ def run(work: Callable[[int, int], R], n: int, at_least: int = 1) -> list[R]:
     parts = shares(n, at_least)
     if not parts:
         return []
-    with _one_blas_thread():
+    with _blas_threads(get_num_threads() if len(parts) == 1 else 1):
         if len(parts) == 1 or _thread.inside:
             return [_work_on(work, part) for part in parts]
         others: list[Future[R]] = []
@@ -196,11 +208,11 @@ def _work_on(work: Callable[[int, int], R], part: tuple[int, int]) -> R:
 
 
 @contextmanager
-def _one_blas_thread() -> Iterator[None]:
+def _blas_threads(most: int) -> Iterator[None]:
     if _thread.inside:
         yield
         return
-    _threads.hold_blas()
+    _threads.hold_blas(most)
     try:
         yield
     finally:
@@ -218,9 +230,16 @@ def scratch(name: str, shape: Sequence[int], dtype: Any) -> np.ndarray:
 
     Fresh memory costs a page fault for every few kilobytes, several times what a pass over it in cache costs.
     """
-    dtype = np.dtype(dtype)
-    size = math.prod(shape)
-    buffer = _thread.buffers.get((name, dtype.itemsize))
-    if buffer is None or buffer.nbytes < size * dtype.itemsize:
-        buffer = _thread.buffers[name, dtype.itemsize] = np.empty(size * dtype.itemsize, np.uint8)
-    return buffer[: size * dtype.itemsize].view(dtype).reshape(shape)
+    shape, dtype = tuple(shape), np.dtype(dtype)
+    views = _thread.views.setdefault(name, {})
+    view = views.get((shape, dtype.char))  # a dtype's own hash takes longer than all the rest
+    if view is None:
+        size = math.prod(shape) * dtype.itemsize
+        buffer = _thread.buffers.get(name)
+        if buffer is None or buffer.nbytes < size:
+            buffer = _thread.buffers[name] = np.empty(size, np.uint8)
+            views.clear()
+        elif len(views) == _VIEWS:
+            views.clear()
+        view = views[shape, dtype.char] = buffer[:size].view(dtype).reshape(shape)
+    return view

@@ -308,9 +308,33 @@ def test_numpy_s_error_state_holds_in_every_share(failing):
 
 
 def test_blas_is_on_one_thread_inside_and_as_before_after(number, three_blas_threads):
-    for n in (1, 5):
-        assert parallel.run(lambda first, stop: blas_threads(), n) == [{1}] * len(parallel.shares(n))
-        assert blas_threads() == {3}
+    assert parallel.run(lambda first, stop: blas_threads(), 5) == [{1}] * len(parallel.shares(5))
+    assert blas_threads() == {3}
+
+
+def test_one_share_leaves_blas_its_threads_up_to_the_number(number, three_blas_threads):
+    assert parallel.run(lambda first, stop: blas_threads(), 1) == [{min(3, number)}]
+    assert parallel.run(lambda first, stop: blas_threads(), 5, at_least=5) == [{min(3, number)}]
+    assert blas_threads() == {3}
+
+
+def test_several_shares_bring_blas_to_one_thread_while_one_share_runs(three_blas_threads):
+    parallel.set_num_threads(2)
+    alone_inside, others_inside, left = (threading.Event() for _ in range(3))
+    seen = []
+
+    def alone(first, stop):
+        alone_inside.set()
+        assert left.wait(MINUTE)
+        seen.append(blas_threads())  # as low as anybody asked for, until all have left
+
+    user = threading.Thread(target=lambda: parallel.run(alone, 1))
+    user.start()
+    assert alone_inside.wait(MINUTE) and blas_threads() == {2}
+    assert parallel.run(lambda first, stop: blas_threads(), 2) == [{1}] * 2
+    left.set()
+    user.join(MINUTE)
+    assert seen == [{1}] and blas_threads() == {3}
 
 
 def test_blas_stays_on_one_thread_after_an_inner_run(number, three_blas_threads):
@@ -346,25 +370,26 @@ def test_blas_stays_on_one_thread_until_the_last_of_two_callers_has_left(number,
 
     def second_caller():
         assert first_inside.wait(MINUTE)
-        parallel.run(second_work, 1)
+        parallel.run(second_work, 2)
 
     other = threading.Thread(target=second_caller)
     other.start()
-    parallel.run(first_work, 1)
+    parallel.run(first_work, 2)
     first_left.set()
     other.join(MINUTE)
-    assert seen == [{1}] and blas_threads() == {3}
+    assert seen == [{1}] * min(number, 2) and blas_threads() == {3}
 
 
 def test_blas_is_on_one_thread_and_back_whichever_thread_asks(three_blas_threads):
     seen, done, checked = [], threading.Event(), threading.Event()
 
     def ask():
-        seen.extend([*parallel.run(lambda *_: blas_threads(), 1), blas_threads()])
+        seen.extend([*parallel.run(lambda *_: blas_threads(), 2), blas_threads()])
         done.set()
         assert checked.wait(MINUTE)
 
-    parallel.run(numbers, 1)
+    parallel.set_num_threads(2)
+    parallel.run(numbers, 2)
     user = threading.Thread(target=ask)
     user.start()
     assert done.wait(MINUTE)
@@ -372,7 +397,7 @@ def test_blas_is_on_one_thread_and_back_whichever_thread_asks(three_blas_threads
         mine = blas_threads()
     checked.set()
     user.join(MINUTE)
-    assert seen == [{1}, {3}] and mine == {2} and blas_threads() == {3}
+    assert seen == [{1}, {1}, {3}] and mine == {2} and blas_threads() == {3}
 
 
 def test_blas_s_number_is_looked_up_anew_each_time(three_blas_threads):
@@ -511,7 +536,7 @@ def at_one():
 
 with threadpool_limits(3, user_api="blas"):
     library.set_num_threads = slowly
-    user = threading.Thread(target=lambda: parallel.run(numbers, 1))
+    user = threading.Thread(target=lambda: parallel.run(numbers, 2))
     user.start()
     changing.wait()
     print(in_child(lambda: blas_threads() == {{3}}))
@@ -526,8 +551,9 @@ def test_a_signal_s_handler_may_fork_at_any_time():
 at_one = lambda: signal.raise_signal(signal.SIGUSR1)
 signal.signal(signal.SIGUSR1, lambda *_: print(in_child(lambda: True)))
 signal.alarm(40)
-library.set_num_threads = slowly
-parallel.run(numbers, 2)
+with threadpool_limits(3, user_api="blas"):
+    library.set_num_threads = slowly
+    parallel.run(numbers, 2)
 """
     assert set(outcome(script).split()) == {"0"}
 
@@ -622,12 +648,18 @@ def test_scratch_grows_and_stays_grown():
     assert np.shares_memory(large, parallel.scratch("grow", (1000, 1000), np.float32))
 
 
-def test_scratch_of_different_names_or_sizes_of_element_does_not_overlap():
-    kinds = [("a", np.float64), ("b", np.float64), ("a", np.float32), ("b", np.float32)]
-    arrays = [parallel.scratch(name, (50,), dtype) for name, dtype in kinds]
+def test_scratch_of_different_names_does_not_overlap():
+    arrays = [parallel.scratch(name, (50,), np.float64) for name in "abcd"]
     for i, array in enumerate(arrays):
         array[...] = i
     assert [Counter(array.tolist()) for array in arrays] == [{i: 50} for i in range(4)]
+
+
+def test_scratch_in_more_shapes_than_are_remembered():
+    large = parallel.scratch("shapes", (1000,), np.float64)
+    for n in [*range(300), 7, 299]:
+        array = parallel.scratch("shapes", (n,), np.float64)
+        assert array.shape == (n,) and (n == 0 or array.ctypes.data == large.ctypes.data)
 
 
 def test_scratch_is_each_thread_s_own(number):

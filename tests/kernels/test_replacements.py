@@ -714,6 +714,12 @@ def threads(number):
         parallel.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def _every_share_is_worth_a_thread(monkeypatch):
+    """The arrays here are small, and would stay on one thread."""
+    monkeypatch.setattr(parallel, "_WORTH_A_THREAD", 1)
+
+
 @pytest.fixture
 def _stale_scratch(monkeypatch):
     """Scratch memory comes full of NaN, or of the largest integers."""

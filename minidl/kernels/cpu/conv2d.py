@@ -153,7 +153,7 @@ def _correlate(
                 )
             _finish(target.reshape(-1, ow * filters), bias, relu)
 
-    run(work, n * -(-oh // method.unit), grain(method.unit * ow * w.size))
+    run(work, n * -(-oh // method.unit), grain(method.unit * ow * w.size // 10))
     return y
 
 
@@ -241,7 +241,7 @@ def _scatter(
                 method.add_taps(gcol.reshape(number, *out, kh, kw, channels), padded)
                 gx[images, :, :, g * channels : (g + 1) * channels] = padded[:, top : top + h, left : left + width]
 
-    run(work, n, grain(math.prod(out) * w.size))
+    run(work, n, grain(math.prod(out) * w.size // 10))
     return gx
 
 
@@ -272,7 +272,7 @@ def _weight_gradient(
         return sums
 
     gw = memory.empty(w_shape, x.dtype)
-    shares = run(work, len(x) * -(-oh // method.unit), grain(method.unit * ow * math.prod(w_shape)))
+    shares = run(work, len(x) * -(-oh // method.unit), grain(method.unit * ow * math.prod(w_shape) // 10))
     if not shares:
         gw[...] = 0
     for g, parts in enumerate(zip(*shares, strict=True)):

@@ -39,7 +39,7 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         np.matmul(a[first:stop], b, out=result[first:stop])
 
     if n >= m:
-        run(some_columns, n, grain(m * k))
+        run(some_columns, n, grain(m * k // 10))
     else:
-        run(some_rows, m, grain(k * n))
+        run(some_rows, m, grain(k * n // 10))
     return result

@@ -45,7 +45,7 @@ def relu_backward(gy: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def rectify_gradient(gy: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
     """out = 0 where y <= 0, else gy; contiguous arrays of one shape -> out."""
-    keep = np.less_equal(y, 0)
+    keep = np.less_equal(y, 0, out=parallel.scratch("keep", y.shape, bool))
     np.logical_not(keep, out=keep)  # so that NaN passes
     bits = np.dtype(f"i{gy.dtype.itemsize}")
     np.multiply(gy.view(bits), keep, out=out.view(bits))

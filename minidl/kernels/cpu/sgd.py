@@ -93,4 +93,4 @@ def _in_blocks(
             blocks = [array[part] for array in arrays]
             update(blocks[0], blocks[1], blocks[2] if v is not None else None)
 
-    run(work, len(arrays[0]), grain(row))
+    run(work, len(arrays[0]), grain(6 * row))

@@ -39,7 +39,6 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from minidl import memory
 from minidl.parallel import run, scratch
@@ -216,12 +215,14 @@ def tiles(images: np.ndarray, down: np.ndarray, across: np.ndarray, number: Pair
     """
     (nh, nw), (_, columns, n, c) = number, images.shape
     row, column, _, element = images.strides
+    dtype = images.dtype
     th, tw = len(down), len(across)
-    half = scratch("winograd half", (nh, th, columns * n * c), images.dtype)
-    np.matmul(down, as_strided(images, (nh, down.shape[1], columns * n * c), (TILE * row, row, element)), out=half)
-    whole = scratch(name, (th, tw, nh, nw, n, c), images.dtype)
+    half = scratch("winograd half", (nh, th, columns * n * c), dtype)
+    by_row = np.ndarray((nh, down.shape[1], columns * n * c), dtype, images, 0, (TILE * row, row, element))
+    np.matmul(down, by_row, out=half)
+    whole = scratch(name, (th, tw, nh, nw, n, c), dtype)
     shape = (nh, th, nw, across.shape[1], n * c)
-    by_column = as_strided(half, shape, (*half.strides[:2], TILE * column, column, element))
+    by_column = np.ndarray(shape, dtype, half, 0, (*half.strides[:2], TILE * column, column, element))
     np.matmul(across, by_column, out=whole.reshape(th, tw, nh, nw, n * c).transpose(2, 0, 3, 1, 4))
     return whole
 

@@ -9,7 +9,7 @@ composes that layer from other ops, and this peer shows the rest. It is tried in
 A training step is forward, loss, backward and the update of SGD with momentum.
 
 The floor is the network's multiplications and additions alone, at the best rate of NumPy's matrix product that was measured
-between the rounds. `--profile` shows minidl's step op by op instead, and how much of it the interpreter takes at most.
+between the rounds. `--profile` shows minidl's step op by op instead.
 Needs torch, unless `--peers` is empty.
 """
 
@@ -85,7 +85,7 @@ def main() -> None:
             continue
         for name, program in programs.items():
             print(f"{name}, batch {batch}")
-            print_profile(partial(program.train, *program.inputs(*nets.random_images(batch))), args.repeats)
+            print_profile(partial(program.train, *program.inputs(*nets.random_images(batch))))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from minidl import Tensor, get_num_threads, nn, optim
 from minidl.layout import channels_last
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+THEIRS = {"conv2d_relu": lambda *given, **settings: torch.nn.functional.conv2d(*given, **settings).relu_()}
 Programs = dict[str, Callable[[], tuple[float, float]]]  # each returns its seconds forward and backward
 
 
@@ -75,7 +76,7 @@ class Layer:
         tensors[0].requires_grad_(self.input_needs_grad)
         needed = [t for t in tensors if t.requires_grad]
         constants = [] if self.labels is None else [torch.from_numpy(self.labels)]
-        function = getattr(torch.nn.functional, self.function)
+        function = THEIRS.get(self.function) or getattr(torch.nn.functional, self.function)
         gradient = torch.ones_like(function(*tensors, *constants, **self.settings))
 
         def program() -> tuple[float, float]:
@@ -90,18 +91,20 @@ class Layer:
         return program
 
 
-def conv(n: int, channels: int, size: int, filters: int, kernel: int, groups: int = 1, **settings: Any) -> Layer:
+def convs(n: int, channels: int, size: int, filters: int, kernel: int, groups: int = 1, **settings: Any) -> Iterator[Layer]:
+    """A convolution, and the same with its ReLU, as AlexNet has it: one op in minidl, two in PyTorch."""
     shapes = [(n, channels, size, size), (filters, channels // groups, kernel, kernel), (filters,)]
-    return Layer("conv2d", shapes, {"groups": groups, **settings}, input_needs_grad=channels > 3)
+    for function in ("conv2d", "conv2d_relu"):
+        yield Layer(function, shapes, {"groups": groups, **settings}, input_needs_grad=channels > 3)
 
 
 def layers(n: int) -> Iterator[Layer]:
     """AlexNet's for a batch of n, in the order of the network, kind by kind."""
-    yield conv(n, 3, 227, 96, 11, stride=4)
-    yield conv(n, 96, 27, 256, 5, groups=2, padding=2)
-    yield conv(n, 256, 13, 384, 3, padding=1)
-    yield conv(n, 384, 13, 384, 3, groups=2, padding=1)
-    yield conv(n, 384, 13, 256, 3, groups=2, padding=1)
+    yield from convs(n, 3, 227, 96, 11, stride=4)
+    yield from convs(n, 96, 27, 256, 5, groups=2, padding=2)
+    yield from convs(n, 256, 13, 384, 3, padding=1)
+    yield from convs(n, 384, 13, 384, 3, groups=2, padding=1)
+    yield from convs(n, 384, 13, 256, 3, groups=2, padding=1)
     for shape in ((n, 96, 55, 55), (n, 256, 27, 27), (n, 384, 13, 13), (n, 256, 13, 13), (n, 4096)):
         yield Layer("relu", [shape])
     for shape in ((n, 96, 55, 55), (n, 256, 27, 27)):

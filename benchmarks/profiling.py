@@ -1,22 +1,5 @@
-"""Where a training step of minidl goes: op by op, and how much of it is the interpreter's.
+"""Where a training step of minidl goes, op by op."""
 
-An upper bound on the interpreter's share. Python code runs only in the thread that holds the interpreter's lock. NumPy
-releases it inside its loops, copies and products. So whenever any thread is interpreting, the lock is held, and the share of
-a step in which it is held is at least the interpreter's share. It is more by all that happens under the lock and is not
-Python: NumPy checks arguments and prepares its loops, runs loops of up to 500 elements, draws random words, and gives the
-memory of large arrays back to the system, which shows in small batches.
-
-How the share is measured. A sampling thread sleeps for a random time, and then needs the lock. If somebody holds it, the
-thread has to wait, and the kernel counts one more voluntary context switch than the one for the sleep: no clock's precision
-is involved. The part of the samples that had to wait estimates the share. A thread that waits takes no samples; that time is
-counted as held in full. Two standard errors are added. What a sample can miss is a lock that is released in the fraction of
-a microsecond between finding it held and falling asleep; NumPy's preparations for a loop, which are counted, take longer.
-"""
-
-import random
-import resource
-import statistics
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -29,11 +12,9 @@ from common import print_table, seconds
 from minidl.optim.optimizer import Optimizer
 from minidl.tensor import Function
 
-LONGEST_SLEEP = 0.5e-3
 
-
-def print_profile(step: Callable[[], object], repeats: int) -> None:
-    """One training step op by op, and the interpreter's share of some more."""
+def print_profile(step: Callable[[], object]) -> None:
+    """One training step op by op."""
     step()  # warms up
     with op_times() as times:
         total = seconds(step)
@@ -44,7 +25,6 @@ def print_profile(step: Callable[[], object], repeats: int) -> None:
     rest = total - sum(t.both() for t in times.values())
     rows.append(["the engine and the rest", f"{1e3 * rest:.1f}", "", "", f"{rest / total:.1%}"])
     print_table([f"a step of {1e3 * total:.0f} ms", "forward ms", "backward ms", "calls", "of the step"], rows)
-    print(f"Upper bound on the interpreter's share of a step: {lock_share(step, repeats):.2%}\n")
 
 
 # ------------------------------------------------------------------------------------------------------------ op by op
@@ -106,39 +86,3 @@ def _timed(method: Callable, add: Callable) -> Callable:
 def _shape(output: Any) -> tuple[int, ...]:
     """Of an array, or of the first of a tuple of arrays."""
     return output[0].shape if isinstance(output, tuple) else output.shape
-
-
-# ------------------------------------------------------------------------------------------------- the interpreter's lock
-
-
-def lock_share(step: Callable[[], object], repeats: int) -> float:
-    """The share of `repeats` steps in which the interpreter's lock was held, at most: see the top of this file (Linux)."""
-    samples: list[tuple[bool, float]] = []
-    done = threading.Event()
-    sampler = threading.Thread(target=_sample, args=(samples, done))
-    sampler.start()
-    try:
-        total = sum(seconds(step) for _ in range(repeats))
-    finally:
-        done.set()
-        sampler.join()
-    usual = statistics.median(late for waited, late in samples if not waited)
-    waiting = sum(max(late - usual, 0.0) for waited, late in samples if waited) / total
-    waits = sum(waited for waited, _ in samples)
-    return min((waits + 2 * (waits + 1) ** 0.5) / len(samples) * (1 - waiting) + waiting, 1.0)
-
-
-def _sample(samples: list[tuple[bool, float]], done: threading.Event) -> None:
-    """After every sleep: did this thread have to wait for the lock, and how late was it?"""
-    rng = random.Random(0)
-    while not done.is_set():
-        sleep = rng.uniform(0, LONGEST_SLEEP)
-        before, started = _switches(), time.perf_counter()
-        time.sleep(sleep)
-        late, switches = time.perf_counter() - started - sleep, _switches() - before
-        samples.append((switches > 1, late))
-
-
-def _switches() -> int:
-    """How often this thread has gone to sleep."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw

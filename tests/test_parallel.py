@@ -320,7 +320,7 @@ def test_one_share_leaves_blas_its_threads_up_to_the_number(number, three_blas_t
 
 def test_several_shares_bring_blas_to_one_thread_while_one_share_runs(three_blas_threads):
     parallel.set_num_threads(2)
-    alone_inside, others_inside, left = (threading.Event() for _ in range(3))
+    alone_inside, left = threading.Event(), threading.Event()
     seen = []
 
     def alone(first, stop):

@@ -160,7 +160,7 @@ class Winograd:
 
 
 _AT_ONCE = 6 << 20  # bytes
-_TILES_AT_LEAST = 96
+_TILES_AT_LEAST = 128
 
 
 def _block_kernel(shape: tuple[int, ...], stride: Pair) -> Pair:

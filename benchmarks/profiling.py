@@ -15,7 +15,8 @@ from minidl.tensor import Function
 
 def print_profile(step: Callable[[], object]) -> None:
     """One training step op by op."""
-    step()  # warms up
+    step()  # warms up; the second step finds the memory of the first
+    step()
     with op_times() as times:
         total = seconds(step)
     rows = [

@@ -198,6 +198,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "blas": "; ".join(blas) or "unknown",
+        "threads": str(minidl.get_num_threads()),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
 

@@ -32,14 +32,16 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     (m, k), n = a.shape, b.shape[1]
     result = memory.empty((m, n), a.dtype)
 
+    product = np.multiply if k == 1 else np.matmul  # BLAS takes several times as long where there is nothing to sum
+
     def some_columns(first: int, stop: int) -> None:
-        np.matmul(a, b[:, first:stop], out=result[:, first:stop])
+        product(a, b[:, first:stop], out=result[:, first:stop])
 
     def some_rows(first: int, stop: int) -> None:
-        np.matmul(a[first:stop], b, out=result[first:stop])
+        product(a[first:stop], b, out=result[first:stop])
 
     if n >= m:
-        run(some_columns, n, grain(m * k // 10))
+        run(some_columns, n, grain(m * (k // 10 + 1)))
     else:
-        run(some_rows, m, grain(k * n // 10))
+        run(some_rows, m, grain(n * (k // 10 + 1)))
     return result

@@ -1,6 +1,6 @@
 """ReLU in long runs of memory, without a branch for each element; the mathematics is in minidl/ops/relu.py.
 
-Forward: NumPy compares two arrays four times as fast as an array and a number. Backward: a comparison, and a product of the
+Forward: NumPy compares two arrays three times as fast as an array and a number. Backward: a comparison, and a product of the
 gradient's bits, as integers, with 1 or 0. (As floats, infinity * 0 would be NaN.)
 """
 

@@ -123,7 +123,7 @@ def test_a_run_leaves_its_folder(images, tmp_path, call, monkeypatch):
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-000003", "step-000004", "step-000005"]
     about = json.loads((out / "arguments.json").read_text())
     assert about["arguments"]["width"] == 0.05 and about["arguments"]["data"] == str(images)
-    assert about["versions"].keys() == {"minidl", "python", "numpy", "blas", "machine"}
+    assert about["versions"].keys() == {"minidl", "python", "numpy", "blas", "threads", "machine"}
     assert about["versions"]["minidl"] == minidl.__version__
     assert Image.open(out / "conv1.png").size == (5 * (2 * 12 + 1), 5 * (2 * 13 + 4))  # 2 filters of 11 x 11 a tower
     assert Image.open(out / "curves.png").size == (1200, 480)

@@ -26,8 +26,8 @@ are the t rows of a matrix. A pass of additions over the arrays for each term to
 A stride s is turned into channels: a block of s x s pixels counts as one pixel of s * s * C channels, and the filters' elements
 are regrouped alike. AlexNet's first layer (11x11, stride 4) becomes 3x3 over blocks of 4 x 4 pixels.
 
-Rounding, in float32 at AlexNet's shapes: eight times that of a plain product in the mean, twenty times in the worst element, which
-is then 1e-5 of the largest value off. An infinity or NaN spreads to the whole tile.
+Rounding, in float32 at AlexNet's shapes: eight times that of a plain product in the mean, twenty times in the worst element,
+which is then 1e-5 of the largest value off. An infinity or NaN spreads to the whole tile.
 Source: Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray, "Fast algorithms for convolutional neural
 networks", CVPR 2016.
 """

@@ -6,7 +6,7 @@ weights are summed by each thread, then over the threads in order.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ def conv2d_forward(
 ) -> np.ndarray:
     """As the plain function in minidl/ops/conv2d.py."""
     out = shapes.out_size("conv2d", x.shape[1:3], w.shape[1:3], stride, padding, dilation)
-    return _correlate(x, None, w, b, stride, _corner(padding), dilation, groups, out, relu=False)
+    return _correlate(x, None, w, b, Geometry(stride, _corner(padding), dilation, groups), out, relu=False)
 
 
 def conv2d_relu_forward(
@@ -32,7 +32,7 @@ def conv2d_relu_forward(
 ) -> np.ndarray:
     """As the plain function in minidl/ops/conv2d_relu.py."""
     out = shapes.out_size("conv2d_relu", x.shape[1:3], w.shape[1:3], stride, padding, dilation)
-    return _correlate(x, None, w, b, stride, _corner(padding), dilation, groups, out, relu=True)
+    return _correlate(x, None, w, b, Geometry(stride, _corner(padding), dilation, groups), out, relu=True)
 
 
 def conv2d_backward(
@@ -46,12 +46,12 @@ def conv2d_backward(
     needs: tuple[bool, ...],
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """As the plain function in minidl/ops/conv2d.py."""
-    return _backward(gy, None, x, w, stride, padding, dilation, groups, needs)
+    return conv2d_relu_backward(gy, None, x, w, stride, padding, dilation, groups, needs)
 
 
 def conv2d_relu_backward(
     gy: np.ndarray,
-    y: np.ndarray,
+    y: np.ndarray | None,
     x: np.ndarray,
     w: np.ndarray,
     stride: Pair,
@@ -60,8 +60,20 @@ def conv2d_relu_backward(
     groups: int,
     needs: tuple[bool, ...],
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """As the plain function in minidl/ops/conv2d_relu.py."""
-    return _backward(gy, y, x, w, stride, padding, dilation, groups, needs)
+    """As the plain function in minidl/ops/conv2d_relu.py; without a ReLU if y is None."""
+    geometry = Geometry(stride, _corner(padding), dilation, groups)
+    gx = _input_gradient(gy, y, x.shape, w, geometry) if needs[0] else None
+    gw, gb = _parameter_gradients(gy, y, x, w.shape, geometry, needs) if needs[1] or needs[2] else (None, None)
+    return gx, gw, gb
+
+
+class Geometry(NamedTuple):
+    """How windows lie on the images. What padding there is at the bottom and right follows from the output's size."""
+
+    stride: Pair
+    corner: Pair  # padding at the top and left
+    dilation: Pair
+    groups: int
 
 
 def _corner(padding: Padding) -> Pair:
@@ -93,12 +105,11 @@ def pieces(first: int, stop: int, rows: int, unit: int, at_once: int) -> Iterato
             first += number * each
 
 
-def _method(
-    shape: tuple[int, ...], stride: Pair, dilation: Pair, images: int, out: Pair, dtype: np.dtype
-) -> "Winograd | Im2col":
-    if pays(shape, stride, dilation, images, out):
-        return Winograd(shape, stride, dtype)
-    return Im2col(shape, stride, dilation, dtype)
+def _method(shape: tuple[int, ...], geometry: Geometry, images: int, out: Pair, dtype: np.dtype) -> Winograd | Im2col:
+    """The faster way for a group's filters of `shape` (O, KH, KW, C)."""
+    if pays(shape, geometry.stride, geometry.dilation, images, out):
+        return Winograd(shape, geometry.stride, dtype)
+    return Im2col(shape, geometry.stride, geometry.dilation, dtype)
 
 
 def _reach(rows: slice, stride: int, corner: int, span: int, size: int) -> tuple[slice, int]:
@@ -122,22 +133,21 @@ def _correlate(
     mask: np.ndarray | None,
     w: np.ndarray,
     b: np.ndarray | None,
-    stride: Pair,
-    corner: Pair,
-    dilation: Pair,
-    groups: int,
+    geometry: Geometry,
     out: Pair,
     relu: bool,
 ) -> np.ndarray:
     """x (N, H, W, C) with w (O, KH, KW, C/groups) -> y (N, *out, O). `mask`, of x's shape, is a ReLU's output: see _masked."""
+    stride, corner, dilation, groups = geometry
     filters, kh, _, channels = w.shape
     per_group = filters // groups
     (oh, ow), n = out, len(x)
     y = memory.empty((n, oh, ow, filters), x.dtype)
-    method = _method((per_group, *w.shape[1:]), stride, dilation, n, out, x.dtype)
+    method = _method((per_group, *w.shape[1:]), geometry, n, out, x.dtype)
     prepared = [method.prepare(w[g * per_group : (g + 1) * per_group]) for g in range(groups)]
     at_once = method.units_at_once(out)
     bias = None if b is None else np.tile(b, ow)
+    zeros = np.zeros(ow * filters, x.dtype) if relu else None  # a row is several times as fast to compare with as 0
 
     def work(first: int, stop: int) -> None:
         for images, rows in pieces(first, stop, oh, method.unit, at_once):
@@ -151,40 +161,21 @@ def _correlate(
                     prepared[g],
                     target[..., g * per_group : (g + 1) * per_group],
                 )
-            _finish(target.reshape(-1, ow * filters), bias, relu)
+            _finish(target.reshape(-1, ow * filters), bias, zeros)
 
     run(work, n * -(-oh // method.unit), grain(method.unit * ow * w.size // 10))
     return y
 
 
-def _finish(rows: np.ndarray, bias: np.ndarray | None, relu: bool) -> None:
-    """Add the bias to rows of output (number, OW * O), then the ReLU, in place."""
+def _finish(rows: np.ndarray, bias: np.ndarray | None, zeros: np.ndarray | None) -> None:
+    """Add the bias to rows of output (number, OW * O), then the ReLU, in place; each for a row, or None."""
     if bias is not None:
         rows += bias
-    if relu:
-        zeros = scratch("conv2d zeros", rows.shape[1:], rows.dtype)  # a row is several times as fast to compare with as 0
-        zeros[...] = 0
+    if zeros is not None:
         np.maximum(rows, zeros, out=rows)
 
 
 # ------------------------------------------------------------------------------------------------------------ backward
-
-
-def _backward(
-    gy: np.ndarray,
-    y: np.ndarray | None,
-    x: np.ndarray,
-    w: np.ndarray,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
-    needs: tuple[bool, ...],
-) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    gx = _input_gradient(gy, y, x.shape, w, stride, padding, dilation, groups) if needs[0] else None
-    gw = _weight_gradient(gy, y, x, w.shape, stride, padding, dilation, groups) if needs[1] else None
-    gb = _bias_gradient(gy, y) if needs[2] else None
-    return gx, gw, gb
 
 
 def _input_gradient(
@@ -192,20 +183,17 @@ def _input_gradient(
     y: np.ndarray | None,
     x_shape: tuple[int, ...],
     w: np.ndarray,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    geometry: Geometry,
 ) -> np.ndarray:
     """With stride 1 a convolution of gy with the filters turned round, C and O exchanged; else patches' gradients added up."""
+    stride, (top, left), dilation, groups = geometry
     filters, kh, kw, channels = w.shape
-    top, left = _corner(padding)
     corner = shapes.span(kh, dilation[0]) - 1 - top, shapes.span(kw, dilation[1]) - 1 - left
     if stride != (1, 1) or min(corner) < 0:
-        return _scatter(gy, y, x_shape, w, stride, padding, dilation, groups)
+        return _scatter(gy, y, x_shape, w, geometry)
     grouped = w.reshape(groups, filters // groups, kh, kw, channels)
     turned = grouped[:, :, ::-1, ::-1].transpose(0, 4, 2, 3, 1).reshape(groups * channels, kh, kw, filters // groups)
-    return _correlate(gy, y, turned, None, stride, corner, dilation, groups, (x_shape[1], x_shape[2]), relu=False)
+    return _correlate(gy, y, turned, None, geometry._replace(corner=corner), (x_shape[1], x_shape[2]), relu=False)
 
 
 def _scatter(
@@ -213,17 +201,14 @@ def _scatter(
     y: np.ndarray | None,
     x_shape: tuple[int, ...],
     w: np.ndarray,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    geometry: Geometry,
 ) -> np.ndarray:
     """gx (N, H, W, C): the gradient of every patch, gy @ w, added up where the patches were gathered."""
+    stride, (top, left), dilation, groups = geometry
     filters, kh, kw, channels = w.shape
     per_group, out = filters // groups, gy.shape[1:3]
     n, h, width, _ = x_shape
     method = Im2col((per_group, *w.shape[1:]), stride, dilation, gy.dtype)
-    top, left = _corner(padding)
     rows, columns = (max(a, b) for a, b in zip(method.padded_size(out), (h + top, width + left), strict=True))
     gx = memory.empty(x_shape, gy.dtype)
 
@@ -245,51 +230,45 @@ def _scatter(
     return gx
 
 
-def _weight_gradient(
+def _parameter_gradients(
     gy: np.ndarray,
     y: np.ndarray | None,
     x: np.ndarray,
     w_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
-) -> np.ndarray:
-    """gw (O, KH, KW, C/groups)."""
+    geometry: Geometry,
+    needs: tuple[bool, ...],
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """gw (O, KH, KW, C/groups) and gb (O,), None where `needs` says so: summed by each thread, then over the threads."""
+    stride, (top, left), dilation, groups = geometry
     filters, kh, _, channels = w_shape
-    per_group, (oh, ow), (top, left) = filters // groups, gy.shape[1:3], _corner(padding)
-    method = _method((per_group, *w_shape[1:]), stride, dilation, len(x), (oh, ow), x.dtype)
+    per_group, (oh, ow) = filters // groups, gy.shape[1:3]
+    method = _method((per_group, *w_shape[1:]), geometry, len(x), (oh, ow), x.dtype)
     at_once = method.units_at_once((oh, ow))
 
     def work(first: int, stop: int) -> list[np.ndarray]:
-        sums = [method.no_gradient() for _ in range(groups)]
+        gb = np.zeros(filters, gy.dtype)
+        sums = [method.no_gradient() for _ in range(groups)] if needs[1] else []
         for images, rows in pieces(first, stop, oh, method.unit, at_once):
             reach, above = _reach(rows, stride[0], top, shapes.span(kh, dilation[0]), x.shape[1])
             masked = _masked(gy[images, rows], None if y is None else y[images, rows])
-            for g in range(groups):
+            if needs[2]:
+                gb += masked.sum(axis=(0, 1, 2))
+            for g, total in enumerate(sums):
                 own, upstream = slice(g * channels, (g + 1) * channels), slice(g * per_group, (g + 1) * per_group)
-                method.add_gradient(sums[g], x[images, reach, :, own], (above, left), masked[..., upstream])
-        return sums
+                method.add_gradient(total, x[images, reach, :, own], (above, left), masked[..., upstream])
+        return [gb, *sums]
 
-    gw = memory.empty(w_shape, x.dtype)
     shares = run(work, len(x) * -(-oh // method.unit), grain(method.unit * ow * math.prod(w_shape) // 10))
-    if not shares:
-        gw[...] = 0
-    for g, parts in enumerate(zip(*shares, strict=True)):
-        total = parts[0]
-        for part in parts[1:]:
-            total += part
-        gw[g * per_group : (g + 1) * per_group] = method.gradient(total)
-    return gw
+    gb, *sums = (_added_up(parts) for parts in zip(*(shares or [work(0, 0)]), strict=True))
+    gw = memory.empty(w_shape, x.dtype) if needs[1] else None
+    if gw is not None:
+        np.concatenate([method.gradient(total) for total in sums], out=gw)
+    return gw, gb if needs[2] else None
 
 
-def _bias_gradient(gy: np.ndarray, y: np.ndarray | None) -> np.ndarray:
-    """gb (O,): the sum of gy over images and pixels, by each thread and then over the threads."""
-
-    def work(first: int, stop: int) -> np.ndarray:
-        total = np.zeros(gy.shape[3], gy.dtype)
-        for images in slabs(first, stop, 1):
-            total += _masked(gy[images], None if y is None else y[images]).sum(axis=(0, 1, 2))
-        return total
-
-    return np.sum([np.zeros(gy.shape[3], gy.dtype), *run(work, len(gy), grain(math.prod(gy.shape[1:])))], axis=0)
+def _added_up(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The sum, in the first of them."""
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    return total

@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import as_strided
 from minidl.parallel import scratch
 from minidl.shapes import Pair, span
 
-_AT_ONCE = 6 << 20  # bytes of patches
+AT_ONCE = 6 << 20  # bytes that stay in the outer cache
 
 
 class Im2col:
@@ -24,7 +24,7 @@ class Im2col:
 
     def units_at_once(self, out: Pair) -> int:
         """As many rows of output as leave their patches in the outer cache."""
-        return max(_AT_ONCE // (out[1] * math.prod(self.shape[1:]) * self.dtype.itemsize), 1)
+        return max(AT_ONCE // (out[1] * math.prod(self.shape[1:]) * self.dtype.itemsize), 1)
 
     def prepare(self, w: np.ndarray) -> np.ndarray:
         """Filters (O, KH, KW, C) -> (KH * KW * C, O), a view."""
@@ -84,7 +84,13 @@ def pad(x: np.ndarray, corner: Pair, size: Pair) -> np.ndarray:
     if top == left == 0 and rows <= h and columns <= w:
         return x
     padded = scratch("im2col padded", (n, rows, columns, c), x.dtype)
+    place(x, corner, padded)
+    return padded
+
+
+def place(x: np.ndarray, corner: Pair, padded: np.ndarray) -> None:
+    """Write x (n, H, W, C) into `padded` (n, rows, columns, C), `corner` from its top and left, and zeros around it."""
+    (_, h, w, _), (top, left) = x.shape, corner
     padded[...] = 0
     inside = padded[:, top : top + h, left : left + w]
-    inside[...] = x[:, : inside.shape[1], : inside.shape[2]]
-    return padded
+    inside[...] = x[:, : inside.shape[1], : inside.shape[2]]  # the last pixels may be ones that no window reaches

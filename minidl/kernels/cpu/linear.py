@@ -31,7 +31,6 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a (M, K) @ b (K, N) -> (M, N)."""
     (m, k), n = a.shape, b.shape[1]
     result = memory.empty((m, n), a.dtype)
-
     product = np.multiply if k == 1 else np.matmul  # BLAS takes several times as long where there is nothing to sum
 
     def some_columns(first: int, stop: int) -> None:

@@ -41,6 +41,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidl import memory
+from minidl.kernels.cpu.im2col import AT_ONCE, place
 from minidl.parallel import run, scratch
 from minidl.shapes import Pair
 
@@ -117,7 +118,7 @@ class Winograd:
         width = tile_numbers(out)[1]
         points = len(self.down.BT) * len(self.across.BT)
         values = points * width * (self.shape[0] + math.prod(self.stride) * self.shape[3])
-        return max(_AT_ONCE // (values * self.dtype.itemsize), -(-_TILES_AT_LEAST // width))
+        return max(AT_ONCE // (values * self.dtype.itemsize), -(-_TILES_AT_LEAST // width))
 
     def prepare(self, w: np.ndarray) -> np.ndarray:
         """Filters (O, KH, KW, C) -> U (t, t, SH * SW * C, O)."""
@@ -159,7 +160,6 @@ class Winograd:
         return tiles(spread(x, corner, self.stride, size), self.down.BT, self.across.BT, (nh, nw), "winograd v")
 
 
-_AT_ONCE = 6 << 20  # bytes
 _TILES_AT_LEAST = 128
 
 
@@ -192,16 +192,14 @@ def pays(shape: tuple[int, ...], stride: Pair, dilation: Pair, images: int, out:
 
 def spread(x: np.ndarray, corner: Pair, stride: Pair, size: Pair) -> np.ndarray:
     """Images (n, H, W, C) among zeros -> (rows, columns of `size`, n, SH * SW * C): blocks of pixels, images side by side."""
-    (sh, sw), (rows, columns), (top, left) = stride, size, corner
-    n, h, w, c = x.shape
+    (sh, sw), (rows, columns) = stride, size
+    n, _, _, c = x.shape
     out = scratch("winograd spread", (rows, columns, n, sh * sw * c), x.dtype)
     if stride == (1, 1):
         padded = out.transpose(2, 0, 1, 3)
     else:
         padded = scratch("winograd padded", (n, rows * sh, columns * sw, c), x.dtype)
-    padded[...] = 0
-    inside = padded[:, top : top + h, left : left + w]
-    inside[...] = x[:, : inside.shape[1], : inside.shape[2]]  # the last pixels may be ones that no window reaches
+    place(x, corner, padded)
     if stride != (1, 1):
         by_block = padded.reshape(n, rows, sh, columns, sw, c).transpose(1, 3, 0, 2, 4, 5)
         out.reshape(rows, columns, n, sh, sw, c)[...] = by_block
@@ -241,6 +239,7 @@ def write_tiles(m: np.ndarray, down: np.ndarray, across: np.ndarray, y: np.ndarr
             y[:, rows, columns].reshape(part.shape)[...] = part
 
 
+@cache
 def _whole_and_cut_tiles(outputs: int) -> list[tuple[slice, slice, int]]:
     """Along an axis: (outputs, their tiles, outputs of each tile) for the tiles that fit in, then for one that hangs over."""
     number, rest = divmod(outputs, TILE)

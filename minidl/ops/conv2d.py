@@ -169,16 +169,21 @@ def conv2d(
 
     RuntimeError: channels or sizes that don't fit, different dtypes, stride < 1, padding < 0 and the like.
     """
-    x, settings = conv_arguments("conv2d", input, weight, bias, stride, padding, dilation, groups)
-    y = Conv2d.apply(x, weight, bias, **settings)
-    return y if input.ndim == 4 else y.reshape(y.shape[1:])
+    return convolve(Conv2d, input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv_arguments(
-    op: str, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
-) -> tuple[Tensor, dict[str, Any]]:
-    """The input with an axis of images, and the other arguments as pairs, all checked."""
-    x_shape = input.shape
+def convolve(
+    function: type[Function],
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> Tensor:
+    """Apply an op of this kind to checked arguments, and to an input with an axis of images."""
+    op, x_shape = function.name, input.shape
     shapes.check_conv(op, x_shape, weight.shape, None if bias is None else bias.shape, groups)
     strides, dilations = shapes.pair(op, "stride", stride, 1), shapes.pair(op, "dilation", dilation, 1)
     kernel = weight.shape[2:]
@@ -188,4 +193,5 @@ def conv_arguments(
         if other is not None and other.dtype != input.dtype:
             raise RuntimeError(f"{op}: {name} must have x's dtype {input.dtype}, got {other.dtype}")
     x = input if input.ndim == 4 else input.reshape(1, *x_shape)
-    return x, {"stride": strides, "padding": pads, "dilation": dilations, "groups": groups}
+    y = function.apply(x, weight, bias, stride=strides, padding=pads, dilation=dilations, groups=groups)
+    return y if input.ndim == 4 else y.reshape(y.shape[1:])

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from minidl.device import Array
 from minidl.kernels import fastest
 from minidl.layout import nchw, nhwc
-from minidl.ops.conv2d import conv2d_backward, conv2d_forward, conv_arguments
+from minidl.ops.conv2d import conv2d_backward, conv2d_forward, convolve
 from minidl.ops.relu import relu_backward, relu_forward
 from minidl.shapes import Padding, Pair
 from minidl.tensor import Function, Tensor
@@ -70,6 +70,4 @@ def conv2d_relu(
     groups: int = 1,
 ) -> Tensor:
     """relu(conv2d(input, weight, bias, ...)) in one op. Arguments, shapes and errors as for conv2d."""
-    x, settings = conv_arguments("conv2d_relu", input, weight, bias, stride, padding, dilation, groups)
-    y = Conv2dReLU.apply(x, weight, bias, **settings)
-    return y if input.ndim == 4 else y.reshape(y.shape[1:])
+    return convolve(Conv2dReLU, input, weight, bias, stride, padding, dilation, groups)

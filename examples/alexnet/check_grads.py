@@ -32,7 +32,8 @@ def check_layers(model: AlexNet, batch_size: int = 2, seed: int = 0) -> Iterator
         leaves = {"input": x, **dict(layer.named_parameters())}
         with _kinks_out_of_reach(layer, x):
             rows = list(gradcheck_leaves(partial(layer, x), leaves, directions=DIRECTIONS, exhaustive=0))
-        yield from ((name, row) for row in rows)
+        for row in rows:
+            yield name, row
 
 
 @contextmanager

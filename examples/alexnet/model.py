@@ -329,10 +329,12 @@ def _check_images(shape: tuple[int, ...]) -> None:
 
 
 def _with_zero_pixels(images: np.ndarray) -> np.ndarray:
-    """Images on the host with the zero pixels at the right and bottom that conv1 needs, in channels-last memory."""
+    """Images on the host with the zero pixels at the right and bottom that conv1 needs, then in channels-last memory."""
     _check_images(images.shape)
     n, channels, height, width = images.shape
     more = ceil_padding(height, 11, 4)
+    if not more:
+        return images
     padded = np.zeros((n, height + more, width + more, channels), images.dtype)
     padded[:, :height, :width] = images.transpose(0, 2, 3, 1)
     return padded.transpose(0, 3, 1, 2)

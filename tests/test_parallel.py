@@ -419,21 +419,18 @@ def test_a_numpy_int_will_do():
     assert parallel.get_num_threads() == 3 and type(parallel.get_num_threads()) is int
 
 
-@pytest.mark.parametrize("wrong", [1.0, "2", None, True, [2]])
-def test_a_number_that_is_no_int(wrong):
+@pytest.mark.parametrize(
+    "wrong, error, rule",
+    [
+        *((wrong, TypeError, "an int") for wrong in (1.0, "2", None, True, [2])),
+        *((wrong, ValueError, "at least 1") for wrong in (0, -3)),
+    ],
+)
+def test_a_wrong_number(wrong, error, rule):
     before = parallel.get_num_threads()
-    with pytest.raises(TypeError) as raised:
+    with pytest.raises(error) as raised:
         parallel.set_num_threads(wrong)
-    assert str(raised.value) == f"set_num_threads: n must be an int, got {wrong!r}"
-    assert parallel.get_num_threads() == before
-
-
-@pytest.mark.parametrize("wrong", [0, -3])
-def test_a_number_below_1(wrong):
-    before = parallel.get_num_threads()
-    with pytest.raises(ValueError) as raised:
-        parallel.set_num_threads(wrong)
-    assert str(raised.value) == f"set_num_threads: n must be at least 1, got {wrong}"
+    assert str(raised.value) == f"set_num_threads: n must be {rule}, got {wrong!r}"
     assert parallel.get_num_threads() == before
 
 

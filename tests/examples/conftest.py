@@ -30,6 +30,21 @@ def make_folder(root: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def call_main(capsys):
+    """call_main(main, arguments) -> exit code, standard output, standard error."""
+
+    def call(main, *arguments):
+        capsys.readouterr()
+        try:
+            code = main([str(a) for a in arguments])
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image folder to read; a test that changes files makes its own with `make_folder`."""

@@ -4,6 +4,7 @@ import math
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import evaluate as evaluation
 import numpy as np
@@ -16,18 +17,9 @@ from minidl import Tensor, is_grad_enabled
 
 
 @pytest.fixture
-def call(capsys):
+def call(call_main):
     """call(arguments) -> exit code, standard output, standard error."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        try:
-            code = evaluation.main([str(a) for a in arguments])
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return call
+    return partial(call_main, evaluation.main)
 
 
 @pytest.fixture(scope="module")

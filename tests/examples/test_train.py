@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import data as alexnet_data
 import numpy as np
@@ -30,18 +31,9 @@ def _no_curves(monkeypatch):
 
 
 @pytest.fixture
-def call(capsys):
+def call(call_main):
     """call(arguments) -> exit code, standard output, standard error."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        try:
-            code = train.main([str(a) for a in arguments])
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return call
+    return partial(call_main, train.main)
 
 
 def trained(images, out, *more):

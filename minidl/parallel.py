@@ -23,6 +23,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from minidl import memory
+
 R = TypeVar("R")
 
 _VIEWS = 100  # of a scratch buffer, kept because making one takes longer than many a loop
@@ -237,7 +239,7 @@ def scratch(name: str, shape: Sequence[int], dtype: Any) -> np.ndarray:
         size = math.prod(shape) * dtype.itemsize
         buffer = _thread.buffers.get(name)
         if buffer is None or buffer.nbytes < size:
-            buffer = _thread.buffers[name] = np.empty(size, np.uint8)
+            buffer = _thread.buffers[name] = memory.aligned(size)
             views.clear()
         elif len(views) == _VIEWS:
             views.clear()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from minidl import memory
+from minidl.parallel import scratch
 from minidl.tensor import Function, Tensor
 
 LARGE = (512, 1024)  # 2 MB of float32
@@ -30,6 +31,13 @@ def test_an_array_is_as_asked_for(shape, dtype):
     array = memory.empty(shape, dtype)
     assert array.shape == tuple(shape) and array.dtype == dtype
     assert array.flags.c_contiguous and array.flags.writeable and array.flags.aligned
+
+
+@pytest.mark.parametrize("make", [memory.empty, lambda shape, dtype: scratch("test", shape, dtype)])
+def test_large_arrays_and_scratch_begin_with_a_cache_line(make):
+    """Several are held at once, so that the C library cannot happen to give the one fitting place each time."""
+    held = [make((512 + i, 1024), np.float32) for i in range(5)]
+    assert [address(array) % 64 for array in held] == [0] * 5
 
 
 def test_memory_is_used_again_when_the_array_is_gone():

@@ -7,6 +7,7 @@ weights are summed by each thread, then over the threads in order.
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -143,13 +144,15 @@ def _correlate(
     per_group = filters // groups
     (oh, ow), n = out, len(x)
     y = memory.empty((n, oh, ow, filters), x.dtype)
-    method = _method((per_group, *w.shape[1:]), geometry, n, out, x.dtype)
+    new_method = partial(_method, (per_group, *w.shape[1:]), geometry, n, out, x.dtype)
+    method = new_method()
     prepared = [method.prepare(w[g * per_group : (g + 1) * per_group]) for g in range(groups)]
     at_once = method.units_at_once(out)
-    bias = None if b is None else np.tile(b, ow)
+    biases = None if b is None else np.tile(b.reshape(groups, 1, per_group), (1, ow, 1))
     zeros = np.zeros(ow * filters, x.dtype) if relu else None  # a row is several times as fast to compare with as 0
 
     def work(first: int, stop: int) -> None:
+        method = new_method()
         for images, rows in pieces(first, stop, oh, method.unit, at_once):
             reach, top = _reach(rows, stride[0], corner[0], shapes.span(kh, dilation[0]), x.shape[1])
             source = _masked(x[images, reach], None if mask is None else mask[images, reach])
@@ -159,20 +162,15 @@ def _correlate(
                     source[..., g * channels : (g + 1) * channels],
                     (top, corner[1]),
                     prepared[g],
+                    None if biases is None else biases[g],
                     target[..., g * per_group : (g + 1) * per_group],
                 )
-            _finish(target.reshape(-1, ow * filters), bias, zeros)
+            if zeros is not None:
+                lines = target.reshape(-1, ow * filters)
+                np.maximum(lines, zeros, out=lines)
 
     run(work, n * -(-oh // method.unit), grain(method.unit * ow * w.size // 10))
     return y
-
-
-def _finish(rows: np.ndarray, bias: np.ndarray | None, zeros: np.ndarray | None) -> None:
-    """Add the bias to rows of output (number, OW * O), then the ReLU, in place; each for a row, or None."""
-    if bias is not None:
-        rows += bias
-    if zeros is not None:
-        np.maximum(rows, zeros, out=rows)
 
 
 # ------------------------------------------------------------------------------------------------------------ backward
@@ -242,10 +240,12 @@ def _parameter_gradients(
     stride, (top, left), dilation, groups = geometry
     filters, kh, _, channels = w_shape
     per_group, (oh, ow) = filters // groups, gy.shape[1:3]
-    method = _method((per_group, *w_shape[1:]), geometry, len(x), (oh, ow), x.dtype)
+    new_method = partial(_method, (per_group, *w_shape[1:]), geometry, len(x), (oh, ow), x.dtype)
+    method = new_method()
     at_once = method.units_at_once((oh, ow))
 
     def work(first: int, stop: int) -> list[np.ndarray]:
+        method = new_method()
         gb = np.zeros(filters, gy.dtype)
         sums = [method.no_gradient() for _ in range(groups)] if needs[1] else []
         for images, rows in pieces(first, stop, oh, method.unit, at_once):

@@ -30,9 +30,11 @@ class Im2col:
         """Filters (O, KH, KW, C) -> (KH * KW * C, O), a view."""
         return w.reshape(len(w), -1).T
 
-    def forward(self, x: np.ndarray, corner: Pair, matrix: np.ndarray, y: np.ndarray) -> None:
-        """Images (n, H, W, C), with `corner` rows and columns of zeros before them, into y (n, OH, OW, O)."""
+    def forward(self, x: np.ndarray, corner: Pair, matrix: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+        """Images (n, H, W, C), with `corner` rows and columns of zeros before them, and bias (OW, O) into y (n, OH, OW, O)."""
         np.matmul(self.patches(x, corner, y.shape[1:3]), matrix, out=pixels(y))
+        if bias is not None:
+            y += bias
 
     def no_gradient(self) -> np.ndarray:
         """Zeros for `add_gradient`: gw (O, KH * KW * C)."""
@@ -84,13 +86,7 @@ def pad(x: np.ndarray, corner: Pair, size: Pair) -> np.ndarray:
     if top == left == 0 and rows <= h and columns <= w:
         return x
     padded = scratch("im2col padded", (n, rows, columns, c), x.dtype)
-    place(x, corner, padded)
-    return padded
-
-
-def place(x: np.ndarray, corner: Pair, padded: np.ndarray) -> None:
-    """Write x (n, H, W, C) into `padded` (n, rows, columns, C), `corner` from its top and left, and zeros around it."""
-    (_, h, w, _), (top, left) = x.shape, corner
     padded[...] = 0
     inside = padded[:, top : top + h, left : left + w]
     inside[...] = x[:, : inside.shape[1], : inside.shape[2]]  # the last pixels may be ones that no window reaches
+    return padded

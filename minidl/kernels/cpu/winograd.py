@@ -33,19 +33,19 @@ networks", CVPR 2016.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minidl import memory
-from minidl.kernels.cpu.im2col import AT_ONCE, place
+from minidl.kernels.cpu.im2col import AT_ONCE
+from minidl.kernels.cpu.tiles import TILE, Assembly, Canvas, Layout, Tiles, layout, tile_numbers
 from minidl.parallel import run, scratch
 from minidl.shapes import Pair
 
-TILE = 4  # outputs of a tile along an axis: m
 POINTS = [Fraction(p) for p in ("0", "1", "-1", "2", "-2", "1/2", "-1/2")]  # and infinity
 LONGEST = len(POINTS) + 2 - TILE  # elements of the longest filter that the points are enough for
 
@@ -101,7 +101,7 @@ def _scale(row: Sequence[Fraction]) -> Fraction:
 
 
 class Winograd:
-    """The convolution of one group by tiles: the same methods as `Im2col`.
+    """The convolution of one group by tiles: the same methods as `Im2col`. For one thread.
 
     shape (O, KH, KW, C) : of the group's filters.
     """
@@ -112,52 +112,75 @@ class Winograd:
         self.shape, self.stride, self.dtype = shape, stride, dtype
         self.kernel = _block_kernel(shape, stride)
         self.down, self.across = (Transforms(*(m.astype(dtype) for m in transforms(r))) for r in self.kernel)
+        self._latest: tuple[tuple, Any] = (), None
 
     def units_at_once(self, out: Pair) -> int:
-        """As many rows of tiles as leave V and M in the outer cache; at least a hundred tiles, for the products to be large."""
-        width = tile_numbers(out)[1]
+        """As many rows of tiles as leave V and M in the outer cache; at least a hundred tiles, for the products to be large;
+        whole mosaics if that is more than one."""
+        height, width = tile_numbers(out)
         points = len(self.down.BT) * len(self.across.BT)
         values = points * width * (self.shape[0] + math.prod(self.stride) * self.shape[3])
-        return max(AT_ONCE // (values * self.dtype.itemsize), -(-_TILES_AT_LEAST // width))
+        units = max(AT_ONCE // (values * self.dtype.itemsize), -(-_TILES_AT_LEAST // width))
+        return units - units % (4 * height) if units > 4 * height else units
 
     def prepare(self, w: np.ndarray) -> np.ndarray:
-        """Filters (O, KH, KW, C) -> U (t, t, SH * SW * C, O)."""
-        return both_axes(self.down.G, self.across.G, np.ascontiguousarray(blocks(w, self.stride).swapaxes(2, 3)))
+        """Filters (O, KH, KW, C) -> U (t * t, SH * SW * C, O)."""
+        u = both_axes(self.down.G, self.across.G, np.ascontiguousarray(blocks(w, self.stride).swapaxes(2, 3)))
+        return u.reshape(-1, *u.shape[2:])
 
-    def forward(self, x: np.ndarray, corner: Pair, u: np.ndarray, y: np.ndarray) -> None:
-        """Images (n, H, W, C), with `corner` rows and columns of zeros before them, into y (n, OH, OW, O)."""
-        v = self._input_tiles(x, corner, y.shape[1:3])
-        m = scratch("winograd m", (*v.shape[:-1], u.shape[-1]), self.dtype)
-        points = v.shape[:2]
-        np.matmul(v.reshape(*points, -1, v.shape[-1]), u, out=m.reshape(*points, -1, u.shape[-1]))
-        write_tiles(m, self.down.AT, self.across.AT, y)
+    def forward(self, x: np.ndarray, corner: Pair, u: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+        """Images (n, H, W, C), with `corner` rows and columns of zeros before them, and bias (OW, O) into y (n, OH, OW, O)."""
+        canvas, v, m = self._plan(self._plan_forward, x, corner, y)
+        canvas.put(x)
+        np.matmul(v.cut(), u, out=m.values)
+        m.write(bias, y)
 
     def no_gradient(self) -> np.ndarray:
-        """Zeros for `add_gradient`: gU (t, t, O, SH * SW * C)."""
-        channels = math.prod(self.stride) * self.shape[3]
-        gu = memory.empty((len(self.down.BT), len(self.across.BT), self.shape[0], channels), self.dtype)
+        """Zeros for `add_gradient`: gU (t * t, O, SH * SW * C)."""
+        gu = memory.empty((len(self.down.BT) * len(self.across.BT), self.shape[0], self._channels()), self.dtype)
         gu[...] = 0
         return gu
 
     def add_gradient(self, gu: np.ndarray, x: np.ndarray, corner: Pair, gy: np.ndarray) -> None:
         """gU += what images x (n, H, W, C) and gy (n, OH, OW, O) add."""
-        out = gy.shape[1:3]
-        v = self._input_tiles(x, corner, out)
-        numbers = tile_numbers(out)
-        outputs = spread(gy, (0, 0), (1, 1), (TILE * numbers[0], TILE * numbers[1]))
-        gm = tiles(outputs, self.down.AT.T, self.across.AT.T, numbers, "winograd m")
-        gm, v = gm.reshape(*gm.shape[:2], -1, gm.shape[-1]), v.reshape(*v.shape[:2], -1, v.shape[-1])
-        gu += np.matmul(gm.swapaxes(-1, -2), v, out=scratch("winograd gu", gu.shape, self.dtype))
+        canvas, v, upstream, gm, part = self._plan(self._plan_gradient, x, corner, gy)
+        canvas.put(x)
+        upstream.put(gy)
+        gu += np.matmul(gm.cut().swapaxes(1, 2), v.cut(), out=part)
 
     def gradient(self, gu: np.ndarray) -> np.ndarray:
         """The sum of gU -> gw (O, KH, KW, C)."""
-        return unblocks(both_axes(self.down.G.T, self.across.G.T, gu), self.shape, self.stride)
+        points = len(self.down.BT), len(self.across.BT)
+        return unblocks(both_axes(self.down.G.T, self.across.G.T, gu.reshape(*points, *gu.shape[1:])), self.shape, self.stride)
 
-    def _input_tiles(self, x: np.ndarray, corner: Pair, out: Pair) -> np.ndarray:
-        """V (t, t, tiles, tiles, n, SH * SW * C) of the tiles that give `out` outputs."""
-        nh, nw = tile_numbers(out)
-        size = TILE * nh + self.kernel[0] - 1, TILE * nw + self.kernel[1] - 1
-        return tiles(spread(x, corner, self.stride, size), self.down.BT, self.across.BT, (nh, nw), "winograd v")
+    def _channels(self) -> int:
+        return math.prod(self.stride) * self.shape[3]
+
+    def _plan(self, make: Callable[..., Any], x: np.ndarray, corner: Pair, y: np.ndarray) -> Any:
+        """What `make` prepares for a piece; the latest is kept, as most pieces are like the one before."""
+        piece = x.shape, corner, y.shape, y.flags.c_contiguous
+        if self._latest[0] != (make.__name__, piece):
+            self._latest = (make.__name__, piece), make(*piece)
+        return self._latest[1]
+
+    def _plan_forward(self, x: tuple[int, ...], corner: Pair, y: tuple[int, ...], contiguous: bool) -> Any:
+        plan, canvas, v = self._plan_input(x, corner, y)
+        return canvas, v, Assembly(self.down.AT, self.across.AT, plan, y, contiguous, self.dtype)
+
+    def _plan_gradient(self, x: tuple[int, ...], corner: Pair, gy: tuple[int, ...], _: bool) -> Any:
+        plan, canvas, v = self._plan_input(x, corner, gy)
+        size = TILE * plan.number[0], TILE * plan.number[1]
+        upstream = Canvas("gy", gy, (0, 0), (1, 1), size, plan, self.dtype)
+        gm = Tiles("gy tiles", upstream, self.down.AT.T, self.across.AT.T, plan.number)
+        part = scratch("winograd gu", (gm.values.shape[0], self.shape[0], self._channels()), self.dtype)
+        return canvas, v, upstream, gm, part
+
+    def _plan_input(self, x: tuple[int, ...], corner: Pair, y: tuple[int, ...]) -> tuple[Layout, Canvas, Tiles]:
+        alone = self.stride != (1, 1)
+        plan = layout(1 if alone else x[0], (x[1], x[2]), corner, self.kernel, (y[1], y[2]))
+        size = TILE * plan.number[0] + self.kernel[0] - 1, TILE * plan.number[1] + self.kernel[1] - 1
+        canvas = Canvas("x", x, corner, self.stride, size, plan, self.dtype)
+        return plan, canvas, Tiles("x tiles", canvas, self.down.BT, self.across.BT, plan.number)
 
 
 _TILES_AT_LEAST = 128
@@ -165,11 +188,6 @@ _TILES_AT_LEAST = 128
 
 def _block_kernel(shape: tuple[int, ...], stride: Pair) -> Pair:
     return -(-shape[1] // stride[0]), -(-shape[2] // stride[1])
-
-
-def tile_numbers(out: Pair) -> Pair:
-    """How many tiles cover the outputs along each axis."""
-    return -(-out[0] // TILE), -(-out[1] // TILE)
 
 
 def pays(shape: tuple[int, ...], stride: Pair, dilation: Pair, images: int, out: Pair) -> bool:
@@ -185,67 +203,6 @@ def pays(shape: tuple[int, ...], stride: Pair, dilation: Pair, images: int, out:
     products = math.prod(TILE + r - 1 for r in kernel) * nh * nw * channels
     saves_half = 2 * products <= math.prod(out) * math.prod(shape[1:])
     return saves_half and min(channels, shape[0]) >= 16 and images * nh * nw >= 32
-
-
-# ---------------------------------------------------------------------------------------------------------------- tiles
-
-
-def spread(x: np.ndarray, corner: Pair, stride: Pair, size: Pair) -> np.ndarray:
-    """Images (n, H, W, C) among zeros -> (rows, columns of `size`, n, SH * SW * C): blocks of pixels, images side by side."""
-    (sh, sw), (rows, columns) = stride, size
-    n, _, _, c = x.shape
-    out = scratch("winograd spread", (rows, columns, n, sh * sw * c), x.dtype)
-    if stride == (1, 1):
-        padded = out.transpose(2, 0, 1, 3)
-    else:
-        padded = scratch("winograd padded", (n, rows * sh, columns * sw, c), x.dtype)
-    place(x, corner, padded)
-    if stride != (1, 1):
-        by_block = padded.reshape(n, rows, sh, columns, sw, c).transpose(1, 3, 0, 2, 4, 5)
-        out.reshape(rows, columns, n, sh, sw, c)[...] = by_block
-    return out
-
-
-def tiles(images: np.ndarray, down: np.ndarray, across: np.ndarray, number: Pair, name: str) -> np.ndarray:
-    """The tiles of images (rows, columns, n, C), down @ tile @ across^T for each: (t, t, tiles, tiles, n, C).
-
-    down, across (t, pixels of a tile along the axis). Tiles start TILE pixels apart, and may overlap.
-    """
-    (nh, nw), (_, columns, n, c) = number, images.shape
-    row, column, _, element = images.strides
-    dtype = images.dtype
-    th, tw = len(down), len(across)
-    half = scratch("winograd half", (nh, th, columns * n * c), dtype)
-    by_row = np.ndarray((nh, down.shape[1], columns * n * c), dtype, images, 0, (TILE * row, row, element))
-    np.matmul(down, by_row, out=half)
-    whole = scratch(name, (th, tw, nh, nw, n, c), dtype)
-    shape = (nh, th, nw, across.shape[1], n * c)
-    by_column = np.ndarray(shape, dtype, half, 0, (*half.strides[:2], TILE * column, column, element))
-    np.matmul(across, by_column, out=whole.reshape(th, tw, nh, nw, n * c).transpose(2, 0, 3, 1, 4))
-    return whole
-
-
-def write_tiles(m: np.ndarray, down: np.ndarray, across: np.ndarray, y: np.ndarray) -> None:
-    """Every tile's outputs down @ M @ across^T, M (t, t, tiles, tiles, n, O), into y (n, OH, OW, O), less what hangs over."""
-    th, tw, nh, nw, n, out = m.shape
-    half = scratch("winograd half", (TILE, tw, nh * nw * n * out), m.dtype)
-    np.matmul(down, m.reshape(th, tw, -1).swapaxes(0, 1), out=half.swapaxes(0, 1))
-    whole = scratch("winograd outputs", (TILE, TILE, nh * nw * n * out), m.dtype)
-    np.matmul(across, half, out=whole)
-    outputs = whole.reshape(TILE, TILE, nh, nw, n, out).transpose(4, 2, 0, 3, 1, 5)  # (n, tiles, 4, tiles, 4, O)
-    for rows, down_tiles, p in _whole_and_cut_tiles(y.shape[1]):
-        for columns, across_tiles, q in _whole_and_cut_tiles(y.shape[2]):
-            part = outputs[:, down_tiles, :p, across_tiles, :q]
-            y[:, rows, columns].reshape(part.shape)[...] = part
-
-
-@cache
-def _whole_and_cut_tiles(outputs: int) -> list[tuple[slice, slice, int]]:
-    """Along an axis: (outputs, their tiles, outputs of each tile) for the tiles that fit in, then for one that hangs over."""
-    number, rest = divmod(outputs, TILE)
-    whole = (slice(0, number * TILE), slice(0, number), TILE)
-    cut = (slice(number * TILE, outputs), slice(number, number + 1), rest)
-    return [part for part, present in ((whole, number), (cut, rest)) if present]
 
 
 # -------------------------------------------------------------------------------------------------------------- filters

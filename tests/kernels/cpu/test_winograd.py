@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minidl.kernels import plain_kernels
-from minidl.kernels.cpu.winograd import LONGEST, TILE, Winograd, blocks, pays, tile_numbers, transforms, unblocks
+from minidl.kernels.cpu.tiles import TILE, tile_numbers
+from minidl.kernels.cpu.winograd import LONGEST, Winograd, blocks, pays, transforms, unblocks
 from minidl.ops.conv2d import conv2d_forward
 
 LENGTHS = range(2, LONGEST + 1)
@@ -82,7 +83,7 @@ def test_rounding_at_alexnet_shapes(layer, rng):
     w = rng.standard_normal(shape)
     method = Winograd(shape, stride, np.dtype(np.float32))
     y = np.full((1, *out_of_2, shape[0]), np.nan, np.float32)
-    method.forward(x.astype(np.float32), (0, 0), method.prepare(w.astype(np.float32)), y)
+    method.forward(x.astype(np.float32), (0, 0), method.prepare(w.astype(np.float32)), None, y)
     with plain_kernels():
         settings = (stride, ((0, 0), (0, 0)), (1, 1), 1)
         exact = conv2d_forward(x.astype(np.float32).astype(float), w.astype(np.float32).astype(float), None, *settings)

@@ -1,22 +1,21 @@
 """2-d max pooling without masked copies; the mathematics is in minidl/ops/max_pool2d.py.
 
-Forward: the largest of a window is the largest along its columns of what is largest along its rows, so KW + KH comparisons
-do instead of KW * KH. Winners travel along as one byte for each value. Pixels are first sorted by column and row modulo the
-stride: then each kernel element meets a run of memory as long as the slab, where NumPy is several times faster than on every
-second pixel.
+Forward: the largest of a window is the largest of its columns' largest, so KH + KW comparisons do instead of KH * KW. Winners
+travel along as one byte for each value. Down the columns whole rows of the image are compared. What is left is sorted by column
+modulo the stride: then each kernel element meets runs of memory as long as a row, where NumPy is several times faster than on
+every second pixel.
 
 Backward: one indexed addition for each slab. The winner's number says how far it lies from its window's first pixel.
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from minidl import memory, parallel, shapes
 from minidl.shapes import Padding, Pair
 
-SLAB = 1 << 20  # values of x at once: with fewer, the time between NumPy's loops counts for more than the cache
+SLAB = 1 << 19  # values of x at once: with fewer, the time between NumPy's loops counts for more than the cache
 
 
 def max_pool2d_forward(
@@ -28,7 +27,6 @@ def max_pool2d_forward(
     y = memory.empty((n, *out, c), x.dtype)
     argmax = memory.empty(y.shape, np.uint8 if kernel[0] * kernel[1] <= 256 else np.int32)
     pads = shapes.pool_padding((h, w), out, kernel, stride, padding, dilation)
-    right = (out[1] - 1) * stride[1] + shapes.span(kernel[1], dilation[1])
     x = np.ascontiguousarray(x)
 
     def work(first: int, stop: int) -> None:
@@ -36,7 +34,7 @@ def max_pool2d_forward(
             padded = _pad_images(x[images], pads)
             for rows in parallel.slabs(0, out[0], SLAB // (stride[0] * w * c)):
                 top, bottom = rows.start * stride[0], (rows.stop - 1) * stride[0] + shapes.span(kernel[0], dilation[0])
-                _pool(padded[:, top:bottom, :right], kernel, stride, dilation, y[images, rows], argmax[images, rows])
+                _pool(padded[:, top:bottom], kernel, stride, dilation, y[images, rows], argmax[images, rows])
             _fix_exceptions(padded, y[images], argmax[images], kernel, stride, padding, dilation)
 
     parallel.run(work, n if c else 0, parallel.grain(10 * h * w * c))
@@ -60,69 +58,66 @@ def _pad_images(x: np.ndarray, padding: Padding) -> np.ndarray:
 
 
 def _pool(x: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair, y: np.ndarray, argmax: np.ndarray) -> None:
-    """Padded x (n, H, W, C), no further than the last window -> y and argmax (n, OH, OW, C), if no window holds a NaN or
-    nothing but -infinity."""
-    planes = _sort_pixels(x, stride)
-    shape, number = planes.shape[2:], argmax.dtype.type
-    steps, length = _steps(kernel[1], stride[1], dilation[1], shape[3], planes[0].size)
-    taps = [planes[b].reshape(-1)[step : step + length] for b, step in steps]
-    values, winners = _scratch_pair("lines", planes.shape[1:], x.dtype, argmax.dtype)  # the largest of each window's row
-    _largest(taps, [number(v) for v in range(kernel[1])], values.reshape(-1)[:length], winners.reshape(-1)[:length])
-    spare = planes[0].size - length  # places at the end of the last plane that no window's row starts at
-    steps, length = _steps(kernel[0], stride[0], dilation[0], shape[2] * shape[3], values[0].size - spare)
-    taps = [values[a].reshape(-1)[step : step + length] for a, step in steps]
-    rows = parallel.scratch("rows", (kernel[0], length), argmax.dtype)  # the window's element in each tap
-    for u, (a, step) in enumerate(steps):
-        np.add(winners[a].reshape(-1)[step : step + length], number(u * kernel[1]), out=rows[u])
-    value, winner = _scratch_pair("windows", shape, x.dtype, argmax.dtype)
-    _largest(taps, list(rows), value.reshape(-1)[:length], winner.reshape(-1)[:length])
-    _copy_pixels(value[:, : y.shape[1], : y.shape[2]], y)
-    _copy_pixels(winner[:, : y.shape[1], : y.shape[2]], argmax)
+    """Padded x (n, H, W, C) -> y and argmax (n, OH, OW, C), if no window holds a NaN or nothing but -infinity."""
+    largest, winner = _down(x, kernel, stride[0], dilation[0], y.shape[1], argmax.dtype)
+    planes, numbers = _by_residue(largest, stride[1], "values"), _by_residue(winner, stride[1], "winners")
+    _across(planes, numbers, dilation[1], kernel[1], y, argmax)
 
 
-def _scratch_pair(name: str, shape: tuple[int, ...], *dtypes: np.dtype) -> list[np.ndarray]:
-    return [parallel.scratch(f"{name} {i}", shape, dtype) for i, dtype in enumerate(dtypes)]
+def _down(
+    x: np.ndarray, kernel: Pair, stride: int, dilation: int, out: int, numbers: np.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    """The largest of every window's columns, (n, OH, W, C), and u * KW for the first of the window's rows u that has it."""
+    taps = [x[:, u * dilation : u * dilation + stride * (out - 1) + 1 : stride] for u in range(kernel[0])]
+    shape = taps[0].shape
+    winner = parallel.scratch("down winner", shape, numbers)
+    winner[...] = 0
+    if len(taps) == 1:
+        return taps[0], winner
+    largest, better, candidate = _scratches("down", shape, x.dtype, np.dtype(bool), numbers)
+    so_far = taps[0]
+    for u, tap in enumerate(taps[1:], 1):
+        np.greater(tap, so_far, out=better)
+        so_far = np.maximum(so_far, tap, out=largest)
+        np.multiply(better.view(np.uint8), numbers.type(u * kernel[1]), out=candidate)
+        np.maximum(winner, candidate, out=winner)
+    return largest, winner
 
 
-def _steps(kernel: int, stride: int, dilation: int, pitch: int, length: int) -> tuple[list[Pair], int]:
-    """For each kernel element, the residue of its pixels and how far to go along their plane; and how far all of them can."""
-    steps = [(i * dilation % stride, i * dilation // stride * pitch) for i in range(kernel)]
-    return steps, length - steps[-1][1]
+def _by_residue(x: np.ndarray, stride: int, name: str) -> np.ndarray:
+    """(n, H, W, C) -> scratch (stride, n, H, ceil(W / stride), C): pixels by column modulo the stride.
 
-
-def _sort_pixels(x: np.ndarray, stride: Pair) -> np.ndarray:
-    """x (n, H, W, C) -> scratch (SW, SH, n, ceil(H / SH), ceil(W / SW), C): pixels by column and row modulo the stride.
-
-    The last row or column of some planes is not written; no window reads it.
+    The last column of some planes is not written; no window reads it.
     """
     n, h, w, c = x.shape
-    planes = parallel.scratch("planes", (*stride[::-1], n, -(-h // stride[0]), -(-w // stride[1]), c), x.dtype)
-    for a in range(stride[0]):
-        for b in range(stride[1]):
-            pixels = x[:, a :: stride[0], b :: stride[1]]
-            _copy_pixels(pixels, planes[b, a, :, : pixels.shape[1], : pixels.shape[2]])
+    planes = parallel.scratch(name, (stride, n, h, -(-w // stride), c), x.dtype)
+    pixel = np.dtype((np.void, c * x.itemsize))  # NumPy copies one long item faster than many short ones
+    for residue in range(stride):
+        columns = x[:, :, residue::stride]
+        np.copyto(planes[residue, :, :, : columns.shape[2]].view(pixel), columns.view(pixel))
     return planes
 
 
-def _copy_pixels(source: np.ndarray, target: np.ndarray) -> None:
-    """target[...] = source, pixel by pixel: NumPy copies one long item faster than many short ones."""
-    pixel = np.dtype((np.void, source.shape[-1] * source.itemsize))
-    np.copyto(target.view(pixel), source.view(pixel))
+def _across(planes: np.ndarray, numbers: np.ndarray, dilation: int, kernel: int, y: np.ndarray, argmax: np.ndarray) -> None:
+    """The largest of a window's columns, and the smallest number u * KW + v of those that have it."""
+    places = [(v * dilation % len(planes), v * dilation // len(planes)) for v in range(kernel)]
+    taps = [planes[residue, :, :, first : first + y.shape[2]] for residue, first in places]
+    np.maximum(taps[0], taps[-1], out=y)
+    for tap in taps[1:-1]:
+        np.maximum(y, tap, out=y)
+    smaller, handicap, candidate = _scratches("across", y.shape, np.dtype(bool), argmax.dtype, argmax.dtype)
+    highest = np.iinfo(argmax.dtype).max
+    argmax[...] = highest
+    for v, (tap, (residue, first)) in enumerate(zip(taps, places, strict=True)):
+        np.not_equal(tap, y, out=smaller)
+        np.multiply(smaller.view(np.uint8), argmax.dtype.type(highest), out=handicap)
+        np.add(numbers[residue, :, :, first : first + y.shape[2]], argmax.dtype.type(v), out=candidate)
+        np.maximum(candidate, handicap, out=candidate)
+        np.minimum(argmax, candidate, out=argmax)
 
 
-def _largest(taps: list[np.ndarray], numbers: Sequence, largest: np.ndarray, winner: np.ndarray) -> None:
-    """Flat arrays of one length, and for each its number or numbers, ascending -> the largest, and the number of the first tap
-    that has it."""
-    better, candidate = _scratch_pair("tap", largest.shape, np.dtype(bool), winner.dtype)
-    np.copyto(winner, numbers[0])
-    so_far = taps[0]
-    for tap, number in zip(taps[1:], numbers[1:], strict=True):
-        np.greater(tap, so_far, out=better)
-        so_far = np.maximum(so_far, tap, out=largest)
-        np.multiply(better.view(np.uint8), number, out=candidate)
-        np.maximum(winner, candidate, out=winner)
-    if so_far is not largest:
-        np.copyto(largest, so_far)
+def _scratches(name: str, shape: tuple[int, ...], *dtypes: np.dtype) -> list[np.ndarray]:
+    return [parallel.scratch(f"{name} {i}", shape, dtype) for i, dtype in enumerate(dtypes)]
 
 
 def _fix_exceptions(
@@ -188,7 +183,7 @@ def _winners(argmax: np.ndarray, starts: np.ndarray, padded: tuple[int, ...], kw
     """
     _, w, c = padded
     row = parallel.scratch("row", argmax.shape, argmax.dtype)
-    offset, row_offset = _scratch_pair("offset", argmax.shape, starts.dtype, starts.dtype)
+    offset, row_offset = _scratches("offset", argmax.shape, starts.dtype, starts.dtype)
     np.copyto(offset, argmax)
     offset *= dilation[1] * c
     np.copyto(row_offset, np.floor_divide(argmax, argmax.dtype.type(kw), out=row))

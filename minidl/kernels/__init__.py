@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minidl.device import Array
-from minidl.kernels.cpu import conv2d, cross_entropy, linear, local_response_norm, max_pool2d, relu, sgd
+from minidl.kernels.cpu import conv2d, cross_entropy, elementwise, linear, local_response_norm, max_pool2d, relu
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,6 +22,7 @@ _CPU = (
     conv2d.conv2d_relu_forward,
     conv2d.conv2d_relu_backward,
     cross_entropy.cross_entropy_forward,
+    elementwise.apply_elementwise,
     linear.linear_forward,
     linear.linear_backward,
     local_response_norm.local_response_norm_forward,
@@ -30,8 +31,6 @@ _CPU = (
     max_pool2d.max_pool2d_backward,
     relu.relu_forward,
     relu.relu_backward,
-    sgd.sgd_update,
-    sgd.sgd_update_2012,
 )
 
 # (kind of device, name of the plain function) -> replacement

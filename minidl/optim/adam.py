@@ -13,10 +13,12 @@ PyTorch, the maximum is taken before the correction).
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.optim.elementwise import apply_elementwise
 from minidl.optim.optimizer import Optimizer
 from minidl.tensor import Tensor
 
@@ -103,15 +105,12 @@ class Adam(Optimizer):
         state = self.state[p]
         state["step"] = int(state.get("step", 0)) + 1
         beta1, beta2 = group["betas"]
-        fastest(adam_update, p.data)(
-            p.data,
-            p.grad,
-            m,
-            s,
-            s_max,
-            state["step"],
-            float(group["lr"]),
-            (float(beta1), float(beta2)),
-            float(group["eps"]),
-            float(group["weight_decay"]),
+        update = partial(
+            fastest(adam_update, p.data),
+            step=state["step"],
+            lr=float(group["lr"]),
+            betas=(float(beta1), float(beta2)),
+            eps=float(group["eps"]),
+            weight_decay=float(group["weight_decay"]),
         )
+        fastest(apply_elementwise, p.data)(update, p.data, p.grad, m, s, s_max)

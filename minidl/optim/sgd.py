@@ -11,10 +11,12 @@ lr_old / lr_new at the drop gives the 2012 rule's steps.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.optim.elementwise import apply_elementwise
 from minidl.optim.optimizer import Optimizer
 from minidl.tensor import Tensor
 
@@ -143,13 +145,18 @@ class SGD(Optimizer):
     def update(self, p: Tensor, group: dict[str, Any]) -> None:
         lr, momentum, decay = float(group["lr"]), float(group["momentum"]), float(group["weight_decay"])
         if group["rule"] == "2012":
-            if lr > 0:
-                velocity = self.buffer(p, "momentum_buffer") if momentum else None
-                fastest(sgd_update_2012, p.data)(p.data, p.grad, velocity, lr, momentum, decay)
-            return
-        first = "momentum_buffer" not in self.state.get(p, {})
-        dampening = 0.0 if first else float(group["dampening"])
+            if lr == 0:
+                return
+            update = partial(fastest(sgd_update_2012, p.data), lr=lr, momentum=momentum, weight_decay=decay)
+        else:
+            update = partial(
+                fastest(sgd_update, p.data),
+                lr=lr,
+                momentum=momentum,
+                dampening=float(group["dampening"]) if "momentum_buffer" in self.state.get(p, {}) else 0.0,
+                weight_decay=decay,
+                nesterov=group["nesterov"],
+                maximize=group["maximize"],
+            )
         velocity = self.buffer(p, "momentum_buffer") if momentum else None
-        fastest(sgd_update, p.data)(
-            p.data, p.grad, velocity, lr, momentum, dampening, decay, group["nesterov"], group["maximize"]
-        )
+        fastest(apply_elementwise, p.data)(update, p.data, p.grad, velocity)

@@ -9,6 +9,7 @@ than in bench_alexnet.py; the shares are not touched by that. Whoever may not tr
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,11 +43,20 @@ def sample(batch: int, seconds: int) -> list[str]:
         child.stdout.readline()
         with tempfile.TemporaryDirectory() as folder:
             found = Path(folder) / "samples"
-            py_spy = ["py-spy", "record", "--native", "--rate", "100", "--duration", str(seconds), "--format", "raw"]
+            py_spy = [py_spy_program(), "record", "--native", "--rate", "100", "--duration", str(seconds), "--format", "raw"]
             subprocess.run([*py_spy, "--output", str(found), "--pid", str(child.pid)], check=True, capture_output=True)
             return found.read_text().splitlines()
     finally:
         child.kill()
+
+
+def py_spy_program() -> str:
+    """Beside this Python, where pip puts it, or on the path."""
+    beside = Path(sys.executable).with_name("py-spy")
+    found = str(beside) if beside.exists() else shutil.which("py-spy")
+    if found is None:
+        raise SystemExit("bench_python: py-spy is not installed: pip install py-spy")
+    return found
 
 
 def owner(stack: str) -> str:

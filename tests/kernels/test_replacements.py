@@ -24,6 +24,7 @@ import minidl.optim
 from minidl import Tensor, gradcheck, nn, parallel, shapes
 from minidl.device import memory_order
 from minidl.kernels import REPLACEMENTS, plain_kernels
+from minidl.kernels.cpu import winograd
 from minidl.ops.avg_pool2d import window_counts
 from minidl.ops.local_response_norm import window_sum
 from minidl.ops.max_pool2d import max_pool2d_forward
@@ -753,6 +754,13 @@ def threads(number):
 def _every_share_is_worth_a_thread(monkeypatch):
     """The arrays here are small, and would stay on one thread."""
     monkeypatch.setattr(parallel, "_WORTH_A_THREAD", 1)
+
+
+@pytest.fixture(autouse=True)
+def _tiles_wherever_they_save_multiplications(monkeypatch):
+    """The arrays here are small, and patches would be faster."""
+    for name in ("_FILTER_VALUE", "_TILE_VALUE", "_PATCH_VALUE"):
+        monkeypatch.setattr(winograd, name, 0)
 
 
 @pytest.fixture

@@ -190,19 +190,25 @@ def _block_kernel(shape: tuple[int, ...], stride: Pair) -> Pair:
     return -(-shape[1] // stride[0]), -(-shape[2] // stride[1])
 
 
+# What a value costs beside multiplications, in multiply-adds of a large product: measured at AlexNet's layers, 1 to 64 images
+_FILTER_VALUE = 140  # of U or gU: filters transformed, and gradients back
+_TILE_VALUE = 30  # of V or M: tiles cut and put together
+_PATCH_VALUE = 18  # of the patches that are gathered otherwise
+
+
 def pays(shape: tuple[int, ...], stride: Pair, dilation: Pair, images: int, out: Pair) -> bool:
     """Is a convolution with filters of `shape` (O, KH, KW, C) faster by tiles?
 
-    It must save half of the multiplications, over channels and filters enough to repay the transforms of the tiles, and over
-    tiles enough to repay the filters'.
+    Small batches do not repay the filters' transform, few channels or filters not the tiles'.
     """
     kernel = _block_kernel(shape, stride)
-    if dilation != (1, 1) or min(kernel) < 2 or max(kernel) > LONGEST:
+    channels, filters = math.prod(stride) * shape[3], shape[0]
+    if dilation != (1, 1) or min(kernel) < 2 or max(kernel) > LONGEST or min(channels, filters) < 16:
         return False
-    (nh, nw), channels = tile_numbers(out), math.prod(stride) * shape[3]
-    products = math.prod(TILE + r - 1 for r in kernel) * nh * nw * channels
-    saves_half = 2 * products <= math.prod(out) * math.prod(shape[1:])
-    return saves_half and min(channels, shape[0]) >= 16 and images * nh * nw >= 32
+    points, tiles = math.prod(TILE + r - 1 for r in kernel), images * math.prod(tile_numbers(out))
+    by_tiles = points * (channels * filters * (tiles + _FILTER_VALUE) + (channels + filters) * tiles * _TILE_VALUE)
+    by_patches = images * math.prod(out) * math.prod(shape[1:]) * (filters + _PATCH_VALUE)
+    return by_tiles < by_patches
 
 
 # -------------------------------------------------------------------------------------------------------------- filters

@@ -41,6 +41,12 @@ def test_filters_longer_than_the_points_allow():
     assert pays((32, LONGEST, LONGEST, 32), (1, 1), (1, 1), 64, (40, 40))
 
 
+def test_longer_filters_pay_in_smaller_batches():
+    (conv2, _, out2), (conv3, _, out3) = ALEXNET["conv2"], ALEXNET["conv3"]
+    assert pays(conv2, (1, 1), (1, 1), 1, out2) and not pays(conv3, (1, 1), (1, 1), 1, out3)
+    assert pays(conv3, (1, 1), (1, 1), 16, out3)
+
+
 @pytest.mark.parametrize("layer", ALEXNET)
 def test_every_convolution_of_alexnet_goes_by_tiles_in_a_batch(layer):
     shape, stride, out = ALEXNET[layer]
@@ -50,7 +56,7 @@ def test_every_convolution_of_alexnet_goes_by_tiles_in_a_batch(layer):
 @pytest.mark.parametrize(
     "shape, stride, dilation, images, out",
     [
-        ((192, 3, 3, 256), (1, 1), (1, 1), 1, (13, 13)),  # 16 tiles do not repay the filters' transform
+        ((192, 3, 3, 256), (1, 1), (1, 1), 4, (13, 13)),  # 64 tiles do not repay the filters' transform
         ((192, 3, 3, 256), (1, 1), (2, 2), 64, (13, 13)),
         ((192, 1, 1, 256), (1, 1), (1, 1), 64, (13, 13)),
         ((192, 1, 5, 256), (1, 1), (1, 1), 64, (13, 13)),

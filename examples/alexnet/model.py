@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import minidl.nn.functional as F
-from minidl import Device, Tensor, nn
+from minidl import Device, Tensor, memory, nn
 from minidl.shapes import ceil_padding
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
@@ -335,8 +335,10 @@ def _with_zero_pixels(images: np.ndarray) -> np.ndarray:
     more = ceil_padding(height, 11, 4)
     if not more:
         return images
-    padded = np.zeros((n, height + more, width + more, channels), images.dtype)
+    padded = memory.empty((n, height + more, width + more, channels), images.dtype)
     padded[:, :height, :width] = images.transpose(0, 2, 3, 1)
+    padded[:, height:] = 0
+    padded[:, :, width:] = 0
     return padded.transpose(0, 3, 1, 2)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from minidl import memory, parallel
 
-SLAB = 1 << 18  # values of x at once; fewer, and the time between NumPy's loops shows
+SLAB = 1 << 17  # values of x at once; fewer, and the time between NumPy's loops shows
 
 
 def local_response_norm_forward(x: np.ndarray, size: int, alpha: float, beta: float, k: float) -> tuple[np.ndarray, np.ndarray]:

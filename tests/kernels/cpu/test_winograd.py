@@ -44,7 +44,7 @@ def test_filters_longer_than_the_points_allow():
 def test_longer_filters_pay_in_smaller_batches():
     (conv2, _, out2), (conv3, _, out3) = ALEXNET["conv2"], ALEXNET["conv3"]
     assert pays(conv2, (1, 1), (1, 1), 1, out2) and not pays(conv3, (1, 1), (1, 1), 1, out3)
-    assert pays(conv3, (1, 1), (1, 1), 16, out3)
+    assert pays(conv3, (1, 1), (1, 1), 6, out3)  # if the patches cost nothing to gather, they would be faster
 
 
 @pytest.mark.parametrize("layer", ALEXNET)

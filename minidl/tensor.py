@@ -442,9 +442,25 @@ def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> tuple[S
 
 
 def _unshared(gradients: Sequence[Array | None], known: Sequence[Any]) -> set[int]:
-    """The ids of gradients that are arrays of their own: no view, returned once, neither the incoming one nor the node's."""
-    ids = [id(gx) for gx in gradients if gx is not None and (gx.base is None or isinstance(gx.base, Lease))]
-    return {i for i in ids if ids.count(i) == 1} - {id(array) for array in known}
+    """The ids of gradients that are all of a memory of their own: returned once, not the incoming one's, nor the node's."""
+    roots = [None if gx is None else _root(gx) for gx in gradients]
+    shared = {id(_root(array)) for array in known if hasattr(array, "base")}
+    return {
+        id(gx)
+        for gx, root in zip(gradients, roots, strict=True)
+        if gx is not None and root is not None and id(root) not in shared and sum(other is root for other in roots) == 1
+        # a part of an array keeps the rest alive, and an axis of stride 0 has one memory for many elements
+        if gx is root or (gx.size == root.size and 0 not in gx.strides)
+    }
+
+
+def _root(array: Array) -> Array | None:
+    """The array that a view is a view of, at last; None if that is no array's memory, a buffer's say."""
+    while array.base is not None and not isinstance(array.base, Lease):
+        array = array.base
+        if not hasattr(array, "base"):
+            return None
+    return array
 
 
 def _checked(node: Function, i: int, gx: Array | None) -> Array | None:

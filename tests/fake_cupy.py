@@ -174,7 +174,7 @@ def _compute(function, *args, index=False, **settings):
     result = function(*(_host(a, index) for a in args), **settings)
     for x in inputs:
         if isinstance(result, np.ndarray) and (np.may_share_memory(result, x._array) or not result.size):
-            return x if result is x._array else ndarray(result, x._buffer)
+            return x if result is x._array else ndarray(result, x._buffer, x if x.base is None else x.base)
     return _new(result, _launch(inputs))
 
 
@@ -207,8 +207,8 @@ class ndarray:  # noqa: N801  CuPy's name
     __module__ = "cupy"
     __hash__ = None
 
-    def __init__(self, array, buffer):
-        self._array, self._buffer = array, buffer
+    def __init__(self, array, buffer, base=None):
+        self._array, self._buffer, self.base = array, buffer, base
 
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
@@ -226,7 +226,6 @@ class ndarray:  # noqa: N801  CuPy's name
     nbytes = property(lambda self: self._array.nbytes)
     strides = property(lambda self: self._array.strides)
     flags = property(lambda self: SimpleNamespace(c_contiguous=self._array.flags.c_contiguous))
-    base = property(lambda self: None if self._array.base is None else self)
     T = property(lambda self: self.transpose())
 
     def __len__(self):

@@ -10,7 +10,7 @@ import pytest
 
 import minidl
 import minidl.nn.functional as F
-from minidl import Function, Tensor, is_grad_enabled, no_grad
+from minidl import Function, Tensor, is_grad_enabled, memory, no_grad
 from minidl import tensor as engine
 
 
@@ -204,9 +204,55 @@ def test_a_reshaped_or_broadcast_gradient_is_no_view():
     a.reshape(6).sum().backward()
     b.reshape(1, 3).permute(1, 0).sum().backward()
     for grad in (a.grad, b.grad):
-        assert grad.flags.writeable and grad.flags.owndata
+        assert grad.flags.writeable
         grad += 1
         assert (grad == 2).all()
+
+
+class Gives(Function):
+    """Its input's gradient is whatever `make` makes of the output's; it knows `known`."""
+
+    name = "gives"
+
+    def forward(ctx, x, make, known=None):
+        ctx.make, ctx.known = make, known
+        return x.copy()
+
+    def backward(ctx, gy):
+        return (ctx.make(gy),)
+
+
+FRESH = {
+    "an array": lambda gy: gy * 2,
+    "a view of one": lambda gy: (gy * 2).T.T,
+    "reshaped": lambda gy: (gy * 2).reshape(-1).reshape(gy.shape),
+    "leased": lambda gy: memory.empty(gy.shape, gy.dtype),
+    "a view of leased memory": lambda gy: memory.empty(gy.shape, gy.dtype).T.T,
+}
+NOT_FRESH = {
+    "the incoming one": lambda gy: gy,
+    "a view of it": lambda gy: gy.T.T,
+    "repeated": lambda gy: np.broadcast_to(np.ones(gy.shape[1]), gy.shape),
+    "a part": lambda gy: np.ones((2 * gy.shape[0], gy.shape[1]))[::2],
+    "a buffer's": lambda gy: np.frombuffer(bytearray(gy.nbytes)).reshape(gy.shape),
+}
+
+
+@pytest.mark.parametrize("how", [*FRESH, *NOT_FRESH])
+def test_a_leaf_keeps_a_gradient_that_nobody_else_has_and_copies_any_other(how):
+    x, given = Tensor(np.zeros((512, 300)), requires_grad=True), []
+    make = {**FRESH, **NOT_FRESH}[how]
+    Gives.apply(x, make=lambda gy: given.append(make(gy)) or given[0]).backward(np.ones((512, 300)))
+    assert np.shares_memory(x.grad, given[0]) == (how in FRESH)
+    assert x.grad.flags.writeable and 0 not in x.grad.strides
+
+
+@pytest.mark.parametrize("view", [lambda a: a, lambda a: a.T.T, lambda a: a[:1]])
+def test_what_a_node_keeps_is_not_given_away(view):
+    kept = np.ones((4, 3))
+    x = Tensor(np.zeros((4, 3)), requires_grad=True)
+    Gives.apply(x, make=lambda gy: kept.T.T, known=view(kept)).backward(np.ones((4, 3)))
+    assert not np.shares_memory(x.grad, kept)
 
 
 def test_the_third_gradient_is_added_in_place_but_never_to_somebody_elses_array():

@@ -11,18 +11,43 @@ NumPy computes it:
     key     = (seed, ids[0])
     counter = (block, draw, ids[1], ids[2])      block = 1, 2, ...: each gives four 64-bit words = eight 32-bit words
 
-Words are always made on the host and copied to the device that asks. Integers and uniforms are exact; normals go through
-log, cos and sin, whose last bit may differ between machines.
+Words are made on the host and copied to the device that asks; only dropout's mask is made by a GPU itself, which computes the
+same function. Integers and uniforms are exact; normals go through log, cos and sin, whose last bit may differ between machines.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 _UINT64_MAX = 2**64 - 1
 _NORMALS_AT_ONCE = 1 << 16  # pairs of normals made at a time: the temporaries stay in cache
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One draw of a generator: not its numbers, but what says which they are, so that any device can make them.
+
+    seed, ids, number : the generator's seed and ids, and how many draws it had made before; all in [0, 2**64).
+    """
+
+    seed: int
+    ids: tuple[int, int, int]
+    number: int
+
+    def words(self, n: int) -> np.ndarray:
+        """The first n random 32-bit words of this draw, shape (n,), uint32; every time the same."""
+        a, b, c = self.ids
+        # a list of Python ints of 2**63 and more would go through float64, and lose bits
+        key, counter = np.array([self.seed, a], np.uint64), np.array([0, self.number, b, c], np.uint64)
+        philox = np.random.Philox(key=key, counter=counter)
+        return philox.random_raw((n + 1) // 2).astype("<u8", copy=False).view("<u4")[:n]
+
+    def bernoulli(self, p: float, shape: int | Sequence[int]) -> np.ndarray:
+        """Boolean array, True with probability p (to the nearest 2**-32): element i, in C order, if word i is small enough."""
+        return _bernoulli(self.words(_size(shape)), p, shape)
 
 
 class Generator:
@@ -41,17 +66,18 @@ class Generator:
             if not 0 <= value <= _UINT64_MAX:
                 raise ValueError(f"Generator: {name} must be in [0, 2**64), got {value}")
         self.seed = int(seed)
-        self.ids = tuple(int(i) for i in ids) + (0,) * (3 - len(ids))
+        a, b, c = (*map(int, ids), 0, 0, 0)[:3]
+        self.ids = (a, b, c)
         self.draws = 0
+
+    def next_draw(self) -> Draw:
+        """The next draw, for whoever makes its numbers later or elsewhere."""
+        self.draws += 1
+        return Draw(self.seed, self.ids, self.draws - 1)
 
     def words(self, n: int) -> np.ndarray:
         """The next draw: n random 32-bit words, shape (n,), uint32."""
-        a, b, c = self.ids
-        # a list of Python ints of 2**63 and more would go through float64, and lose bits
-        key, counter = np.array([self.seed, a], np.uint64), np.array([0, self.draws, b, c], np.uint64)
-        philox = np.random.Philox(key=key, counter=counter)
-        self.draws += 1
-        return philox.random_raw((n + 1) // 2).astype("<u8", copy=False).view("<u4")[:n]
+        return self.next_draw().words(n)
 
     def integers(self, low: int, high: int, shape: int | Sequence[int] = ()) -> np.ndarray:
         """Integers in [low, high), int64. One word each: word * (high - low) >> 32, so a range must be below 2**31."""
@@ -67,7 +93,7 @@ class Generator:
 
     def bernoulli(self, p: float, shape: int | Sequence[int]) -> np.ndarray:
         """Boolean array, True with probability p (to the nearest 2**-32)."""
-        return (self.words(_size(shape)).astype(np.uint64) < np.uint64(round(p * 2.0**32))).reshape(shape)
+        return _bernoulli(self.words(_size(shape)), p, shape)
 
     def normal(self, shape: int | Sequence[int] = (), dtype: Any = np.float32) -> np.ndarray:
         """Standard normal numbers by Box and Muller's transform, computed in float64 and rounded to dtype.
@@ -107,6 +133,15 @@ def manual_seed(seed: int) -> Generator:
     fresh = Generator(seed)
     default_generator.set_state(fresh.state())
     return default_generator
+
+
+def words_below(p: float) -> int:
+    """The limit below which a share p of all 2**32 words lies, to the nearest word."""
+    return round(p * 2.0**32)
+
+
+def _bernoulli(words: np.ndarray, p: float, shape: int | Sequence[int]) -> np.ndarray:
+    return (words.astype(np.uint64) < np.uint64(words_below(p))).reshape(shape)
 
 
 def _size(shape: int | Sequence[int]) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl.random import Generator, default_generator, manual_seed
+from minidl.random import Draw, Generator, default_generator, manual_seed, words_below
 
 BIG = 2**64 - 1
 
@@ -72,6 +72,32 @@ def test_every_call_is_one_draw():
         call()
     g.bernoulli(0.5, 3)
     assert g.draws == 6
+
+
+@pytest.mark.parametrize("key", WORDS)
+def test_a_draw_can_be_made_later_and_more_than_once(key):
+    g, other = Generator(*key), Generator(*key)
+    first, second = g.next_draw(), g.next_draw()
+    assert g.draws == 2 and first != second
+    assert first == Draw(key[0], (*key[1:], 0, 0, 0)[:3], 0)
+    expected = [other.words(13).tolist() for _ in range(2)]
+    for _ in range(2):
+        assert [draw.words(13).tolist() for draw in (first, second)] == expected
+    assert g.words(13).tolist() == other.words(13).tolist()
+
+
+def test_a_draws_mask_is_the_generators():
+    g, other = Generator(3, 1), Generator(3, 1)
+    for p in (0.0, 0.3, 1.0):
+        mask = g.next_draw().bernoulli(p, (4, 5))
+        assert mask.dtype == bool and np.array_equal(mask, other.bernoulli(p, (4, 5)))
+
+
+@pytest.mark.parametrize(
+    "p, words", [(0.0, 0), (1.0, 2**32), (0.5, 2**31), (2.0**-33, 0), (2.0**-32, 1), (1 - 2.0**-32, 2**32 - 1)]
+)
+def test_a_share_of_all_words(p, words):
+    assert words_below(p) == words
 
 
 def test_streams_of_different_seeds_and_ids_differ():

@@ -17,12 +17,19 @@ Krizhevsky, Sutskever and Hinton, NIPS 2012, section 4.2; the 2012 code's layer.
 from minidl import random
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.random import Draw
 from minidl.tensor import Function, Tensor
 
 
-def dropout_forward(x: Array, mask: Array, scale: float) -> Array:
-    """x, mask (bool) of one shape -> y."""
-    return x * mask * x.dtype.type(scale)
+def dropout_forward(x: Array, draw: Draw, p: float, scale: float) -> tuple[Array, Array]:
+    """x of any shape -> y, and mask (bool), False with probability p. Both in x's memory order.
+
+    The mask's numbers are the draw's in C order of the shape, however x lies in memory.
+    """
+    xp = array_module(x)
+    mask = xp.empty_like(x, dtype=bool)
+    mask[...] = xp.asarray(draw.bernoulli(1 - p, x.shape))
+    return x * mask * x.dtype.type(scale), mask
 
 
 def dropout_backward(gy: Array, mask: Array, scale: float) -> Array:
@@ -34,11 +41,10 @@ class Dropout(Function):
     name = "dropout"
 
     def forward(ctx, x: Array, p: float, scale: float) -> Array:
-        mask = array_module(x).empty_like(x, dtype=bool)  # in x's memory order, for y to have it too
-        mask[...] = ctx.device.asarray(random.default_generator.bernoulli(1 - p, x.shape))
+        y, mask = fastest(dropout_forward, x)(x, random.default_generator.next_draw(), p, scale)
         ctx.scale = scale
         ctx.save(mask)
-        return fastest(dropout_forward, x)(x, mask, scale)
+        return y
 
     def backward(ctx, gy: Array) -> tuple[Array]:
         (mask,) = ctx.saved

@@ -75,18 +75,22 @@ class CrossEntropy(Function):
         return fastest(cross_entropy_backward, gy)(gy, logp, t), None
 
 
-def target_rows(
-    ids: Array, classes: int, weight: Array | None, ignore_index: int, label_smoothing: float, dtype: Any
-) -> tuple[Array, float]:
-    """Class ids (R,) -> t (R, C) as at the top of this file, and what 'mean' divides by."""
+def target_rows(ids: Array, classes: int, weight: Array | None, ignore_index: int, label_smoothing: float, dtype: Any) -> Array:
+    """Class ids (R,) -> t (R, C) as at the top of this file."""
     xp = array_module(ids)
     counted = ids != ignore_index
     t = xp.full((ids.size, classes), label_smoothing / classes, dtype)
     t[xp.arange(ids.size), xp.where(counted, ids, 0)] += 1 - label_smoothing
     t *= counted[:, None]
+    return t if weight is None else t * weight
+
+
+def mean_divisor(ids: Array, weight: Array | None, ignore_index: int) -> float:
+    """What reduction 'mean' divides the sum of the losses of class ids (R,) by."""
+    counted = ids != ignore_index
     if weight is None:
-        return t, float(counted.sum())
-    return t * weight, float((weight[xp.where(counted, ids, 0)] * counted).sum())
+        return float(counted.sum())
+    return float((weight[array_module(ids).where(counted, ids, 0)] * counted).sum())
 
 
 def cross_entropy(
@@ -143,14 +147,14 @@ def _check_arguments(op: str, x: Tensor, weight: Any, size_average: Any, reduce:
 
 
 def _loss(op: type[Function], x: Tensor, target: Any, weight: Any, ignore_index: int, reduction: str, smooth: float) -> Tensor:
-    target = target if isinstance(target, Tensor) else Tensor(np.asarray(target), device=x.device)
     if weight is not None:
         weight = weight if isinstance(weight, Tensor) else Tensor(np.asarray(weight), device=x.device)
-    common_device(op.name, (x, target, weight))
+    target = target if isinstance(target, Tensor) else np.asarray(target)
+    common_device(op.name, (x, target, weight) if isinstance(target, Tensor) else (x, weight))
     rows, shape = _class_last(x)
     with x.device.active():
         t, divisor = _target_and_divisor(op.name, x, target, weight, ignore_index, smooth)
-    losses = op.apply(rows, Tensor(t, device=target.device))
+    losses = op.apply(rows, Tensor(t, device=x.device))
     if reduction == "none":
         return losses.reshape(shape)
     total = losses.sum()
@@ -167,25 +171,33 @@ def _class_last(x: Tensor) -> tuple[Any, tuple[int, ...]]:
 
 
 def _target_and_divisor(
-    op: str, x: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, smooth: float
+    op: str, x: Tensor, target: Tensor | np.ndarray, weight: Tensor | None, ignore_index: int, smooth: float
 ) -> tuple[Array, float]:
     classes = x.shape[0] if x.ndim == 1 else x.shape[1]
     w = None if weight is None else weight.data
     if target.dtype.kind == "f" and target.shape == x.shape and op == "cross_entropy":
-        rows, _ = _class_last(target.detach())
+        rows, _ = _class_last(target.detach() if isinstance(target, Tensor) else Tensor(target, device=x.device))
         t = rows.data.astype(x.dtype) * (1 - smooth) + smooth / classes
         return (t if w is None else t * w).astype(x.dtype), float(t.shape[0])
+    ids = _class_ids(op, x, target, classes, ignore_index)
+    # a NumPy array's ids are looked at before they go to the GPU: to look at them there would mean to wait for it
+    there = ids if isinstance(target, Tensor) else x.device.asarray(ids)
+    t = target_rows(there, classes, w, ignore_index, smooth, x.dtype)
+    return t.astype(x.dtype, copy=False), mean_divisor(ids if w is None else there, w, ignore_index)
+
+
+def _class_ids(op: str, x: Tensor, target: Tensor | np.ndarray, classes: int, ignore_index: int) -> Array:
+    """Checked class ids (R,), int64, where the target is."""
     ids_shape = () if x.ndim == 1 else (x.shape[0], *x.shape[2:])
     if target.dtype.kind not in "iu":
         raise TypeError(f"{op}: class ids must be ints of {ids_shape}, got {target.dtype} {target.shape} (x {x.shape})")
     if target.shape != ids_shape:
         raise ValueError(f"{op}: class ids must have the shape {ids_shape}, got {target.shape} (x {x.shape})")
-    ids = target.data.reshape(-1).astype("int64")
+    ids = (target.data if isinstance(target, Tensor) else target).reshape(-1).astype("int64")
     wrong = ((ids < 0) | (ids >= classes)) & (ids != ignore_index)
     if bool(wrong.any()):
         at = int(wrong.argmax())
         raise IndexError(
             f"{op}: class ids must be in [0, {classes - 1}] or {ignore_index} (ignored), got {int(ids[at])} at position {at}"
         )
-    t, divisor = target_rows(ids, classes, w, ignore_index, smooth, x.dtype)
-    return t.astype(x.dtype, copy=False), divisor
+    return ids

@@ -2,7 +2,8 @@
 
 from minidl.tensor import Function, Tensor, is_grad_enabled, no_grad
 from minidl.random import manual_seed
-from minidl.device import Device, DeviceError, count_traffic
+from minidl.device import Device, DeviceError, count_traffic, memory_summary
+from minidl.device import get_float32_matmul_precision, set_float32_matmul_precision
 from minidl.kernels import plain_kernels
 from minidl.parallel import get_num_threads, set_num_threads
 from minidl.ops import operators as _operators  # binds operators and methods onto Tensor

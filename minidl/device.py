@@ -13,8 +13,8 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import cached_property
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, cached_property
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -76,20 +76,24 @@ class Device:
     @cached_property
     def stream(self) -> Any:
         """The CUDA stream on which this logical device computes (None on the host)."""
-        if self.kind == "cpu":
-            return None
+        return None if self.kind == "cpu" else self._new_stream()
+
+    @cached_property
+    def copy_stream(self) -> Any:
+        """The CUDA stream on which other GPUs' arrays are copied to this logical device (None on the host)."""
+        return None if self.kind == "cpu" else self._new_stream()
+
+    def _new_stream(self) -> Any:
         cupy = _import_cupy()
         with cupy.cuda.Device(self.physical):
             return cupy.cuda.Stream(non_blocking=True)
 
     def active(self) -> AbstractContextManager:
-        """Make this the device on which arrays are made and kernels run. The engine enters it, ops never do."""
-        if self.kind == "cpu":
-            return _ON_HOST
-        stack = ExitStack()
-        stack.enter_context(_import_cupy().cuda.Device(self.physical))
-        stack.enter_context(self.stream)
-        return stack
+        """Make this the device on which arrays are made and kernels run. The engine enters it, ops never do.
+
+        DeviceError if the GPU has too little memory for what is done inside.
+        """
+        return _ON_HOST if self.kind == "cpu" else _OnGpu(self, self.stream)
 
     def asarray(self, host: np.ndarray) -> Array:
         """A NumPy array's values on this device: the array itself on the host, a counted copy on a GPU."""
@@ -109,6 +113,54 @@ class Device:
         """Wait until everything asked of this device is done."""
         if self.stream is not None:
             self.stream.synchronize()
+
+
+class _OnGpu:
+    """A GPU and one of its streams, made current."""
+
+    def __init__(self, device: Device, stream: Any) -> None:
+        self._device, self._stream, self._gpu = device, stream, _import_cupy().cuda.Device(device.physical)
+
+    def __enter__(self) -> None:
+        self._gpu.__enter__()
+        self._stream.__enter__()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._stream.__exit__(kind, error, trace)
+        self._gpu.__exit__(kind, error, trace)
+        if error is not None and _is_out_of_memory(error):
+            raise DeviceError(
+                f"device: {self._device} is out of memory: {_first_line(error)} ({memory_summary()}); "
+                "a smaller --batch-size needs less"
+            ) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """CuPy's own error, or one of CUDA's libraries, which report it by name."""
+    reports = "cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"
+    return type(error).__name__ == "OutOfMemoryError" or any(report in str(error) for report in reports)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def memory_summary() -> str:
+    """Each GPU that is in use, its memory in GB: in arrays, kept by CuPy's pool for the next arrays, and free."""
+    gpus: dict[int, list[str]] = {}
+    for device in dict.fromkeys(Device._made.values()):
+        if device.kind == "cuda":
+            gpus.setdefault(device.physical, []).append(str(device))
+    return "; ".join(_gpu_memory(gpu, names) for gpu, names in sorted(gpus.items())) or "no GPU is in use"
+
+
+def _gpu_memory(gpu: int, names: list[str]) -> str:
+    cupy = _import_cupy()
+    with cupy.cuda.Device(gpu) as current:
+        pool = cupy.get_default_memory_pool()
+        sizes = pool.used_bytes(), pool.free_bytes(), *current.mem_info
+    used, kept, free, total = (f"{size / 1e9:.2f}" for size in sizes)
+    return f"{', '.join(names)}: {used} GB in arrays, {kept} GB kept, {free} of {total} GB free"
 
 
 def array_module(array: Array) -> ModuleType:
@@ -166,19 +218,23 @@ def _unpacked(packed: Array, order: list[int]) -> Array:
 
 
 def _copy_between_gpus(array: Array, source: Device, target: Device) -> Array:
-    """The copy waits for the array's producer, and the producer's stream waits for the copy, so that CuPy's pool cannot hand
-    the source's memory to somebody else while it is still being read."""
+    """On the target's copy stream. The copy waits for the array's producer, and for whoever may still use the memory that it is
+    given; both devices then wait for the copy, so that CuPy's pool hands out neither memory while it is read or written."""
     order = memory_order(array)
     with source.active():
         packed = source.xp.asarray(array.transpose(order), order="C")
         produced = source.stream.record()
     with target.active():
-        target.stream.wait_event(produced)
         copied = target.xp.empty(packed.shape, packed.dtype)
+        given = target.stream.record()
+    with _OnGpu(target, target.copy_stream):
+        target.copy_stream.wait_event(produced)
+        target.copy_stream.wait_event(given)
         target.xp.copyto(copied, packed)
-        done = target.stream.record()
-    with source.active():
-        source.stream.wait_event(done)
+        done = target.copy_stream.record()
+    for device in (source, target):
+        with device.active():
+            device.stream.wait_event(done)
     return _unpacked(copied, order)
 
 
@@ -199,12 +255,28 @@ def _import_cupy() -> ModuleType:
 def _physical_gpu(index: int) -> int:
     """The GPU that serves logical device cuda:index; DeviceError where there is none."""
     count = gpu_count()
+    _check_libraries(min(index, count - 1))
     if index < count:
         return index
     if index == 1:
         warnings.warn("cuda:1 is a second context on cuda:0's GPU: this machine has one", stacklevel=3)
         return 0
     raise DeviceError(f"device: cuda:{index} needs {index + 1} GPUs, found {count}; cuda:0, cpu:0 and cpu:1 work here")
+
+
+@cache
+def _check_libraries(gpu: int) -> None:
+    """CuPy compiles its kernels when they are first used, and loads cuBLAS for the first product: better now than later."""
+    cupy = _import_cupy()
+    try:
+        with cupy.cuda.Device(gpu), cupy.cuda.Stream(non_blocking=True):
+            ones = cupy.ones((2, 2), "float32")
+            float(((ones + ones) @ ones).sum())
+    except (ImportError, RuntimeError, OSError) as error:
+        raise DeviceError(
+            f"device: CuPy finds GPU {gpu}, but cannot compute on it ({_first_line(error)}); minidl[cuda13] (or [cuda12]) "
+            "installs what it needs of CUDA: compiler, headers and cuBLAS; cpu:0 and cpu:1 work here"
+        ) from error
 
 
 def gpu_count() -> int:
@@ -219,3 +291,28 @@ def gpu_count() -> int:
     if count == 0:
         raise DeviceError("device: cuda needs an NVIDIA GPU, CuPy found 0; cpu:0 and cpu:1 work here")
     return count
+
+
+# ------------------------------------------------------------------------------------------------ products on a GPU
+
+_float32_matmul_precision = "highest"
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """How the CUDA kernels multiply float32 matrices, in convolutions too. The default is "highest".
+
+    "highest" : float32 throughout.
+    "high"    : tensor cores may round the factors to TF32, whose fraction has 10 bits instead of 23, and add in float32: an
+                error of about 2^-11 of each product, several times faster. GPUs without such cores ignore it.
+
+    The name and the words are PyTorch's, which has a setting of its own for convolutions. ValueError for another word.
+    """
+    global _float32_matmul_precision
+    if precision not in ("highest", "high"):
+        raise ValueError(f"set_float32_matmul_precision: precision must be 'highest' or 'high', got {precision!r}")
+    _float32_matmul_precision = precision
+
+
+def get_float32_matmul_precision() -> str:
+    """What set_float32_matmul_precision was given last: "highest" or "high"."""
+    return _float32_matmul_precision

@@ -5,23 +5,33 @@
   * Work needs the array's GPU to be the current one and a stream of its own (not the null stream).
   * Streams run side by side: reading or writing what another stream wrote, and freeing what another one still reads, needs
     an event in between. `errors` holds what was noticed where nothing can be raised.
+  * A RawModule's kernels run on the CPU, one CUDA thread after the other (tests/emulator), in the order that `order` says.
 
-`history` lists what happened, in order: ("h2d", stream), ("record", stream), ("wait", stream), ...
+`history` lists what happened, in order: ("h2d", stream), ("record", stream), ("wait", stream), ... `launches` lists the
+kernels of RawModules by name.
 """
 
 import inspect
+import os
 import sys
 import threading
+from collections import Counter
 from types import SimpleNamespace
 
+import fake_cublas
 import numpy as np
+from emulator import emulator
 
 float32, float64, int64, bool_ = np.float32, np.float64, np.int64, np.bool_
 inf, nan, pi, newaxis = np.inf, np.nan, np.pi, None
 
 history: list[tuple] = []
 errors: list[str] = []
+launches: list[str] = []
 devices = 1  # how many GPUs this machine has
+memory = 1 << 40  # bytes of each
+in_use: Counter[int] = Counter()  # bytes of arrays on each GPU
+order = "forward"  # or "reverse", or "shuffled": how a kernel's threads and blocks run
 
 
 def install(monkeypatch, gpus=1):
@@ -29,8 +39,10 @@ def install(monkeypatch, gpus=1):
     module = sys.modules[__name__]
     monkeypatch.setattr(module, "devices", gpus)
     monkeypatch.setitem(sys.modules, "cupy", module)
-    history.clear()
-    errors.clear()
+    monkeypatch.setattr(module, "in_use", Counter())
+    for seen in (history, errors, launches):
+        seen.clear()
+    fake_cublas.install(module)
     return module
 
 
@@ -59,6 +71,10 @@ class _Device:
 
     def __exit__(self, *exc):
         _here.device = self._before.pop()
+
+    @property
+    def mem_info(self):
+        return memory - in_use[self.id], memory
 
 
 class _Stream:
@@ -99,6 +115,15 @@ class CUDARuntimeError(RuntimeError):
     pass
 
 
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+def get_default_memory_pool():
+    """The current GPU's pool, which keeps nothing."""
+    return SimpleNamespace(used_bytes=lambda: in_use[_here.device], free_bytes=lambda: 0)
+
+
 cuda = SimpleNamespace(
     Device=_Device,
     Stream=_Stream,
@@ -109,8 +134,14 @@ cuda = SimpleNamespace(
 class _Buffer:
     """A piece of a GPU's memory: who wrote it last, who has read it since."""
 
-    def __init__(self, device, stream):
+    size = 0
+
+    def __init__(self, device, stream, size):
         self.device, self.owner, self.written, self.readers = device, stream, (stream, stream.time), {}
+        if in_use[device] + size > memory:
+            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: {in_use[device]:,} bytes).")
+        self.size, self.counter = size, in_use
+        in_use[device] += size
 
     def use(self, stream, write):
         if _here.device != self.device:
@@ -125,6 +156,8 @@ class _Buffer:
         self.written, self.readers = (stream, stream.time), {}
 
     def __del__(self):
+        if self.size:
+            self.counter[self.device] -= self.size
         if not all(self.owner.knows(*use) for use in (self.written, *self.readers.items())):
             errors.append(f"memory of {self.owner.name} was freed while another stream used it")
 
@@ -143,7 +176,8 @@ def _launch(inputs=(), outputs=()):
 
 
 def _new(host, stream):
-    return ndarray(np.asarray(host), _Buffer(_here.device, stream))
+    host = np.asarray(host)
+    return ndarray(host, _Buffer(_here.device, stream, host.nbytes))
 
 
 # --------------------------------------------------------------------------------------------------------------- arrays
@@ -460,6 +494,45 @@ def _as_strided(x, shape=None, strides=None):
 
 
 lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
+
+
+# -------------------------------------------------------------------------------------------------------------- kernels
+
+
+class RawModule:
+    """The kernels of a CUDA source, compiled for the CPU when one is asked for."""
+
+    def __init__(self, code=None, *, path=None, options=(), backend="nvrtc"):
+        if not all(isinstance(o, str) and o.startswith("-D") and "=" in o for o in options) or not isinstance(options, tuple):
+            raise TypeError(f"options must be a tuple of -Dname=value, got {options!r}")
+        self._source, self._defines = code, dict(option.removeprefix("-D").split("=", 1) for option in options)
+
+    def get_function(self, name):
+        program = emulator.compile(self._source, self._defines, sanitize=os.environ.get("MINIDL_EMULATOR"))
+        if name not in program.parameters:
+            raise CUDARuntimeError(f"CUDA_ERROR_NOT_FOUND: named symbol not found ({name})")
+        return _Function(program, name)
+
+
+class _Function:
+    """A kernel. An array that it may write (a pointer that is not const) counts as written, any other as read."""
+
+    def __init__(self, program, name):
+        self._program, self._name, self._device = program, name, _here.device
+
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        if self._device != _here.device:
+            raise CUDARuntimeError(f"CUDA_ERROR_INVALID_HANDLE: {self._name} was loaded on GPU {self._device}")
+        for a in args:
+            if not isinstance(a, (ndarray, int, float)):
+                raise TypeError(f"Unsupported type {type(a)}")
+        if shared_mem:
+            raise NotImplementedError("the emulator has no dynamic shared memory")
+        launches.append(self._name)
+        self._program.launch(self._name, grid, block, [_host(a) for a in args], order, seed=len(launches))
+        pointers = [(t, a) for t, a in zip(self._program.parameters[self._name], args, strict=True) if isinstance(a, ndarray)]
+        const = [a for t, a in pointers if t.startswith("const ")]
+        _launch(const, [a for t, a in pointers if not t.startswith("const ")])
 
 
 def signatures():

@@ -13,7 +13,7 @@ import pytest
 import minidl
 import minidl.nn.functional as F
 from minidl import Device, DeviceError, Tensor, count_traffic
-from minidl.device import _copy_between_gpus, array_module, gpu_count, memory_order, transfer
+from minidl.device import _check_libraries, _copy_between_gpus, array_module, gpu_count, memory_order, memory_summary, transfer
 from minidl.gradcheck import gradcheck
 from minidl.kernels import plain_kernels
 from minidl.ops.operators import METHODS
@@ -23,6 +23,7 @@ from minidl.ops.operators import METHODS
 def forget_devices(monkeypatch):
     """Devices that a test makes are unknown to the next one."""
     monkeypatch.setattr(Device, "_made", dict(Device._made))
+    _check_libraries.cache_clear()
 
 
 @pytest.fixture
@@ -153,6 +154,63 @@ def test_two_gpus_do_not_warn(two_gpus):
     assert gpu_count() == 2
 
 
+@pytest.mark.parametrize(
+    "what, error",
+    [
+        ("matmul", ImportError("libcublas.so.13: cannot open shared object file")),
+        ("matmul", RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED")),
+        ("add", RuntimeError("Failed to find CUDA headers.\nPlease install nvidia-cuda-runtime")),
+        ("add", RuntimeError('Failure finding "libnvrtc.so.13"')),
+    ],
+)
+def test_cupy_that_cannot_compile_or_multiply(what, error, one_gpu, monkeypatch):
+    def fails(*given):
+        raise error
+
+    monkeypatch.setattr(fake_cupy.ndarray, f"__{what}__", fails)
+    first = str(error).splitlines()[0]
+    assert message() == (
+        f"device: CuPy finds GPU 0, but cannot compute on it ({first}); minidl[cuda13] (or [cuda12]) installs what it needs of "
+        "CUDA: compiler, headers and cuBLAS; cpu:0 and cpu:1 work here"
+    )
+    monkeypatch.undo()
+
+
+def test_out_of_memory(one_gpu, monkeypatch):
+    monkeypatch.setattr(fake_cupy, "memory", 2_000_000_000)
+    device = Device("cuda:0")
+    with device.active():
+        held = device.xp.zeros(150_000_000, "float64")
+    with pytest.raises(DeviceError) as error, device.active(), device.active():
+        device.xp.zeros(125_000_000, "float64")
+    assert str(error.value) == (
+        "device: cuda:0 is out of memory: Out of memory allocating 1,000,000,000 bytes (allocated so far: 1,200,000,000 "
+        "bytes). (cuda:0: 1.20 GB in arrays, 0.00 GB kept, 0.80 of 2.00 GB free); a smaller --batch-size needs less"
+    )
+    assert held.size and isinstance(error.value.__cause__, MemoryError)
+    with device.active():
+        device.xp.zeros(90_000_000, "float64")  # the device goes on working
+
+
+@pytest.mark.parametrize("text", ["CUBLAS_STATUS_ALLOC_FAILED", "cudaErrorMemoryAllocation: out of memory"])
+def test_a_library_that_is_out_of_memory(text, one_gpu):
+    with pytest.raises(DeviceError, match=f"cuda:0 is out of memory: {text}"), Device("cuda:0").active():
+        raise RuntimeError(text)
+    with pytest.raises(RuntimeError, match=r"^other$") as error, Device("cuda:0").active():
+        raise RuntimeError("other")
+    assert not isinstance(error.value, DeviceError)
+
+
+@pytest.mark.filterwarnings("ignore:cuda.1 is a second context")
+def test_memory_summary(one_gpu, monkeypatch):
+    assert memory_summary() == "no GPU is in use"
+    monkeypatch.setattr(fake_cupy, "memory", 10**10)
+    first = Device("cuda:0")
+    Device("cuda:1")
+    held = first.asarray(np.zeros(10**8))
+    assert memory_summary() == "cuda:0, cuda:1: 0.80 GB in arrays, 0.00 GB kept, 9.20 of 10.00 GB free" and held.size
+
+
 # ------------------------------------------------------------------------------------------------------------- transfers
 
 
@@ -265,6 +323,7 @@ def test_active_enters_the_gpu_and_its_stream_and_leaves_both(two_gpus):
 
 def test_synchronize_waits_for_the_stream(one_gpu):
     d = Device("cuda:0")
+    fake_cupy.history.clear()
     d.synchronize()
     assert fake_cupy.history == [("synchronize", d.stream.name)]
 
@@ -275,8 +334,10 @@ def test_a_copy_between_gpus_waits_for_its_source_and_the_source_waits_for_it(on
     a = source.asarray(np.arange(6.0).reshape(2, 3).T)
     fake_cupy.history.clear()
     b = _copy_between_gpus(a, source, target)
-    s, t = source.stream.name, target.stream.name
-    assert fake_cupy.history == [("record", s), ("wait", t), ("record", t), ("wait", s)]
+    s, t, c = source.stream.name, target.stream.name, target.copy_stream.name
+    assert len({s, t, c}) == 3
+    before, after = [("record", s), ("record", t), ("wait", c), ("wait", c)], [("record", c), ("wait", s), ("wait", t)]
+    assert fake_cupy.history == [*before, *after]
     assert np.array_equal(target.to_host(b), source.to_host(a)) and b.strides == a.strides
     del a  # the stand-in notes it if the target may still be reading
 
@@ -306,6 +367,7 @@ def test_the_stand_in_notices_what_a_gpu_would_not_forgive(one_gpu):
     fake_cupy.errors.clear()
 
 
+@pytest.mark.nvrtc  # where CuPy is installed
 def test_the_stand_in_has_the_real_signatures():
     cupy = pytest.importorskip("cupy")
     for name, parameters in fake_cupy.signatures().items():
@@ -498,3 +560,31 @@ def test_accumulating_and_retaining_on_a_gpu(one_gpu):
         y.sum().backward()
     assert np.array_equal(Device("cuda:0").to_host(x.grad), [4, 4, 4])
     assert np.array_equal(Device("cuda:0").to_host(y.grad), [1, 1, 1])
+
+
+# ------------------------------------------------------------------------------------------------- products on a GPU
+
+
+@pytest.fixture
+def _precision():
+    yield
+    minidl.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.usefixtures("_precision")
+def test_the_precision_of_products_is_the_highest_until_set():
+    assert minidl.get_float32_matmul_precision() == "highest"
+    for precision in ("high", "highest", "high"):
+        minidl.set_float32_matmul_precision(precision)
+        assert minidl.get_float32_matmul_precision() == precision
+
+
+@pytest.mark.usefixtures("_precision")
+@pytest.mark.parametrize("precision", ["medium", "tf32", "", None, 1])
+def test_other_precisions_are_refused(precision):
+    minidl.set_float32_matmul_precision("high")
+    with pytest.raises(ValueError) as error:
+        minidl.set_float32_matmul_precision(precision)
+    rule = "set_float32_matmul_precision: precision must be 'highest' or 'high'"
+    assert str(error.value) == f"{rule}, got {precision!r}"
+    assert minidl.get_float32_matmul_precision() == "high"

@@ -51,7 +51,11 @@ def torch() -> ModuleType:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what compares with PyTorch: everything in tests/oracle, and whatever asks for the torch fixture."""
+    """Mark what compares with PyTorch: everything in tests/oracle, and whatever asks for the torch fixture. And what a fixture
+    puts on a GPU."""
     for item in items:
+        values = getattr(getattr(item, "callspec", None), "params", {}).values()
+        if any(isinstance(value, str) and value == "cuda:0" for value in values):
+            item.add_marker("gpu")
         if "torch" in getattr(item, "fixturenames", ()) or Path(__file__).parent / "oracle" in item.path.parents:
             item.add_marker("oracle")

@@ -12,29 +12,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minidl.device import Array
-from minidl.kernels.cpu import conv2d, cross_entropy, elementwise, linear, local_response_norm, max_pool2d, relu
+from minidl.kernels import cpu, cuda
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_CPU = (
-    conv2d.conv2d_forward,
-    conv2d.conv2d_backward,
-    conv2d.conv2d_relu_forward,
-    conv2d.conv2d_relu_backward,
-    cross_entropy.cross_entropy_forward,
-    elementwise.apply_elementwise,
-    linear.linear_forward,
-    linear.linear_backward,
-    local_response_norm.local_response_norm_forward,
-    local_response_norm.local_response_norm_backward,
-    max_pool2d.max_pool2d_forward,
-    max_pool2d.max_pool2d_backward,
-    relu.relu_forward,
-    relu.relu_backward,
-)
-
 # (kind of device, name of the plain function) -> replacement
-REPLACEMENTS: dict[tuple[str, str], Callable[..., Any]] = {("cpu", function.__name__): function for function in _CPU}
+REPLACEMENTS: dict[tuple[str, str], Callable[..., Any]] = {
+    (kind, function.__name__): function
+    for kind, functions in (("cpu", cpu.KERNELS), ("cuda", cuda.KERNELS))
+    for function in functions
+}
 _plain_only = False
 
 

@@ -74,12 +74,15 @@ def test_every_entry_names_a_kind_of_device_and_has_its_plain_twins_arguments():
     import inspect
     import pkgutil
 
+    import minidl.data
     import minidl.ops
+    import minidl.optim
 
-    names = [name for _, name, _ in pkgutil.iter_modules(minidl.ops.__path__)]
-    modules = [importlib.import_module(f"minidl.ops.{name}") for name in names]
+    packages = minidl.ops, minidl.optim, minidl.data
+    names = [f"{package.__name__}.{name}" for package in packages for _, name, _ in pkgutil.iter_modules(package.__path__)]
+    modules = [importlib.import_module(name) for name in names]
     for (kind, name), replacement in kernels.REPLACEMENTS.items():
         twins = [getattr(m, name) for m in modules if hasattr(m, name)]
-        assert kind in ("cpu", "cuda") and replacement.__name__ == name
+        assert kind in ("cpu", "cuda") and replacement.__name__ == name and twins, name
         for twin in twins:
             assert list(inspect.signature(replacement).parameters) == list(inspect.signature(twin).parameters), name

@@ -1,0 +1,187 @@
+"""conv2d and conv2d_relu by patches and matrix products; the mathematics is in minidl/ops/conv2d.py.
+
+One kernel gathers the patches under all windows, a matrix for each group of channels; one call of cuBLAS multiplies all groups,
+and writes into y where the groups' channels lie side by side; one kernel adds the bias and applies the ReLU. Backward the
+same way round: the ReLU's mask and the bias's gradient in one kernel, one product for each of gw and gcol, and one kernel that
+adds gcol up to gx. Padding is never stored.
+
+Where the patches of all images would take too much memory, they are those of a few images at a time, in one workspace. The
+patches of a 1 x 1 convolution at stride 1 are the pixels themselves.
+"""
+
+import math
+
+from minidl import shapes
+from minidl.device import Array, array_module
+from minidl.kernels.cuda.gemm import gemm
+from minidl.kernels.cuda.launch import launch
+from minidl.kernels.cuda.relu import bias_relu
+from minidl.kernels.cuda.rows import add_bias, column_sums, rectified_gradient
+from minidl.shapes import Padding, Pair
+
+WORKSPACE = 1 << 30  # bytes of patches at once, or those of one image if they are more
+
+
+def conv2d_forward(x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Array:
+    """As the plain function in minidl/ops/conv2d.py."""
+    y = _correlate("conv2d", x, w, stride, padding, dilation, groups)
+    if b is not None:
+        add_bias(_rows(y), b)
+    return y
+
+
+def conv2d_relu_forward(
+    x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int
+) -> Array:
+    """As the plain function in minidl/ops/conv2d_relu.py."""
+    y = _correlate("conv2d_relu", x, w, stride, padding, dilation, groups)
+    bias_relu(_rows(y), b)
+    return y
+
+
+def conv2d_backward(
+    gy: Array,
+    x: Array,
+    w: Array,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    needs: tuple[bool, ...],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """As the plain function in minidl/ops/conv2d.py."""
+    g = array_module(gy).ascontiguousarray(gy)
+    gx, gw = _gradients(g, x, w, stride, padding, dilation, groups, needs)
+    return gx, gw, column_sums(_rows(g)) if needs[2] else None
+
+
+def conv2d_relu_backward(
+    gy: Array,
+    y: Array,
+    x: Array,
+    w: Array,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    needs: tuple[bool, ...],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """As the plain function in minidl/ops/conv2d_relu.py."""
+    xp = array_module(gy)
+    g, gb = rectified_gradient(_rows(xp.ascontiguousarray(gy)), _rows(xp.ascontiguousarray(y)))
+    gx, gw = _gradients(g.reshape(gy.shape), x, w, stride, padding, dilation, groups, needs)
+    return gx, gw, gb if needs[2] else None
+
+
+# ------------------------------------------------------------------------------------------------------------- products
+
+
+def _correlate(op: str, x: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Array:
+    """The convolution without its bias: y (N, OH, OW, O)."""
+    xp = array_module(x)
+    x, filters = xp.ascontiguousarray(x), _filters(w, groups)
+    out = shapes.out_size(op, x.shape[1:3], w.shape[1:3], stride, padding, dilation)
+    y = xp.empty((x.shape[0], *out, w.shape[0]), x.dtype)
+    patches = _Patches(x, w.shape, out, stride, padding, dilation, groups)
+    for images in patches.pieces:
+        gemm(patches.gather(images), filters.transpose(0, 2, 1), _by_group(y[images], groups))
+    return y
+
+
+def _gradients(
+    g: Array,
+    x: Array,
+    w: Array,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    needs: tuple[bool, ...],
+) -> tuple[Array | None, Array | None]:
+    """g (N, OH, OW, O), contiguous -> gx, gw; None where `needs` says so."""
+    xp = array_module(x)
+    x, filters = xp.ascontiguousarray(x), _filters(w, groups)
+    gx = xp.empty(x.shape, x.dtype) if needs[0] else None
+    gw = xp.empty(filters.shape, x.dtype) if needs[1] else None
+    patches = _Patches(x, w.shape, g.shape[1:3], stride, padding, dilation, groups)
+    for images in patches.pieces:
+        upstream = _by_group(g[images], groups)
+        if gw is not None:
+            gemm(upstream.transpose(0, 2, 1), patches.gather(images), gw, accumulate=images.start > 0)
+        if gx is not None:
+            gcol = patches.gradients(gx[images])
+            gemm(upstream, filters, gcol)
+            patches.add_up(gcol, gx[images])
+    return gx, None if gw is None else gw.reshape(w.shape)
+
+
+def _rows(y: Array) -> Array:
+    """(N, OH, OW, O) -> (N * OH * OW, O)."""
+    n, oh, ow, filters = y.shape
+    return y.reshape(n * oh * ow, filters)
+
+
+def _by_group(y: Array, groups: int) -> Array:
+    """(N, OH, OW, O) -> (groups, N * OH * OW, O / groups), a view."""
+    rows = _rows(y)
+    return rows.reshape(len(rows), groups, y.shape[3] // groups).transpose(1, 0, 2)
+
+
+def _filters(w: Array, groups: int) -> Array:
+    """(O, KH, KW, C / groups) -> (groups, O / groups, KH * KW * C / groups)."""
+    filters, kh, kw, group = w.shape
+    return w.reshape(groups, filters // groups, kh * kw * group)
+
+
+# -------------------------------------------------------------------------------------------------------------- patches
+
+
+class _Patches:
+    """The patches under all windows on x (N, H, W, C), and their gradients.
+
+    Both are matrices (groups, images * OH * OW, KH * KW * C / groups), of the images of one of the `pieces`. One workspace
+    holds either: what is in it is lost when the next matrix is asked for.
+    """
+
+    def __init__(
+        self,
+        x: Array,
+        w_shape: tuple[int, ...],
+        out: Pair,
+        stride: Pair,
+        padding: Padding,
+        dilation: Pair,
+        groups: int,
+    ) -> None:
+        (n, h, w, c), (_, kh, kw, group) = x.shape, w_shape
+        self.x, self.groups, self.matrix = x, groups, (math.prod(out), kh * kw * group)
+        self.sizes = h, w, c, *out, kh, kw, group, *stride, padding[0][0], padding[1][0], *dilation
+        self.are_pixels = (kh, kw) == stride == (1, 1) and out == (h, w)
+        image = groups * math.prod(self.matrix)
+        most = n if self.are_pixels else WORKSPACE // max(image * x.dtype.itemsize, 1)
+        pieces = max(-(-n // max(most, 1)), 1)
+        size = max(-(-n // pieces), 1)  # all pieces about as large
+        self.pieces = [slice(i, i + size) for i in range(0, max(n, 1), size)]
+        self.workspace: Array = None if self.are_pixels else array_module(x).empty(min(size, n) * image, x.dtype)
+
+    def gather(self, images: slice) -> Array:
+        """The patches of these images: im2col."""
+        x = self.x[images]
+        if self.workspace is None:
+            return _by_group(x, self.groups)
+        col = self._room(len(x))
+        launch("conv2d", "mdl_im2col", col.size // self.sizes[4], x, col, len(x), *self.sizes, real=x.dtype)
+        return col
+
+    def gradients(self, gx: Array) -> Array:
+        """Where the patches' gradients are to be written, before `add_up(gx)`; gx as some of the images."""
+        return _by_group(gx, self.groups) if self.workspace is None else self._room(len(gx))
+
+    def add_up(self, gcol: Array, gx: Array) -> None:
+        """gx = the gradients of the patches, added up where the patches were gathered: col2im."""
+        if self.workspace is not None:
+            launch("conv2d", "mdl_col2im", gx.size // self.sizes[1], gcol, gx, len(gx), *self.sizes, real=gx.dtype)
+
+    def _room(self, images: int) -> Array:
+        windows, patch = self.matrix
+        return self.workspace[: self.groups * images * windows * patch].reshape(self.groups, images * windows, patch)

@@ -1,0 +1,66 @@
+"""How a kernel of a .cu file of this folder is compiled and run.
+
+The files include nothing and know two macros: `real`, float or double, and `index`, the integer that counts elements: int,
+whose arithmetic is several times faster on a GPU, or long long if an array is too long for that. Scalars are passed as long
+long or double.
+"""
+
+import operator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minidl.device import Array, array_module
+
+FOLDER = Path(__file__).parent
+MOST_THREADS = 1 << 22  # of a grid, many times what a GPU runs at once; each does elements i, i + threads, ...
+MOST_FOR_INT = 2**31 - 4 * MOST_THREADS  # elements, so that an i up to four steps beyond the end is still an int
+
+
+def launch(
+    file: str, kernel: str, count: int, *args: Array | int | float, real: Any, block: int = 256, blocks: int | None = None
+) -> None:
+    """Run `kernel` of `<file>.cu` on the current device and stream.
+
+    count  : how much work there is; one thread is started for each, up to MOST_THREADS.
+    args   : C-contiguous arrays, ints and floats, as the kernel's parameters are.
+    real   : float32 or float64.
+    block  : threads of a block.
+    blocks : blocks of the grid, instead of those that `count` needs; MOST_THREADS is the limit here too.
+
+    RuntimeError: an array that is not C-contiguous.
+    """
+    arguments = [_argument(kernel, a) for a in args]
+    arrays = [a for a in arguments if not isinstance(a, (int, float))]
+    index = "int" if max(count, *(a.size for a in arrays)) < MOST_FOR_INT else "long long"
+    cupy = array_module(arrays[0])
+    function = _function(cupy, file, kernel, np.dtype(real).name, index, cupy.cuda.Device().id)
+    needed = -(-count // block) if blocks is None else blocks
+    function((max(min(needed, MOST_THREADS // block), 1),), (block,), tuple(arguments))
+
+
+def _argument(kernel: str, value: Any) -> Any:
+    """Nothing checks a kernel's arguments: a bool would be passed as one byte, a NumPy number as so many as it has."""
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, np.generic) or not hasattr(value, "flags"):
+        return int(operator.index(value))
+    if not value.flags.c_contiguous:
+        raise RuntimeError(f"{kernel}: arrays must be C-contiguous, got strides {value.strides} (shape {value.shape})")
+    return value
+
+
+@cache
+def _function(cupy: ModuleType, file: str, kernel: str, real: str, index: str, device: int) -> Any:
+    return _module(cupy, file, real, index, device).get_function(kernel)
+
+
+@cache
+def _module(cupy: ModuleType, file: str, real: str, index: str, device: int) -> Any:
+    """Compiled for this device's GPU, and loaded there: a function of it belongs to one device."""
+    c_type = {"float32": "float", "float64": "double"}[real]
+    source = (FOLDER / f"{file}.cu").read_text()
+    return cupy.RawModule(code=source, options=(f"-Dreal={c_type}", f"-Dindex={index}"))

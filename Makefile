@@ -7,7 +7,9 @@ VENV ?= .venv
 IN := $(VENV)/bin/
 TORCH := torch==2.13.0
 
-.PHONY: train test oracle lint types clean
+OUT ?= gpu-check
+
+.PHONY: train test oracle nvrtc gpu-check lint types clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.train
@@ -18,6 +20,14 @@ test: $(VENV)/.test
 
 oracle: $(VENV)/.oracle
 	$(IN)python -m pytest -m oracle $(ARGS)
+
+# compile the CUDA kernels; needs no GPU
+nvrtc: $(VENV)/.cuda
+	$(IN)python -m pytest -m nvrtc $(ARGS)
+
+# on a machine with a GPU: with its own Python, CuPy and PyTorch; nothing is installed
+gpu-check:
+	$(PYTHON) benchmarks/gpu_check.py $(OUT)
 
 lint: $(VENV)/.dev
 	$(IN)ruff check .
@@ -42,6 +52,10 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(IN)python -m pip install --quiet --editable ".[plot,test,dev]"
+	touch $@
+
+$(VENV)/.cuda: $(VENV)/.test
+	$(IN)python -m pip install --quiet "cupy-cuda13x==14.*" "nvidia-cuda-nvrtc==13.0.*" "nvidia-cuda-runtime==13.0.*"
 	touch $@
 
 $(VENV)/.oracle: $(VENV)/.test

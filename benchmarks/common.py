@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from minidl import get_num_threads, parallel, set_num_threads
+from minidl import Device, get_num_threads, parallel, set_num_threads
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
@@ -47,6 +47,19 @@ def machine_line() -> str:
     return (
         f"{_processor()}, {cores()} cores, {get_num_threads()} threads each; Python {platform.python_version()}, "
         f"NumPy {np.__version__} with {blas['name']} {blas['version']}, PyTorch {_torch_version()}, minidl at {_commit()}\n"
+    )
+
+
+def gpu_line(device: Device) -> str:
+    """GPU, versions and commit, in one line."""
+    cupy = device.xp
+    name = cupy.cuda.runtime.getDeviceProperties(device.physical)["name"].decode()
+    driver, runtime = (
+        f"{v // 1000}.{v % 1000 // 10}" for v in (cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion())
+    )
+    return (
+        f"{name}, driver for CUDA {driver}, runtime {runtime}; Python {platform.python_version()}, CuPy {cupy.__version__}, "
+        f"NumPy {np.__version__}, PyTorch {_torch_version()}, minidl at {_commit()}\n"
     )
 
 

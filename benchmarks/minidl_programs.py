@@ -19,13 +19,13 @@ from model import AlexNet
 class Program:
     """A network, its optimiser, and the two things that are done with them."""
 
-    def __init__(self, net: Any, params: Any = None) -> None:
-        self.net = net
+    def __init__(self, net: Any, params: Any = None, device: str = "cpu:0") -> None:
+        self.net, self.device = net.to(device) if device != "cpu:0" else net, device
         self.optimizer = SGD(params or net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, rule="2012")
 
     def inputs(self, images: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
         """The batch in the form that the network takes; its making is not timed."""
-        return Tensor(images), labels
+        return Tensor(images, device=self.device), labels
 
     def train(self, x: Any, labels: np.ndarray) -> None:
         self.net.train()
@@ -39,19 +39,30 @@ class Program:
         with no_grad():
             self.net(x)
 
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+        for parameter in self.net.parameters():
+            parameter.device.synchronize()
+
 
 class Towers(Program):
     """The network that examples/alexnet/train.py trains, in two towers on two logical devices."""
 
-    def __init__(self) -> None:
-        net = AlexNet(devices=("cpu:0", "cpu:1"))
+    def __init__(self, devices: tuple[str, str] = ("cpu:0", "cpu:1")) -> None:
+        net = AlexNet(devices=devices)
         super().__init__(net, net.parameter_groups(1e-4, 5e-4))
 
     def inputs(self, images: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
-        return images, labels
+        on_gpus = [tower.device for tower in self.net.towers if tower.device.kind == "cuda"]
+        return [Tensor(images, device=device) for device in on_gpus] or images, labels
 
 
 ALEXNETS: dict[str, Callable[[], Program]] = {
     "minidl, two towers": Towers,
     "minidl, one device": lambda: Program(nets.alexnet(nn)),
+}
+
+GPU_ALEXNETS: dict[str, Callable[[], Program]] = {
+    "minidl, one device": lambda: Program(nets.alexnet(nn), device="cuda:0"),
+    "minidl, two towers": lambda: Towers(("cuda:0", "cuda:1")),
 }

@@ -15,15 +15,15 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 class Program:
     """A network, its optimiser, and the two things that are done with them."""
 
-    def __init__(self, net: Any, layout: str = "contiguous") -> None:
-        self.layout = LAYOUTS[layout]
-        self.net = net.to(memory_format=self.layout)
+    def __init__(self, net: Any, layout: str = "contiguous", device: str = "cpu") -> None:
+        self.layout, self.device = LAYOUTS[layout], device
+        self.net = net.to(device, memory_format=self.layout)
         self.optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=True)
 
     def inputs(self, images: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
         """The batch in the form that the network takes; its making is not timed."""
-        x = torch.from_numpy(images)
-        return x.contiguous(memory_format=self.layout) if x.ndim == 4 else x, torch.from_numpy(labels)
+        x = torch.from_numpy(images).to(self.device)
+        return x.contiguous(memory_format=self.layout) if x.ndim == 4 else x, torch.from_numpy(labels).to(self.device)
 
     def train(self, x: Any, labels: Any) -> None:
         self.net.train()
@@ -36,6 +36,15 @@ class Program:
         self.net.eval()
         with torch.no_grad():
             self.net(x)
+
+    def synchronize(self) -> None:
+        """Wait until the GPU has done all that was asked of it."""
+        torch.cuda.synchronize()
+
+
+def gpu_alexnet(layout: str) -> Program:
+    """The paper's network on the GPU."""
+    return Program(nets.alexnet(nn), layout, "cuda")
 
 
 ALEXNETS: dict[str, Callable[[], Program]] = {

@@ -343,6 +343,7 @@ def check_architecture(path: Path, saved: dict[str, Any], wanted: dict[str, Any]
 
 
 def build(args: argparse.Namespace, dataset: Any) -> AlexNet:
+    minidl.set_float32_matmul_precision("high" if args.tf32 else "highest")
     return AlexNet(**architecture(args, dataset), devices=run.device_names(args.device))
 
 
@@ -358,7 +359,8 @@ def header(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any]) 
     about = run.versions()
     return (
         f"AlexNet{narrow}, profile {args.profile}, variant {args.variant}, {parameters:,} parameters\n"
-        f"on {' and '.join(dict.fromkeys(str(tower.device) for tower in model.towers))}; float32; "
+        f"on {' and '.join(dict.fromkeys(str(tower.device) for tower in model.towers))}; float32"
+        f"{', products in TF32' if args.tf32 else ''}; "
         f"NumPy {about['numpy']}, {about['blas']}\n"
         f"data: {data}, {len(held_out)} held out\n"
         f"batch {args.batch_size}, rate {args.lr:g} (biases {2 * args.lr:g}), momentum {args.momentum:g}, "
@@ -392,6 +394,9 @@ def parser_() -> argparse.ArgumentParser:
     p.add_argument("--profile", choices=sorted(PROFILES), help="default paper; docs/alexnet.md has the differences")
     p.add_argument("--variant", choices=sorted(VARIANTS), help="default two_towers")
     p.add_argument("--literal-init", action="store_true", default=None, help="sigma .01 in every layer, as the paper prints")
+    p.add_argument(
+        "--tf32", action="store_true", default=None, help="on a GPU, multiply float32 in TF32: faster, 10 bits of the fraction"
+    )
     p.add_argument("--width", type=run.positive, help="scale of every hidden layer, default 1; 0.25 on the embedded patterns")
     p.add_argument("--seed", type=run.at_least_zero, help="default 0")
     p.add_argument("-p", "--print-freq", type=run.at_least_one, help="steps between reports, default 10")
@@ -414,6 +419,7 @@ COMMON = {
     "profile": "paper",
     "variant": "two_towers",
     "literal_init": False,
+    "tf32": False,
     "seed": 0,
     "print_freq": 10,
     "save_every": 200,

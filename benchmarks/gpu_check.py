@@ -1,0 +1,100 @@
+"""Everything that only a GPU can show, in one command that installs nothing and ends within nine minutes.
+
+    make gpu-check [OUT=gpu-check] [PYTHON=python3]
+
+With the Python that runs it, and its NumPy, CuPy, pytest and PyTorch: the tests' `gpu` half; AlexNet's training on
+cuda:0,cuda:1; compute-sanitizer's memcheck and racecheck on a small step, where it is installed; benchmarks/bench_gpu.py. Each
+part's output goes to a file of OUT as it comes, and a table of all parts to OUT/summary.txt. Exit code 1 if a part failed or
+ran out of time. `--step` is the small step itself.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # minidl need not be installed
+from minidl import Device, DeviceError
+
+ROOT = Path(__file__).parents[1]
+MINUTES = 9
+
+
+def parts(out: Path) -> dict[str, tuple[list[str], int]]:
+    """Name -> (command, the most seconds it may take), in order."""
+    python = [sys.executable, "-u"]
+    train = [*python, "examples/alexnet/train.py", "--device", "cuda:0,cuda:1", "--steps", "60"]
+    step = [*python, __file__, "--step"]
+    sanitizer = shutil.which("compute-sanitizer") or next(
+        iter(map(str, Path("/usr/local").glob("cuda*/bin/compute-sanitizer"))), ""
+    )
+    found: dict[str, tuple[list[str], int]] = {
+        "tests": ([*python, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests"], 180),
+        "train": ([*train, "--out", str(out / "run")], 60),
+    }
+    if sanitizer:
+        for tool in ("memcheck", "racecheck"):
+            found[tool] = ([sanitizer, "--tool", tool, "--error-exitcode", "1", *step], 90)
+    found["bench_gpu"] = ([*python, "benchmarks/bench_gpu.py"], 240)
+    return found
+
+
+def check(out: Path) -> int:
+    """Run the parts, and say how each ended. DeviceError if there is no GPU."""
+    Device("cuda:0")
+    out.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    end, lines = time.monotonic() + 60 * MINUTES, []
+    for name, (command, limit) in parts(out).items():
+        started = time.monotonic()
+        with (out / f"{name}.txt").open("w") as log:
+            try:
+                code = subprocess.run(
+                    command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, timeout=min(limit, end - started)
+                ).returncode
+                how = "passed" if code == 0 else f"failed with exit code {code}"
+            except subprocess.TimeoutExpired:
+                how = f"ran out of time ({min(limit, end - started):.0f} s)"
+        lines.append(f"{name:12} {how:30} {time.monotonic() - started:6.1f} s")
+        print(lines[-1], flush=True)
+        (out / "summary.txt").write_text("\n".join(lines) + "\n")
+    if not any(line.startswith("memcheck") for line in lines):
+        print("compute-sanitizer is not installed: memcheck and racecheck were left out")
+    return 0 if all(" passed " in line for line in lines) else 1
+
+
+def small_step() -> None:
+    """Two steps of a narrow AlexNet on two logical devices. CuPy's pool is off, so that memcheck sees every array's end."""
+    import nets
+    from minidl_programs import AlexNet, Program
+
+    device = Device("cuda:0")
+    device.xp.cuda.set_allocator(None)
+    net = AlexNet(devices=("cuda:0", "cuda:1"), width=0.05)
+    program = Program(net, net.parameter_groups(1e-4, 5e-4))
+    images, labels = nets.random_images(2)
+    for _ in range(2):
+        program.train(images, labels)
+    program.synchronize()
+    print("two steps done")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?", default="gpu-check", type=Path)
+    parser.add_argument("--step", action="store_true")
+    args = parser.parse_args()
+    if args.step:
+        small_step()
+        return 0
+    try:
+        return check(args.out.resolve())
+    except DeviceError as error:
+        parser.exit(2, f"gpu-check: {error}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

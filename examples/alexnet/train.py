@@ -360,7 +360,7 @@ def header(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any]) 
     return (
         f"AlexNet{narrow}, profile {args.profile}, variant {args.variant}, {parameters:,} parameters\n"
         f"on {' and '.join(dict.fromkeys(str(tower.device) for tower in model.towers))}; float32"
-        f"{', products in TF32' if args.tf32 else ''}; "
+        f"{', products in TF32' if args.tf32 and 'cuda' in args.device else ''}; "
         f"NumPy {about['numpy']}, {about['blas']}\n"
         f"data: {data}, {len(held_out)} held out\n"
         f"batch {args.batch_size}, rate {args.lr:g} (biases {2 * args.lr:g}), momentum {args.momentum:g}, "

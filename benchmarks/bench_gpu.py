@@ -14,22 +14,22 @@ Needs CuPy and a GPU, and PyTorch with CUDA unless `--peers` is empty.
 """
 
 import argparse
-import gc
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import nets
 import numpy as np
-from common import gpu_line, print_table
+from bench_alexnet import MACS
+from common import gpu_line, in_turn, print_table, seconds
 from minidl_programs import GPU_ALEXNETS
 
 import minidl
 from minidl.device import Device
+from minidl.kernels.cuda.gemm import gemm
 
 PEERS = ["contiguous", "channels_last"]
-MACS = 2_067_805_248  # an image's multiply-adds, forward and backward; conv1's input needs no gradient
 
 # Values that a step by patches reads or writes for each image: patches, written and read, forward and again for the weights'
 # gradient, and the patches' gradients where the input needs one; activations and their gradients, about six passes in all.
@@ -58,33 +58,25 @@ class Rates:
 
     def measure(self) -> tuple[float, float]:
         """Multiply-adds and bytes in a second."""
-        from minidl.kernels.cuda.gemm import gemm
-
         with self.device.active():
             product = self._best(lambda: gemm(self.a, self.a, self.product))
             copy = self._best(lambda: self.xp.copyto(self.copy, self.a))
         return self.SIZE**3 / product, 2 * self.a.nbytes / copy
 
     def _best(self, work: Callable[[], None], repeats: int = 10) -> float:
-        times = []
-        for _ in range(repeats + 2):
-            self.device.synchronize()
-            started = time.perf_counter()
+        def waited_for() -> None:
             work()
             self.device.synchronize()
-            times.append(time.perf_counter() - started)
-        return min(times)
+
+        waited_for()
+        return min(seconds(waited_for) for _ in range(repeats))
 
 
 def timed(program: Any, inputs: tuple, steps: int) -> tuple[float, float]:
     """Seconds a step, and of them the host's until all are launched."""
     program.synchronize()
-    started = time.perf_counter()
-    for _ in range(steps):
-        program.train(*inputs)
-    launched = time.perf_counter() - started
-    program.synchronize()
-    return (time.perf_counter() - started) / steps, launched / steps
+    launched = sum(seconds(lambda: program.train(*inputs)) for _ in range(steps))
+    return (launched + seconds(program.synchronize)) / steps, launched / steps
 
 
 def programs_for(peers: list[str]) -> dict[str, Callable[[], Any]]:
@@ -108,15 +100,10 @@ def compare(peers: list[str], batch: int, precision: str, repeats: int, steps: i
         torch.backends.cudnn.benchmark = True
     data = nets.random_images(batch)
     programs = {name: make() for name, make in programs_for(peers).items()}
-    inputs = {name: program.inputs(*data) for name, program in programs.items()}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
-    for i in range(repeats + 1):
-        for name, program in programs.items():
-            found = timed(program, inputs[name], steps if i else 3)
-            if i:
-                times[name].append(found)
+    runs = {name: partial(timed, program, program.inputs(*data), steps) for name, program in programs.items()}
+    times = in_turn(runs, repeats)
     multiply_adds, copied = rates.measure()
-    floor = max(batch * MACS / multiply_adds, 4 * (batch * VALUES + WEIGHTS) / copied)
+    floor = max(batch * MACS["training step"] / multiply_adds, 4 * (batch * VALUES + WEIGHTS) / copied)
     step = {name: statistics.median(t for t, _ in found) for name, found in times.items()}
     host = {name: statistics.median(h for _, h in found) for name, found in times.items()}
     own = step["minidl, one device"]
@@ -128,8 +115,6 @@ def compare(peers: list[str], batch: int, precision: str, repeats: int, steps: i
     rows.append([f"the floor, at {limit}", f"{batch / floor:.0f}", f"{1e3 * floor:.2f}", f"{floor / own:.2f}", "", ""])
     kind = f"training step, batch {batch}, {'TF32' if precision == 'high' else 'float32'}"
     print_table([kind, "images/s", "ms", "minidl / this", "of the floor", "host ms"], rows)
-    programs.clear()
-    gc.collect()
 
 
 def main() -> None:

@@ -47,23 +47,28 @@ def check(out: Path) -> int:
     Device("cuda:0")
     out.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    end, lines = time.monotonic() + 60 * MINUTES, []
-    for name, (command, limit) in parts(out).items():
-        started = time.monotonic()
-        with (out / f"{name}.txt").open("w") as log:
-            try:
-                code = subprocess.run(
-                    command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, timeout=min(limit, end - started)
-                ).returncode
-                how = "passed" if code == 0 else f"failed with exit code {code}"
-            except subprocess.TimeoutExpired:
-                how = f"ran out of time ({min(limit, end - started):.0f} s)"
-        lines.append(f"{name:12} {how:30} {time.monotonic() - started:6.1f} s")
-        print(lines[-1], flush=True)
-        (out / "summary.txt").write_text("\n".join(lines) + "\n")
-    if not any(line.startswith("memcheck") for line in lines):
+    end, commands, failed = time.monotonic() + 60 * MINUTES, parts(out), False
+    with (out / "summary.txt").open("w") as summary:
+        for name, (command, limit) in commands.items():
+            started = time.monotonic()
+            fault = run(command, out / f"{name}.txt", min(limit, end - started), environment)
+            failed |= fault is not None
+            line = f"{name:12} {fault or 'passed':30} {time.monotonic() - started:6.1f} s"
+            print(line, flush=True)
+            print(line, file=summary, flush=True)
+    if "memcheck" not in commands:
         print("compute-sanitizer is not installed: memcheck and racecheck were left out")
-    return 0 if all(" passed " in line for line in lines) else 1
+    return int(failed)
+
+
+def run(command: list[str], log: Path, limit: float, environment: dict[str, str]) -> str | None:
+    """What went wrong, or None."""
+    with log.open("w") as output:
+        try:
+            done = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return f"ran out of time ({limit:.0f} s)"
+    return f"failed with exit code {done.returncode}" if done.returncode else None
 
 
 def small_step() -> None:

@@ -19,13 +19,13 @@ from model import AlexNet
 class Program:
     """A network, its optimiser, and the two things that are done with them."""
 
-    def __init__(self, net: Any, params: Any = None, device: str = "cpu:0") -> None:
-        self.net, self.device = net.to(device) if device != "cpu:0" else net, device
+    def __init__(self, net: Any, params: Any = None) -> None:
+        self.net = net
         self.optimizer = SGD(params or net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, rule="2012")
 
     def inputs(self, images: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
         """The batch in the form that the network takes; its making is not timed."""
-        return Tensor(images, device=self.device), labels
+        return Tensor(images, device=next(iter(self.net.parameters())).device), labels
 
     def train(self, x: Any, labels: np.ndarray) -> None:
         self.net.train()
@@ -40,9 +40,9 @@ class Program:
             self.net(x)
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that was asked of it."""
-        for parameter in self.net.parameters():
-            parameter.device.synchronize()
+        """Wait until the devices have done all that was asked of them."""
+        for device in {parameter.device for parameter in self.net.parameters()}:
+            device.synchronize()
 
 
 class Towers(Program):
@@ -63,6 +63,6 @@ ALEXNETS: dict[str, Callable[[], Program]] = {
 }
 
 GPU_ALEXNETS: dict[str, Callable[[], Program]] = {
-    "minidl, one device": lambda: Program(nets.alexnet(nn), device="cuda:0"),
+    "minidl, one device": lambda: Program(nets.alexnet(nn).to("cuda:0")),
     "minidl, two towers": lambda: Towers(("cuda:0", "cuda:1")),
 }

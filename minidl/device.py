@@ -56,6 +56,8 @@ class Device:
             device = object.__new__(cls)
             device.kind, device.index = kind, index
             device.physical = _physical_gpu(index) if kind == "cuda" else 0
+            if kind == "cuda":
+                _check_libraries(device.physical)
         cls._made[name] = cls._made[str(device)] = device
         return device
 
@@ -255,7 +257,6 @@ def _import_cupy() -> ModuleType:
 def _physical_gpu(index: int) -> int:
     """The GPU that serves logical device cuda:index; DeviceError where there is none."""
     count = gpu_count()
-    _check_libraries(min(index, count - 1))
     if index < count:
         return index
     if index == 1:

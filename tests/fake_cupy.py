@@ -22,6 +22,8 @@ import fake_cublas
 import numpy as np
 from emulator import emulator
 
+from minidl.device import Device, _check_libraries
+
 float32, float64, int64, bool_ = np.float32, np.float64, np.int64, np.bool_
 inf, nan, pi, newaxis = np.inf, np.nan, np.pi, None
 
@@ -35,8 +37,10 @@ order = "forward"  # or "reverse", or "shuffled": how a kernel's threads and blo
 
 
 def install(monkeypatch, gpus=1):
-    """`import cupy` gives this module until the test ends."""
+    """`import cupy` gives this module until the test ends, and no GPU is known yet."""
     module = sys.modules[__name__]
+    monkeypatch.setattr(Device, "_made", {n: d for n, d in Device._made.items() if not n.startswith("cuda")})
+    _check_libraries.cache_clear()
     monkeypatch.setattr(module, "devices", gpus)
     monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.setattr(module, "in_use", Counter())

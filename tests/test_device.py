@@ -29,8 +29,6 @@ def forget_devices(monkeypatch):
 @pytest.fixture
 def one_gpu(monkeypatch):
     """The stand-in for CuPy on a machine with one GPU."""
-    for name in [n for n in Device._made if n.startswith("cuda")]:
-        del Device._made[name]
     yield fake_cupy.install(monkeypatch, gpus=1)
     assert fake_cupy.errors == []
 

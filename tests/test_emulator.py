@@ -338,7 +338,6 @@ def test_a_directory_of_somebody_else_is_not_used(elsewhere, monkeypatch):
 
 @pytest.fixture
 def two_gpus(monkeypatch):
-    monkeypatch.setattr(Device, "_made", {n: d for n, d in Device._made.items() if not n.startswith("cuda")})
     yield fake_cupy.install(monkeypatch, gpus=2)
     assert fake_cupy.errors == []
 

@@ -63,11 +63,11 @@ class Canvas:
         mosaics = n // side**2
         self.blocks = scratch(f"{name} blocks", (rows, columns, mosaics, sh * sw * c), dtype)
         if stride == (1, 1):
-            pixels = self.blocks.transpose(2, 0, 1, 3)
+            pixels, self._regrouped = self.blocks.transpose(2, 0, 1, 3), None
         else:
             pixels = scratch(f"{name} pixels", (mosaics, rows * sh, columns * sw, c), dtype)
-            self._by_block = pixels.reshape(mosaics, rows, sh, columns, sw, c).transpose(1, 3, 0, 2, 4, 5)
-        self._strided = stride != (1, 1)
+            by_block = pixels.reshape(mosaics, rows, sh, columns, sw, c).transpose(1, 3, 0, 2, 4, 5)
+            self._regrouped = self.blocks.reshape(by_block.shape), by_block
         pixels[...] = 0
         # the last pixels may be ones that no window reaches, and in the way of the next image
         space = plan.pitch if side > 1 else (rows * sh, columns * sw)
@@ -83,8 +83,9 @@ class Canvas:
         """Write images (n, H, W, C) among the zeros."""
         images = x[:, : self._reached[0], : self._reached[1]]
         self._inside[...] = images.reshape(self._inside.shape)  # a view: only the first axis is split
-        if self._strided:
-            self.blocks.reshape(self._by_block.shape)[...] = self._by_block
+        if self._regrouped is not None:
+            blocks, by_block = self._regrouped
+            blocks[...] = by_block
 
 
 class Tiles:

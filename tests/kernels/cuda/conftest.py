@@ -67,7 +67,6 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         return
     if emulator.missing():
         pytest.skip(str(emulator.missing()))
-    monkeypatch.setattr(Device, "_made", {n: d for n, d in Device._made.items() if not n.startswith("cuda")})
     fake_cupy.install(monkeypatch)
     gpu = Gpu(monkeypatch)
     gpu.order(request.param)

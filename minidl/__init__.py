@@ -1,6 +1,7 @@
 """minidl: a deep learning framework small enough to read, on NumPy and CuPy. The public names, in teaching order."""
 
 from minidl.tensor import Function, Tensor, is_grad_enabled, no_grad
+from minidl.anomaly import AnomalyError, detect_anomaly
 from minidl.random import manual_seed
 from minidl.device import Device, DeviceError, count_traffic, memory_summary
 from minidl.device import get_float32_matmul_precision, set_float32_matmul_precision

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from minidl import anomaly
 from minidl.device import Array, Device, array_module
 from minidl.memory import Lease
 
@@ -309,6 +310,7 @@ class Function:
         self._inputs: tuple[tuple[tuple[int, ...], Any], ...] = ()  # shape and dtype of each input
         self._freed = False
         self._hooks: dict[int, Hook] | None = None
+        self._layer: anomaly.Layer | None = None  # where it was called, known inside detect_anomaly
         self.retained: weakref.ref[Tensor] | None = None
 
     def forward(self, *inputs: Any, **settings: Any) -> Any:
@@ -333,7 +335,10 @@ class Function:
         node.needs_grad = tuple(recording and isinstance(x, Tensor) and x.requires_grad for x in inputs)
         with node.device.active():
             outputs = node.forward(*(x.data if isinstance(x, Tensor) else x for x in inputs), **settings)
-        y, *constants = outputs if isinstance(outputs, tuple) else (outputs,)
+            y, *constants = outputs if isinstance(outputs, tuple) else (outputs,)
+            if anomaly.detecting():
+                node._layer = anomaly.Layer()
+                anomaly.check_output(cls.name, node._layer, inputs, y)
         out = Tensor(y, device=node.device)
         if any(node.needs_grad):
             out.requires_grad = True
@@ -384,6 +389,9 @@ def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool
         if isinstance(target, Tensor):
             if grad is not None:
                 _accumulate(target, _run_hooks(target, grad), target in owned and not target._hooks)
+                if anomaly.detecting():
+                    with target.device.active():
+                        anomaly.check_leaf(target)
             continue
         edges = target._edges
         gradients, own = _run_node(target, grad, retain_graph)
@@ -433,6 +441,8 @@ def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> tuple[S
             _accumulate(kept, grad, owned=False)
         with node.device.active():
             gradients = [_checked(node, i, gx) for i, gx in enumerate(node.backward(grad))]
+            if anomaly.detecting():
+                anomaly.check_gradients(node.name, node._layer, node._edges, grad, gradients)
         if len(gradients) != len(node._edges):
             raise RuntimeError(f"{node.name}: backward must return {len(node._edges)} gradients, got {len(gradients)}")
         own = _unshared(gradients, (grad, *node.saved, *vars(node).values()))

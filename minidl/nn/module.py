@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from minidl import anomaly
 from minidl.device import Device, transfer
 from minidl.nn.init import copy_
 from minidl.tensor import Function, HookHandle, Tensor, clear_grads, is_grad_enabled
@@ -299,7 +300,8 @@ class Module:
         watch = _GradientWatch(self) if self._backward_hooks and is_grad_enabled() else None
         if watch is not None:
             args = watch.watch_inputs(args)
-        output = self.forward(*args, **kwargs)
+        with anomaly.inside(self):
+            output = self.forward(*args, **kwargs)
         for hook in tuple(self._forward_hooks.values()):
             replaced = hook(self, args, output)
             output = output if replaced is None else replaced

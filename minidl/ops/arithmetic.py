@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from minidl.device import Array, array_module
+from minidl.kernels import fastest
 from minidl.tensor import Function, Tensor
 
 
@@ -198,6 +199,11 @@ class Cast(Function):
         return (gy,)
 
 
+def matrix_product(x: Array, y: Array) -> Array:
+    """x @ y."""
+    return x @ y
+
+
 class Matmul(Function):
     """(..., n, k) @ (..., k, m) -> (..., n, m); leading axes broadcast. 1-d operands are a row or a column."""
 
@@ -205,7 +211,7 @@ class Matmul(Function):
 
     def forward(ctx, x: Array, y: Array) -> Array:
         ctx.save(x, y)
-        return x @ y
+        return fastest(matrix_product, x)(x, y)
 
     def backward(ctx, gz: Array) -> tuple[Array | None, ...]:
         x, y = ctx.saved
@@ -215,10 +221,11 @@ class Matmul(Function):
         gz = gz[..., None, :] if row and not column else gz
         gz = gz.reshape(1, 1) if row and column else gz[..., None] if column else gz  # (..., n, m)
         gx = gy = None
+        product = fastest(matrix_product, gz)
         if ctx.needs_grad[0]:
-            gx = unbroadcast(gz @ y2.swapaxes(-1, -2), x2.shape).reshape(x.shape)
+            gx = unbroadcast(product(gz, y2.swapaxes(-1, -2)), x2.shape).reshape(x.shape)
         if ctx.needs_grad[1]:
-            gy = unbroadcast(x2.swapaxes(-1, -2) @ gz, y2.shape).reshape(y.shape)
+            gy = unbroadcast(product(x2.swapaxes(-1, -2), gz), y2.shape).reshape(y.shape)
         return gx, gy
 
 

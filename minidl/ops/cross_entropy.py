@@ -142,6 +142,8 @@ def _check_arguments(op: str, x: Tensor, weight: Any, size_average: Any, reduce:
     if x.dtype.kind != "f" or x.ndim == 0:
         raise ValueError(f"{op}: x must be floats of (C,), (N, C) or (N, C, ...), got {x.dtype} {x.shape}")
     classes = x.shape[0] if x.ndim == 1 else x.shape[1]
+    if classes == 0:
+        raise ValueError(f"{op}: x must have at least 1 class, got 0 (x {x.shape})")
     if weight is not None and weight.shape != (classes,):
         raise ValueError(f"{op}: weight must be ({classes},), got {weight.shape} (x {x.shape})")
 

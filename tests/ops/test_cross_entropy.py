@@ -208,6 +208,7 @@ ERRORS = [
         ValueError,
         "x must be floats of (C,), (N, C) or (N, C, ...), got int64 (3, 4)",
     ),
+    ({"input": np.zeros((3, 0))}, ValueError, "x must have at least 1 class, got 0 (x (3, 0))"),
     ({"weight": np.ones(3)}, ValueError, "weight must be (4,), got (3,) (x (3, 4))"),
     ({"target": np.array([1, 0])}, ValueError, "class ids must have the shape (3,), got (2,) (x (3, 4))"),
     ({"target": np.zeros((3, 4), int)}, ValueError, "class ids must have the shape (3,), got (3, 4) (x (3, 4))"),

@@ -1,8 +1,20 @@
 """Hand-written CUDA kernels, and the functions of the plain ones' names that launch them. Nothing here imports CuPy."""
 
-from minidl.kernels.cuda import conv2d, cross_entropy, dropout, input_step, linear, local_response_norm, max_pool2d, relu, sgd
+from minidl.kernels.cuda import (
+    arithmetic,
+    conv2d,
+    cross_entropy,
+    dropout,
+    input_step,
+    linear,
+    local_response_norm,
+    max_pool2d,
+    relu,
+    sgd,
+)
 
 KERNELS = (
+    arithmetic.matrix_product,
     conv2d.conv2d_forward,
     conv2d.conv2d_backward,
     conv2d.conv2d_relu_forward,

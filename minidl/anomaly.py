@@ -10,15 +10,13 @@ ends the program with the op, its layer, and what came in:
 Outside the block nothing is looked at. PyTorch's detect_anomaly looks for NaN only, and in backward only.
 """
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ContextDecorator, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minidl.device import Array, array_module
+from minidl.observer import Observer
 
 FORWARD, BACKWARD = "forward", "backward"
-_NOTHING = nullcontext()
 
 
 class AnomalyError(RuntimeError):
@@ -29,103 +27,38 @@ class AnomalyError(RuntimeError):
         self.op, self.layer, self.phase = op, layer, phase
 
 
-class _State(threading.local):
-    def __init__(self) -> None:
-        self.blocks = 0
-        self.modules: list[Any] = []  # those whose forward is running, the outermost first
-
-
-_state = _State()
-
-
-class detect_anomaly(ContextDecorator):  # noqa: N801  PyTorch's name
+class detect_anomaly(Observer):  # noqa: N801  PyTorch's name
     """Inside the block (or the decorated function), on this thread: AnomalyError at the first value that is not finite.
 
     Backward must run inside the block too, and knows the layers of those ops only whose forward did.
     """
 
-    def __enter__(self) -> None:
-        _state.blocks += 1
+    def forward_ends(self, node: Any, inputs: Sequence[Any], settings: Mapping[str, Any], out: Any) -> None:
+        if _all_finite(out.data):
+            return
+        names = zip(node.layer.names_of(inputs), inputs, strict=True)
+        came_in = "; ".join(_statistics(name, x.data) for name, x in names if hasattr(x, "device"))
+        raise AnomalyError(node.name, node.layer.name(), FORWARD, f"{_count('its output', out.data)}; {came_in}")
 
-    def __exit__(self, *exc: object) -> None:
-        _state.blocks -= 1
+    def backward_begins(self, node: Any, gy: Array) -> None:
+        if not _all_finite(gy):
+            text = _count("the sum of the gradients that arrive at its output", gy)
+            raise AnomalyError(node.name, node.layer.name(), BACKWARD, text)
 
+    def backward_ends(self, node: Any, gy: Array, gradients: Sequence[Array | None]) -> None:
+        for name, gx in zip(node.layer.names_of(node._edges), gradients, strict=True):
+            if gx is not None and not _all_finite(gx):
+                text = f"{_count(f'the gradient of {name}', gx)}; {_statistics('the gradient that arrived', gy)}"
+                raise AnomalyError(node.name, node.layer.name(), BACKWARD, text)
 
-def detecting() -> bool:
-    """Is this thread inside a detect_anomaly block?"""
-    return _state.blocks > 0
-
-
-def inside(module: Any) -> AbstractContextManager:
-    """A module's forward is running: what goes wrong is in that layer. Costs nothing outside detect_anomaly."""
-    return _inside(module) if detecting() else _NOTHING
-
-
-@contextmanager
-def _inside(module: Any) -> Iterator[None]:
-    _state.modules.append(module)
-    try:
-        yield
-    finally:
-        _state.modules.pop()
+    def leaf_has_gradient(self, tensor: Any) -> None:
+        if not _all_finite(tensor.grad):
+            text = _count("a leaf's gradient, the sum over its uses", tensor.grad)
+            raise AnomalyError("accumulation", None, BACKWARD, text)
 
 
-class Layer:
-    """Where an op was called: the modules that were running. Their names are looked up when they are asked for."""
-
-    def __init__(self) -> None:
-        self._modules = tuple(_state.modules)
-
-    def name(self) -> str | None:
-        """The innermost module's name in the outermost ("tower0.conv2"), or its class where it is the outermost itself."""
-        if not self._modules:
-            return None
-        names = {id(module): name for name, module in self._modules[0].named_modules()}
-        innermost = self._modules[-1]
-        return names.get(id(innermost)) or type(innermost).__name__
-
-    def parameter_names(self) -> dict[int, str]:
-        """The id of each of the outermost module's parameters -> its name."""
-        return {id(p): name for name, p in self._modules[0].named_parameters()} if self._modules else {}
-
-
-def check_output(op: str, layer: Layer, inputs: Sequence[Any], y: Array) -> None:
-    """AnomalyError if an op's output is not finite. `inputs`: what it was applied to, tensors and constants."""
-    if _all_finite(y):
-        return
-    came_in = "; ".join(
-        _statistics(name, x.data) for name, x in zip(_names(layer, inputs), inputs, strict=True) if hasattr(x, "data")
-    )
-    raise AnomalyError(op, layer.name(), FORWARD, f"{_count('its output', y)}; {came_in}")
-
-
-def check_gradients(op: str, layer: Layer | None, inputs: Sequence[Any], gy: Array, gradients: Sequence[Any]) -> None:
-    """AnomalyError if a gradient that arrives at an op, or one that it passes back, is not finite. `inputs`: its edges."""
-    layer = layer or Layer()
-    if not _all_finite(gy):
-        text = "the sum of the gradients that arrive at its output"
-        raise AnomalyError(op, layer.name(), BACKWARD, _count(text, gy))
-    for name, gx in zip(_names(layer, inputs), gradients, strict=False):
-        if gx is not None and not _all_finite(gx):
-            text = f"{_count(f'the gradient of {name}', gx)}; {_statistics('the gradient that arrived', gy)}"
-            raise AnomalyError(op, layer.name(), BACKWARD, text)
-
-
-def check_leaf(tensor: Any) -> None:
-    """AnomalyError if the sum of a leaf's gradients is not finite, though each of them was."""
-    if not _all_finite(tensor.grad):
-        raise AnomalyError("accumulation", None, BACKWARD, _count("a leaf's gradient, the sum over its uses", tensor.grad))
-
-
-def _names(layer: Layer, inputs: Sequence[Any]) -> list[str]:
-    """Parameters by their names, other inputs as x, y, z ..."""
-    known = layer.parameter_names()
-    return [known.get(id(x), letter) for x, letter in zip(inputs, "xyzuvw" + "?" * len(inputs), strict=False)]
-
-
-def _all_finite(array: Any) -> bool:
-    kind = getattr(getattr(array, "dtype", None), "kind", "")
-    return kind != "f" or bool(array_module(array).isfinite(array).all())
+def _all_finite(array: Array) -> bool:
+    return array.dtype.kind != "f" or bool(array_module(array).isfinite(array).all())
 
 
 def _count(what: str, array: Array) -> str:
@@ -140,7 +73,7 @@ def _count(what: str, array: Array) -> str:
 
 
 def _statistics(name: str, array: Array) -> str:
-    """ "x (2, 3) float32 from -1 to 2.5, mean of |x| 0.4", of the finite elements alone."""
+    """ "x (2, 3) float32 from -1 to 2.5, mean magnitude 0.4", of the finite elements alone."""
     about = f"{name} {array.shape} {array.dtype}"
     if array.dtype.kind != "f" or not array.size:
         return about

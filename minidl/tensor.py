@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from minidl import anomaly
 from minidl.device import Array, Device, array_module
 from minidl.memory import Lease
+from minidl.observer import NOWHERE, observers, present_layer
 
 Hook = Callable[["Tensor"], "Tensor | None"]
 
@@ -310,7 +310,7 @@ class Function:
         self._inputs: tuple[tuple[tuple[int, ...], Any], ...] = ()  # shape and dtype of each input
         self._freed = False
         self._hooks: dict[int, Hook] | None = None
-        self._layer: anomaly.Layer | None = None  # where it was called, known inside detect_anomaly
+        self.layer = NOWHERE  # where it was called, if somebody observed that
         self.retained: weakref.ref[Tensor] | None = None
 
     def forward(self, *inputs: Any, **settings: Any) -> Any:
@@ -333,12 +333,14 @@ class Function:
         node.device = common_device(cls.name, inputs)
         recording = _grad_mode.enabled
         node.needs_grad = tuple(recording and isinstance(x, Tensor) and x.requires_grad for x in inputs)
+        watching = observers()
+        if watching:
+            node.layer = present_layer()
         with node.device.active():
+            for observer in watching:
+                observer.forward_begins(node, inputs, settings)
             outputs = node.forward(*(x.data if isinstance(x, Tensor) else x for x in inputs), **settings)
-            y, *constants = outputs if isinstance(outputs, tuple) else (outputs,)
-            if anomaly.detecting():
-                node._layer = anomaly.Layer()
-                anomaly.check_output(cls.name, node._layer, inputs, y)
+        y, *constants = outputs if isinstance(outputs, tuple) else (outputs,)
         out = Tensor(y, device=node.device)
         if any(node.needs_grad):
             out.requires_grad = True
@@ -348,6 +350,10 @@ class Function:
                 for x, needed in zip(inputs, node.needs_grad, strict=True)
             )
             node._inputs = tuple((x.shape, x.dtype) if isinstance(x, Tensor) else ((), None) for x in inputs)
+        if watching:
+            with node.device.active():
+                for observer in watching:
+                    observer.forward_ends(node, inputs, settings, out)
         return (out, *(Tensor(c, device=node.device) for c in constants)) if constants else out
 
 
@@ -389,9 +395,9 @@ def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool
         if isinstance(target, Tensor):
             if grad is not None:
                 _accumulate(target, _run_hooks(target, grad), target in owned and not target._hooks)
-                if anomaly.detecting():
-                    with target.device.active():
-                        anomaly.check_leaf(target)
+                with target.device.active():
+                    for observer in observers():
+                        observer.leaf_has_gradient(target)
             continue
         edges = target._edges
         gradients, own = _run_node(target, grad, retain_graph)
@@ -439,16 +445,26 @@ def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> tuple[S
         kept = node.retained() if node.retained is not None else None
         if kept is not None:
             _accumulate(kept, grad, owned=False)
-        with node.device.active():
-            gradients = [_checked(node, i, gx) for i, gx in enumerate(node.backward(grad))]
-            if anomaly.detecting():
-                anomaly.check_gradients(node.name, node._layer, node._edges, grad, gradients)
-        if len(gradients) != len(node._edges):
-            raise RuntimeError(f"{node.name}: backward must return {len(node._edges)} gradients, got {len(gradients)}")
+        gradients = _observed_backward(node, grad)
         own = _unshared(gradients, (grad, *node.saved, *vars(node).values()))
     if not retain_graph:
+        for observer in observers():
+            observer.saved_is_freed(node)
         node.saved, node._edges, node._freed = (), (), True
     return gradients, own
+
+
+def _observed_backward(node: Function, grad: Array) -> Sequence[Array | None]:
+    """What the node's backward returns, checked, before and after the observers' eyes."""
+    with node.device.active():
+        for observer in observers():
+            observer.backward_begins(node, grad)
+        gradients = [_checked(node, i, gx) for i, gx in enumerate(node.backward(grad))]
+        if len(gradients) != len(node._edges):
+            raise RuntimeError(f"{node.name}: backward must return {len(node._edges)} gradients, got {len(gradients)}")
+        for observer in observers():
+            observer.backward_ends(node, grad, gradients)
+    return gradients
 
 
 def _unshared(gradients: Sequence[Array | None], known: Sequence[Any]) -> set[int]:

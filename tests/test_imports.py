@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "minidl"
 
 # each name stands for a module, or for a package with all its modules; it may import what stands before it, and its own parts
-ORDER = ["shapes", "device", "random", "layout", "memory", "parallel", "anomaly", "tensor", "kernels"]
-ORDER += ["ops", "ops.operators", "create", "nn", "optim", "gradcheck", "data", "checkpoint", "study"]
+ORDER = ["shapes", "device", "random", "layout", "memory", "parallel", "observer", "tensor", "kernels"]
+ORDER += ["ops", "ops.operators", "create", "nn", "optim", "anomaly", "gradcheck", "data", "checkpoint", "study"]
 OPTIONAL = ["PIL", "matplotlib", "cupy", "safetensors", "tqdm", "torch"]
 
 

@@ -23,9 +23,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from minidl import anomaly
 from minidl.device import Device, transfer
 from minidl.nn.init import copy_
+from minidl.observer import inside
 from minidl.tensor import Function, HookHandle, Tensor, clear_grads, is_grad_enabled
 
 _STORES = ("_parameters", "_buffers", "_modules")
@@ -300,7 +300,7 @@ class Module:
         watch = _GradientWatch(self) if self._backward_hooks and is_grad_enabled() else None
         if watch is not None:
             args = watch.watch_inputs(args)
-        with anomaly.inside(self):
+        with inside(self):
             output = self.forward(*args, **kwargs)
         for hook in tuple(self._forward_hooks.values()):
             replaced = hook(self, args, output)

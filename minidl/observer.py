@@ -16,7 +16,7 @@ Modules say when their forward begins and ends, so an observer can ask for an op
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ContextDecorator, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Self
 
 from minidl.device import Array
 
@@ -41,7 +41,7 @@ class Observer(ContextDecorator):
     gradients : one array for each input, or None
     """
 
-    def __enter__(self) -> "Observer":
+    def __enter__(self) -> Self:
         _state.observers = (*_state.observers, self)
         return self
 

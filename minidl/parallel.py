@@ -245,3 +245,9 @@ def scratch(name: str, shape: Sequence[int], dtype: Any) -> np.ndarray:
             views.clear()
         view = views[shape, dtype.char] = buffer[:size].view(dtype).reshape(shape)
     return view
+
+
+def release_scratch() -> None:
+    """Give this thread's scratch memory back."""
+    _thread.views.clear()
+    _thread.buffers.clear()

@@ -682,3 +682,11 @@ def test_scratch_of_a_thread_is_reused_from_run_to_run():
     parallel.run(work, 2)
     seen = {pair for _ in range(5) for pair in parallel.run(work, 2)}
     assert len(seen) == len({thread for thread, _ in seen})
+
+
+def test_scratch_memory_is_given_back():
+    first = parallel.scratch("of this test", (1000,), np.float32)
+    address = first.ctypes.data
+    assert parallel.scratch("of this test", (1000,), np.float32).ctypes.data == address
+    parallel.release_scratch()
+    assert parallel.scratch("of this test", (1000,), np.float32).ctypes.data != address  # `first` keeps the old memory

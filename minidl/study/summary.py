@@ -1,0 +1,230 @@
+"""summary(model, input_shape): a row a layer, measured in one training step rather than estimated.
+
+    print(summary(model, (1, 3, 224, 224)))            text
+    summary(model, (1, 3, 224, 224)).markdown()        a table for a document
+    summary(model, (1, 3, 224, 224)).json()            for programs; all numbers whole
+
+Layers of several towers ("tower0.conv1", "tower1.conv1") share a row. What happens between layers (a copy to another device, a
+concatenation, a reshape) has rows of its own, so that the totals are those of the whole step.
+"""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from minidl import random
+from minidl.device import Device
+from minidl.nn import Module
+from minidl.study.trace import WEIGHTED, OpRecord, Trace, alone
+from minidl.tensor import Tensor
+
+
+@dataclass
+class Row:
+    """A layer, or what happens between two. Bytes are for the whole batch, neurons and multiply-adds for one image.
+
+    outputs    : the shape that each tower gives, without the batch's axis
+    kernel     : "48 x 3 x 11 x 11" for a convolution, "4096 x 9216" for a linear layer: the weight's shape in each tower
+    neurons    : outputs of convolutions and linear layers
+    macs_*     : multiply-adds of the products, forward; and of the gradients that backward computes
+    activation : bytes of new memory that the outputs are in
+    saved      : bytes kept for backward that nothing before kept; parameters are not counted
+    workspace  : the most that an op of the row needs for a while, forward or backward
+    crosses_*  : bytes copied from one device to another; the batch's own way there is Summary.batch_copied
+    """
+
+    name: str
+    ops: list[str] = field(default_factory=list)
+    outputs: list[tuple[int, ...]] = field(default_factory=list)
+    kernel: str = ""
+    devices: list[str] = field(default_factory=list)
+    parameters: int = 0
+    neurons: int = 0
+    macs_forward: int = 0
+    macs_backward: int = 0
+    activation: int = 0
+    saved: int = 0
+    workspace: int = 0
+    crosses_forward: int = 0
+    crosses_backward: int = 0
+
+
+SUMMED = (
+    "parameters",
+    "neurons",
+    "macs_forward",
+    "macs_backward",
+    "activation",
+    "saved",
+    "crosses_forward",
+    "crosses_backward",
+)
+HEADINGS = {
+    "parameters": "parameters",
+    "neurons": "neurons",
+    "macs_forward": "MACs fwd",
+    "macs_backward": "MACs bwd",
+    "activation": "activation B",
+    "saved": "saved B",
+    "workspace": "workspace B",
+    "crosses_forward": "crosses fwd B",
+    "crosses_backward": "crosses bwd B",
+}
+
+
+@dataclass
+class Summary:
+    """The rows, in the order in which layers first ran, and their totals. `str` of it is a table."""
+
+    model: str
+    input_shape: tuple[int, ...]
+    rows: list[Row]
+    batch_copied: int  # bytes of the batch itself that were copied to another device
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """The sums of all columns that add up, and the largest workspace."""
+        sums = {name: sum(getattr(row, name) for row in self.rows) for name in SUMMED}
+        return {**sums, "workspace": max((row.workspace for row in self.rows), default=0)}
+
+    def cells(self) -> list[list[str]]:
+        """Heading, rows and totals as text."""
+        head = ["layer", "output", "kernel", *HEADINGS.values(), "device"]
+        body = [
+            [row.name, _shapes(row.outputs), row.kernel, *(_number(getattr(row, n)) for n in HEADINGS), " ".join(row.devices)]
+            for row in self.rows
+        ]
+        totals = self.totals
+        return [head, *body, ["total", "", "", *(_number(totals[n]) for n in HEADINGS), ""]]
+
+    def __str__(self) -> str:
+        head, *body, total = self.cells()
+        widths = [max(map(len, column)) for column in zip(head, *body, total, strict=True)]
+        line = "-" * (sum(widths) + 2 * len(widths) - 2)
+        table = [_aligned(cells, widths) for cells in (head, *body, total)]
+        about = f"{self.model}, input {_shape(self.input_shape)}; bytes for the batch, neurons and MACs for an image"
+        if self.batch_copied:
+            about += f"; {self.batch_copied:,} bytes of the batch itself are copied to another device"
+        return "\n".join([about, table[0], line, *table[1:-1], line, table[-1]])
+
+    def markdown(self) -> str:
+        """A table in Markdown."""
+        head, *rest = self.cells()
+        rule = [":--" if i in (0, 1, 2, len(head) - 1) else "--:" for i in range(len(head))]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rest))
+
+    def json(self) -> str:
+        """The rows and totals, as JSON."""
+        return json.dumps({**asdict(self), "totals": self.totals}, indent=1)
+
+
+def summary(model: Module, input_shape: Sequence[int]) -> Summary:
+    """Run one training step on random numbers and say what each layer is, and costs.
+
+    model       : any module whose forward takes one batch and returns one Tensor
+    input_shape : of the batch, e.g. (1, 3, 224, 224)
+
+    The step is run as training would run it (`train()`, recording a graph), on one thread, and leaves no trace: gradients,
+    modes and random state are put back. ValueError for a shape without axes or with an axis below 1; TypeError if the
+    model's output is no Tensor.
+    """
+    shape = tuple(int(n) for n in input_shape)
+    if not shape or min(shape) < 1:
+        raise ValueError(f"summary: input_shape must be a batch's shape, each axis at least 1, got {shape}")
+    records = _traced_step(model, shape)
+    copied = sum(sum(record.crossing_forward.values()) for record in records if not record.needs_gradient)
+    return Summary(type(model).__name__, shape, _rows(records, shape[0]), copied)
+
+
+def _traced_step(model: Module, shape: tuple[int, ...]) -> list[OpRecord]:
+    """The records of a training step; the model is as before afterwards."""
+    parameters = list(model.parameters())
+    gradients, modes = [p.grad for p in parameters], [(m, m.training) for m in model.modules()]
+    state = random.default_generator.state()
+    first = parameters[0] if parameters else None
+    images = random.Generator(0).normal(shape, np.float32 if first is None else first.dtype)
+    try:
+        model.train()
+        x = Tensor(images, device=Device("cpu:0") if first is None else first.device)
+        _step(model, x)  # what Python and NumPy prepare once is no layer's workspace
+        with alone(), Trace(workspace=True) as trace:
+            _step(model, x)
+    finally:
+        random.default_generator.set_state(state)
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+        for module, mode in modes:
+            module.training = mode
+    return trace.records
+
+
+def _step(model: Module, x: Tensor) -> None:
+    model.zero_grad()
+    y = model(x)
+    if not isinstance(y, Tensor):
+        raise TypeError(f"summary: the model must return a Tensor, got {type(y).__name__}")
+    if y.requires_grad:
+        y.backward(np.ones(y.shape, y.dtype))
+
+
+def _rows(records: Sequence[OpRecord], batch: int) -> list[Row]:
+    """A row for each layer, towers together; and one for what happens after a layer, up to the next."""
+    rows: dict[str, Row] = {}
+    counted: set[int] = set()
+    last = ""
+    for record in records:
+        if record.is_layer:
+            last = re.sub(r"^tower\d+\.", "", str(record.layer))
+        key = last if record.is_layer else f"after {last}"
+        row = rows.setdefault(key, Row(last if record.is_layer else ""))
+        _add(row, record, batch, counted)
+    for row in rows.values():
+        row.devices.sort()
+        row.name = row.name or f"({', '.join(dict.fromkeys(row.ops))})"
+    return list(rows.values())
+
+
+def _add(row: Row, record: OpRecord, batch: int, counted: set[int]) -> None:
+    """One more op of a row. `counted`: the parameters that were counted before."""
+    new = {key: size for key, size in record.parameters.items() if key not in counted}
+    counted.update(new)
+    row.ops.append(record.op)
+    row.outputs.append(record.output[1:])
+    if record.device not in row.devices:
+        row.devices.append(record.device)
+    if record.op in WEIGHTED:
+        row.kernel = _shape(record.inputs[1][1])
+        row.neurons += math.prod(record.output) // batch
+    row.parameters += sum(new.values())
+    row.macs_forward += record.macs_forward // batch
+    row.macs_backward += record.macs_backward // batch
+    row.activation += record.output_bytes
+    row.saved += record.saved_bytes
+    row.workspace = max(row.workspace, record.workspace_forward, record.workspace_backward)
+    row.crosses_forward += sum(record.crossing_forward.values()) if record.needs_gradient else 0
+    row.crosses_backward += sum(record.crossing_backward.values())
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "1"
+
+
+def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+    """ "48 x 55 x 55 (2)" for two of the same."""
+    each = dict.fromkeys(map(_shape, shapes))
+    return ", ".join(s if (n := sum(_shape(o) == s for o in shapes)) == 1 else f"{s} ({n})" for s in each)
+
+
+def _number(value: int) -> str:
+    return f"{value:,}" if value else ""
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    text = {0, 1, 2, len(cells) - 1}
+    return "  ".join(
+        c.ljust(w) if i in text else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+    ).rstrip()

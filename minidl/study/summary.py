@@ -19,6 +19,8 @@ import numpy as np
 from minidl import random
 from minidl.device import Device
 from minidl.nn import Module
+from minidl.study.table import aligned, number
+from minidl.study.table import shape as shape_text
 from minidl.study.trace import WEIGHTED, OpRecord, Trace, alone
 from minidl.tensor import Tensor
 
@@ -95,18 +97,17 @@ class Summary:
         """Heading, rows and totals as text."""
         head = ["layer", "output", "kernel", *HEADINGS.values(), "device"]
         body = [
-            [row.name, _shapes(row.outputs), row.kernel, *(_number(getattr(row, n)) for n in HEADINGS), " ".join(row.devices)]
+            [row.name, _shapes(row.outputs), row.kernel, *(number(getattr(row, n)) for n in HEADINGS), " ".join(row.devices)]
             for row in self.rows
         ]
         totals = self.totals
-        return [head, *body, ["total", "", "", *(_number(totals[n]) for n in HEADINGS), ""]]
+        return [head, *body, ["total", "", "", *(number(totals[n]) for n in HEADINGS), ""]]
 
     def __str__(self) -> str:
-        head, *body, total = self.cells()
-        widths = [max(map(len, column)) for column in zip(head, *body, total, strict=True)]
-        line = "-" * (sum(widths) + 2 * len(widths) - 2)
-        table = [_aligned(cells, widths) for cells in (head, *body, total)]
-        about = f"{self.model}, input {_shape(self.input_shape)}; bytes for the batch, neurons and MACs for an image"
+        rows = self.cells()
+        table = aligned(rows, right=range(3, len(rows[0]) - 1))
+        line = "-" * max(map(len, table))
+        about = f"{self.model}, input {shape_text(self.input_shape)}; bytes for the batch, neurons and MACs for an image"
         if self.batch_copied:
             about += f"; {self.batch_copied:,} bytes of the batch itself are copied to another device"
         return "\n".join([about, table[0], line, *table[1:-1], line, table[-1]])
@@ -197,7 +198,7 @@ def _add(row: Row, record: OpRecord, batch: int, counted: set[int]) -> None:
     if record.device not in row.devices:
         row.devices.append(record.device)
     if record.op in WEIGHTED:
-        row.kernel = _shape(record.inputs[1][1])
+        row.kernel = shape_text(record.inputs[1][1])
         row.neurons += math.prod(record.output) // batch
     row.parameters += sum(new.values())
     row.macs_forward += record.macs_forward // batch
@@ -209,22 +210,7 @@ def _add(row: Row, record: OpRecord, batch: int, counted: set[int]) -> None:
     row.crosses_backward += sum(record.crossing_backward.values())
 
 
-def _shape(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape)) or "1"
-
-
 def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
     """ "48 x 55 x 55 (2)" for two of the same."""
-    each = dict.fromkeys(map(_shape, shapes))
-    return ", ".join(s if (n := sum(_shape(o) == s for o in shapes)) == 1 else f"{s} ({n})" for s in each)
-
-
-def _number(value: int) -> str:
-    return f"{value:,}" if value else ""
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    text = {0, 1, 2, len(cells) - 1}
-    return "  ".join(
-        c.ljust(w) if i in text else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
-    ).rstrip()
+    each = dict.fromkeys(map(shape_text, shapes))
+    return ", ".join(s if (n := sum(shape_text(o) == s for o in shapes)) == 1 else f"{s} ({n})" for s in each)

@@ -8,12 +8,15 @@ tracemalloc, which NumPy reports to, on one thread and with no memory left over 
 """
 
 import math
+import time
 import tracemalloc
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from minidl import memory, parallel
 from minidl.device import Array, count_traffic
@@ -43,78 +46,114 @@ class OpRecord:
     saved_bytes: int = 0  # of memory kept for backward, which no op before kept, parameters left out
     workspace_forward: int = 0
     workspace_backward: int = 0
+    forward_seconds: float = 0.0
+    backward_seconds: float = 0.0
+    forward_event: int = 0  # its number among the trace's events
+    backward_event: int | None = None  # None if no gradient reached it
+    freed_event: int | None = None  # the event after which what it saved was dropped; None if it was kept
     crossing_forward: dict[tuple[str, str], int] = field(default_factory=dict)  # (from, to) -> bytes
     crossing_backward: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
+@dataclass
+class Piece:
+    """Memory that ops handed over: from the event in which it was seen first to the one in which, or after which, it went."""
+
+    owner: str
+    nbytes: int
+    born: int
+    gone: int | None = None
+
+    def alive(self, event: int) -> bool:
+        return self.born <= event and (self.gone is None or event <= self.gone)
+
+
 class Trace(Observer):
-    """Records every op that runs inside the block: `records`, in order, completed by backward.
+    """Records every op that runs inside the block, forward and backward.
 
         with Trace() as trace:
             model(images).sum().backward()
 
+    records : an OpRecord for each op, in the order of forward
+    events  : "conv1 forward", "relu1 forward", ..., "conv1 backward": every op's runs, in order
+    pieces  : the memory of inputs, outputs, gradients and of what was saved
     workspace : measure it too. Needs `alone()` around the block to be exact, and is slower.
     """
 
     def __init__(self, workspace: bool = False) -> None:
         self.records: list[OpRecord] = []
+        self.events: list[str] = []
+        self.pieces: list[Piece] = []
         self._workspace = workspace
         self._of_node: weakref.WeakKeyDictionary[Any, OpRecord] = weakref.WeakKeyDictionary()
-        self._known: dict[int, Any] = {}  # the memory that was seen, held so that its id stays its own
-        self._saved: set[int] = set()
-        self._traffic: Any = None
-        self._seen: Any = None
+        self._known: dict[int, weakref.ref] = {}  # id of a piece of memory that is alive
+        self._saved: set[int] = set()  # ids of those that a node saved
         self._before = 0  # bytes in use when the present op began
-        self._new_extra = 0  # bytes of memory that the present op made and saved, and that is not its output's
-
-    def __exit__(self, *exc: object) -> None:
-        super().__exit__(*exc)
-        self._known.clear()
-        self._saved.clear()
+        self._made_to_save = 0  # bytes that the present op made and saved, beside its output
 
     def forward_begins(self, node: Any, inputs: Sequence[Any], settings: Mapping[str, Any]) -> None:
-        tensors = [x for x in inputs if isinstance(x, Tensor)]
-        for x in tensors:
-            self._is_new(x.data)
         modules = node.layer.modules
+        tensors = [(name, x) for name, x in zip(node.layer.names_of(inputs), inputs, strict=True) if isinstance(x, Tensor)]
         record = OpRecord(
-            len(self.records),
-            node.name,
-            node.layer.name(),
-            bool(modules) and not any(True for _ in modules[-1].children()),
-            str(node.device),
-            [(name, x.shape) for name, x in zip(node.layer.names_of(inputs), inputs, strict=True) if isinstance(x, Tensor)],
-            (),
-            dict(settings),
-            {id(x): x.data.size for x in tensors if _is_parameter(x, modules)},
+            number=len(self.records),
+            op=node.name,
+            layer=node.layer.name(),
+            is_layer=bool(modules) and not any(True for _ in modules[-1].children()),
+            device="",
+            inputs=[(name, x.shape) for name, x in tensors],
+            output=(),
+            settings=dict(settings),
+            parameters={id(x): x.data.size for _, x in tensors if _is_parameter(x, modules)},
+            forward_event=self._new_event(node, "forward"),
         )
+        for name, x in tensors:
+            self._meet(x.data, name if id(x) in record.parameters else "the batch")
         self.records.append(record)
         self._of_node[node] = record
-        self._begin()
+        self._begin(node)
 
     def forward_ends(self, node: Any, inputs: Sequence[Any], settings: Mapping[str, Any], out: Tensor) -> None:
         record = self._of_node[node]
-        peak, record.crossing_forward = self._end()
+        record.forward_seconds, peak, record.crossing_forward = self._end(node)
         record.output, record.device, record.needs_gradient = out.shape, str(out.device), any(node.needs_grad)
-        record.output_bytes = self._is_new(out.data)
+        record.output_bytes = self._meet(out.data, f"{_name(node)}: output")
         weights = {id(memory_of(x.data)) for x in inputs if isinstance(x, Tensor) and id(x) in record.parameters}
         record.saved_bytes = self._newly_saved(node, weights)
-        record.workspace_forward = max(peak - record.output_bytes - self._new_extra, 0)
+        record.workspace_forward = max(peak - record.output_bytes - self._made_to_save, 0)
         product = _multiply_adds(node.name, inputs, out)
         record.macs_forward, record.macs_backward = product, product * sum(node.needs_grad[:2])
 
     def backward_begins(self, node: Any, gy: Array) -> None:
-        self._begin()
+        event = self._new_event(node, "backward")
+        self._meet(gy, "the gradient that backward began with")
+        if node in self._of_node:
+            self._of_node[node].backward_event = event
+        self._begin(node)
 
     def backward_ends(self, node: Any, gy: Array, gradients: Sequence[Array | None]) -> None:
-        record = self._of_node.get(node)
-        peak, crossing = self._end()
-        if record is not None:
-            made = {id(memory_of(gx)): gx for gx in gradients if gx is not None and memory_of(gx) is not memory_of(gy)}
-            record.crossing_backward = crossing
-            record.workspace_backward = max(peak - sum(memory_of(gx).nbytes for gx in made.values()), 0)
+        seconds, peak, crossing = self._end(node)
+        names = node.layer.names_of(node._edges)
+        made = [
+            self._meet(gx, f"{_name(node)}: gradient of {n}") for n, gx in zip(names, gradients, strict=True) if gx is not None
+        ]
+        if node in self._of_node:
+            record = self._of_node[node]
+            record.backward_seconds, record.crossing_backward = seconds, crossing
+            record.workspace_backward = max(peak - sum(made), 0)
 
-    def _begin(self) -> None:
+    def saved_is_freed(self, node: Any) -> None:
+        if node in self._of_node and node.saved:
+            self._of_node[node].freed_event = len(self.events) - 1
+
+    def leaf_has_gradient(self, tensor: Tensor) -> None:
+        if tensor.grad is not None:
+            self._meet(tensor.grad, "gradient of a leaf")
+
+    def _new_event(self, node: Any, phase: str) -> int:
+        self.events.append(f"{_name(node)} {phase}")
+        return len(self.events) - 1
+
+    def _begin(self, node: Any) -> None:
         self._traffic = count_traffic()
         self._seen = self._traffic.__enter__()
         if self._workspace:
@@ -122,33 +161,53 @@ class Trace(Observer):
             parallel.release_scratch()
             tracemalloc.reset_peak()
             self._before = tracemalloc.get_traced_memory()[0]
+        node.device.synchronize()
+        self._started = time.perf_counter()
 
-    def _end(self) -> tuple[int, dict[tuple[str, str], int]]:
-        """The peak of the memory since _begin, and what crossed between devices."""
+    def _end(self, node: Any) -> tuple[float, int, dict[tuple[str, str], int]]:
+        """Seconds and the peak of the memory since _begin, and what crossed between devices."""
+        node.device.synchronize()
+        seconds = time.perf_counter() - self._started
         peak = tracemalloc.get_traced_memory()[1] - self._before if self._workspace else 0
         self._traffic.__exit__(None, None, None)
-        return peak, dict(self._seen)
+        return seconds, peak, dict(self._seen)
 
-    def _is_new(self, array: Array) -> int:
+    def _meet(self, array: Array, owner: str) -> int:
         """The bytes of an array's memory if it was not seen before, else 0."""
         block = memory_of(array)
-        if id(block) in self._known:
+        if id(block) in self._known or isinstance(block, np.generic):  # a NumPy number is no array
             return 0
-        self._known[id(block)] = block
+        piece = Piece(owner, block.nbytes, len(self.events) - 1)
+        self.pieces.append(piece)
+        self._known[id(block)] = weakref.ref(block, self._forget(id(block), piece))
         return block.nbytes
+
+    def _forget(self, key: int, piece: Piece) -> Callable[[Any], None]:
+        def forget(_: Any) -> None:
+            piece.gone = len(self.events) - 1
+            del self._known[key]
+            self._saved.discard(key)
+
+        return forget
 
     def _newly_saved(self, node: Any, weights: set[int]) -> int:
         """The bytes that the node keeps and no node before it kept; notes those that it made beside its output."""
-        total = self._new_extra = 0
+        total = self._made_to_save = 0
         for array in node.saved:
             if not hasattr(array, "nbytes"):
                 continue
-            block = memory_of(array)
-            self._new_extra += self._is_new(array)
-            if id(block) not in self._saved and id(block) not in weights:
-                self._saved.add(id(block))
-                total += block.nbytes
+            key = id(memory_of(array))
+            self._made_to_save += self._meet(array, f"{_name(node)}: saved")
+            if key not in self._saved and key not in weights:
+                self._saved.add(key)
+                total += memory_of(array).nbytes
         return total
+
+
+def _name(node: Any) -> str:
+    """The layer's name, and the op's if they differ."""
+    layer = node.layer.name()
+    return node.name if layer is None else f"{layer} ({node.name})"
 
 
 def memory_of(array: Array) -> Any:

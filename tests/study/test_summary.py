@@ -112,6 +112,22 @@ def test_layers_act_as_in_training_and_devices_are_sorted():
     assert linear.devices == dropout.devices == ["cpu:0", "cpu:1"]
 
 
+def test_the_workspace_of_a_row_is_the_largest_of_its_ops():
+    class Twice(nn.Module):
+        """A convolution, then one of a twentieth of its size, by one layer."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3)
+
+        def forward(self, x):
+            return self.conv(self.conv(x)[:, :, :8, :8])
+
+    once = summary(nn.Sequential(nn.Conv2d(4, 4, 3)), (1, 4, 34, 34)).rows[0].workspace
+    conv = summary(Twice(), (1, 4, 34, 34)).rows[0]
+    assert conv.ops == ["conv2d", "conv2d"] and conv.workspace > once - 2_000 > 100_000
+
+
 def test_the_model_is_left_as_it_was():
     model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 2))
     model.eval()

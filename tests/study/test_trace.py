@@ -9,7 +9,7 @@ import pytest
 
 import minidl
 import minidl.nn.functional as F
-from minidl import Function, Tensor, nn, parallel
+from minidl import Function, Tensor, memory, nn, parallel
 from minidl.study.trace import Trace, alone, memory_of
 
 SLACK = 6_000  # bytes of Python's own objects
@@ -31,7 +31,7 @@ class Greedy(Function):
 
 
 class PassedOn(Function):
-    """Identity, whose gradient is a view of the one that arrives."""
+    """Identity, whose gradient is a view of the one that arrives; backward needs 240,000 bytes for a while."""
 
     name = "passed_on"
 
@@ -39,6 +39,7 @@ class PassedOn(Function):
         return x * 1
 
     def backward(ctx, gy):
+        np.ones(60_000, np.float32)
         return (gy[:],)
 
 
@@ -64,7 +65,7 @@ def test_workspace_is_all_that_an_op_takes_beside_what_it_leaves(x):
 
 def test_a_gradient_that_is_passed_on_is_no_new_memory(x):
     (record,) = traced(PassedOn.apply, x)
-    assert record.workspace_backward < SLACK
+    assert 240_000 <= record.workspace_backward < 240_000 + SLACK
 
 
 def test_workspace_is_the_same_whatever_ran_before_and_with_any_threads():
@@ -84,6 +85,22 @@ def test_workspace_is_the_same_whatever_ran_before_and_with_any_threads():
     np.testing.assert_allclose(found[3:], [found[2]] * 3, atol=SLACK)
 
 
+def test_large_memory_that_was_used_before_counts():
+    """Blocks of large results are kept for the next ones; here they are workspace."""
+
+    class Large(Function):
+        name = "large"
+
+        def forward(ctx, x):
+            memory.empty((500_000,), np.float32)
+            return x * 1
+
+    for _ in range(2):
+        with alone(), Trace(workspace=True) as trace:
+            Large.apply(minidl.ones(3))
+        assert trace.records[0].workspace_forward >= 2_000_000
+
+
 def test_workspace_counts_from_the_op_s_own_beginning(x):
     """A large array before and a peak before are not the op's."""
     kept = []
@@ -95,16 +112,6 @@ def test_workspace_counts_from_the_op_s_own_beginning(x):
 
     (record,) = traced(step)
     assert record.workspace_forward < SLACK
-
-
-def test_large_results_do_not_come_from_memory_used_before():
-    """A block of a result that is gone would be taken again, and look like no memory at all."""
-    x = minidl.randn(1, 16, 150, 150)
-    for _ in range(2):
-        with alone(), Trace(workspace=True) as trace:
-            F.relu(F.relu(x))
-        assert [r.output_bytes for r in trace.records] == [16 * 150 * 150 * 4] * 2
-        assert max(r.workspace_forward for r in trace.records) < 300_000
 
 
 def test_views_are_no_new_memory(x):

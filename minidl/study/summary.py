@@ -17,9 +17,10 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from minidl import random
-from minidl.device import Device
 from minidl.nn import Module
+from minidl.study.models import random_batch
 from minidl.study.table import aligned, number
+from minidl.study.models import random_batch
 from minidl.study.table import shape as shape_text
 from minidl.study.trace import WEIGHTED, OpRecord, Trace, alone
 from minidl.tensor import Tensor
@@ -146,11 +147,9 @@ def _traced_step(model: Module, shape: tuple[int, ...]) -> list[OpRecord]:
     parameters = list(model.parameters())
     gradients, modes = [p.grad for p in parameters], [(m, m.training) for m in model.modules()]
     state = random.default_generator.state()
-    first = parameters[0] if parameters else None
-    images = random.Generator(0).normal(shape, np.float32 if first is None else first.dtype)
     try:
         model.train()
-        x = Tensor(images, device=Device("cpu:0") if first is None else first.device)
+        x = random_batch(model, shape)
         _step(model, x)  # what Python and NumPy prepare once is no layer's workspace
         with alone(), Trace(workspace=True) as trace:
             _step(model, x)

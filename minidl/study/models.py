@@ -1,0 +1,58 @@
+"""What is studied: AlexNet from the examples, or what a function in a file makes; and a batch for it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from minidl import random
+from minidl.nn import Module
+from minidl.tensor import Tensor
+
+ALEXNET = "alexnet"
+_ALEXNET_FILE = Path(__file__).parents[2] / "examples" / "alexnet" / "model.py"
+
+
+def load_model(name: str) -> Module:
+    """ "alexnet", or "net.py:make": what make() of that file returns.
+
+    FileNotFoundError: no such file. ValueError: no such function, or a name of neither form. TypeError: it returned no Module.
+    Whatever the file itself raises passes through.
+    """
+    if name == ALEXNET:
+        return _module_from(_ALEXNET_FILE).AlexNet()
+    path, colon, function = name.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        raise ValueError(f"load_model: a model is {ALEXNET} or file.py:function, got {name!r}")
+    make = getattr(_module_from(Path(path)), function, None)
+    if not callable(make):
+        raise ValueError(f"load_model: {path} must have a function {function!r}, which returns the model")
+    model = make()
+    if not isinstance(model, Module):
+        raise TypeError(f"load_model: {name} must return a minidl.nn.Module, got {type(model).__name__}")
+    return model
+
+
+def random_batch(model: Module, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal numbers in the dtype and on the device of the model's first parameter; always the same ones."""
+    first = next(model.parameters(), Tensor(np.float32(0)))
+    return Tensor(random.Generator(0).normal(shape, first.dtype), device=first.device)
+
+
+def _module_from(path: Path) -> ModuleType:
+    """The file as a module; files beside it can be imported from it, as when it is run."""
+    if not path.is_file():
+        raise FileNotFoundError(f"load_model: {path} is not a file")
+    spec = importlib.util.spec_from_file_location(f"studied_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"load_model: {path} can't be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    return module

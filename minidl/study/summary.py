@@ -20,7 +20,6 @@ from minidl import random
 from minidl.nn import Module
 from minidl.study.models import random_batch
 from minidl.study.table import aligned, number
-from minidl.study.models import random_batch
 from minidl.study.table import shape as shape_text
 from minidl.study.trace import WEIGHTED, OpRecord, Trace, alone
 from minidl.tensor import Tensor

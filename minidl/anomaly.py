@@ -65,7 +65,7 @@ def _count(what: str, array: Array) -> str:
     xp = array_module(array)
     bad, nan = ~xp.isfinite(array), int(xp.isnan(array).sum())
     number = int(bad.sum())
-    first = [int(place[0]) for place in xp.nonzero(bad)]
+    first = [int(place[0]) for place in xp.nonzero(bad)] if bad.ndim else []  # a number has no place
     return (
         f"{number} of {array.size} elements of {what} are not finite ({nan} NaN, {number - nan} infinite; "
         f"the first at {first}, shape {array.shape})"

@@ -374,7 +374,21 @@ class ufunc:  # noqa: N801  CuPy's name
         _into(a, lambda x, v: self._ufunc.at(x, place if isinstance(indices, tuple) else place[0], v), b)
 
 
-UFUNCS = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "exp", "log", "sqrt", "tanh", "sign", "isnan"]
+UFUNCS = [
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "maximum",
+    "minimum",
+    "exp",
+    "log",
+    "sqrt",
+    "tanh",
+    "sign",
+    "isnan",
+    "isfinite",
+]
 for _name in UFUNCS:
     globals()[_name] = ufunc(_name)
 
@@ -436,6 +450,10 @@ def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
 
 def ascontiguousarray(a, dtype=None):
     return _compute(lambda x: np.ascontiguousarray(x, dtype), a)
+
+
+def nonzero(a):
+    return tuple(_compute(lambda x, axis=axis: np.nonzero(x)[axis], a) for axis in range(a.ndim))
 
 
 def where(condition, x=None, y=None):

@@ -103,6 +103,35 @@ def test_what_came_in_is_said_to_be_not_finite(device):
         F.relu(bad)
 
 
+def test_a_loss_that_is_not_finite(device):
+    """A number, as most losses are: it has no place."""
+    x = Tensor(np.array([-1.0, 0.0], np.float32), device=device, requires_grad=True)
+    at_the_sum = r"log, forward: 1 of 1 elements .* \(0 NaN, 1 infinite; the first at \[\]"
+    with pytest.raises(AnomalyError, match=at_the_sum), detect_anomaly(), np.errstate(all="ignore"):
+        (x.sum() + 1.0).log()
+
+
+def test_on_a_gpu(monkeypatch):
+    """On the stand-in for CuPy, so that it is tried where there is no GPU."""
+    import fake_cupy
+
+    fake_cupy.install(monkeypatch)
+    x = Tensor(np.array([[1.0, np.inf]], np.float32), device="cuda:0", requires_grad=True)
+    with (
+        detect_anomaly(),
+        pytest.raises(AnomalyError, match=r"mul, forward: 1 of 2 .*x \(1, 2\) float32, 1 elements not finite from 1"),
+    ):
+        x * 2.0
+    with (
+        detect_anomaly(),
+        pytest.raises(AnomalyError, match=r"planted, backward: 1 of 2 .* \(1 NaN, 0 infinite; the first at \[0, 1\]"),
+    ):
+        Planted.apply(
+            Tensor(np.ones((1, 2), np.float32), device="cuda:0", requires_grad=True), backward=np.nan
+        ).sum().backward()
+    assert fake_cupy.errors == []
+
+
 def test_nothing_finite_came_in(device):
     bad = Tensor(np.full((1, 2), np.nan, np.float32), device=device)
     with pytest.raises(AnomalyError, match=r"x \(1, 2\) float32, 2 elements not finite$"), detect_anomaly():

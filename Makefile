@@ -8,8 +8,9 @@ IN := $(VENV)/bin/
 TORCH := torch==2.13.0
 
 OUT ?= gpu-check
+SECONDS ?= 60
 
-.PHONY: train test oracle nvrtc gpu-check lint types clean
+.PHONY: train test oracle nvrtc fuzz gpu-check lint types clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.train
@@ -24,6 +25,10 @@ oracle: $(VENV)/.oracle
 # compile the CUDA kernels; needs no GPU
 nvrtc: $(VENV)/.cuda
 	$(IN)python -m pytest -m nvrtc $(ARGS)
+
+# each reader of data files, for SECONDS
+fuzz: $(VENV)/.fuzz
+	$(IN)python tests/fuzz/fuzz_readers.py cifar idx checkpoint packed image --seconds $(SECONDS)
 
 # on a machine with a GPU: with its own Python, CuPy and PyTorch; nothing is installed
 gpu-check:
@@ -52,6 +57,10 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(IN)python -m pip install --quiet --editable ".[plot,test,dev]"
+	touch $@
+
+$(VENV)/.fuzz: $(VENV)/.test
+	$(IN)python -m pip install --quiet --editable ".[fuzz]"
 	touch $@
 
 $(VENV)/.cuda: $(VENV)/.test

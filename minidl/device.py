@@ -8,11 +8,12 @@ machine with one GPU, "cuda:0" and "cuda:1" are two contexts on it, each with a 
 This file is the only one, beside minidl/kernels/cuda, that names cupy.
 """
 
+import math
 import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, cached_property
 from types import ModuleType
@@ -111,6 +112,13 @@ class Device:
         _traffic[str(self), HOST] += array.nbytes
         return _download(array, self)
 
+    def record(self) -> Any:
+        """An event that comes when everything asked of this device so far is done (None on the host, where it is)."""
+        if self.stream is None:
+            return None
+        with self.active():
+            return self.stream.record()
+
     def synchronize(self) -> None:
         """Wait until everything asked of this device is done."""
         if self.stream is not None:
@@ -206,6 +214,15 @@ def _upload(host: np.ndarray, target: Device) -> Array:
     with target.active():
         packed = target.xp.asarray(np.asarray(host.transpose(order), order="C"))
     return _unpacked(packed, order)
+
+
+def pinned_empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """An uninitialised NumPy array in C order, in page-locked memory from CuPy's pool. DeviceError without CuPy.
+
+    From such memory a GPU copies by itself, while the host goes on: it must be left as it is until the copy is done.
+    """
+    block = _import_cupy().cuda.alloc_pinned_memory(math.prod(shape) * np.dtype(dtype).itemsize)
+    return np.frombuffer(block, dtype, math.prod(shape)).reshape(shape)
 
 
 def _download(array: Array, source: Device) -> np.ndarray:

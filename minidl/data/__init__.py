@@ -1,7 +1,12 @@
 """Data sets, transforms and the loader: everything from files, or from nothing but a seed, to batches."""
 
-from minidl.data.image_folder import BadImageError, ImageFolder, read_image
-from minidl.data.loader import DataLoader
+from minidl.data.cifar10 import CIFAR10
+from minidl.data.errors import BadFileError, BadImageError
+from minidl.data.image_folder import ImageFolder, read_image
+from minidl.data.input_step import InputStep
+from minidl.data.loader import DataLoader, last_read
+from minidl.data.mnist import MNIST, read_idx
+from minidl.data.packed import PackedImages
 from minidl.data.patterns import Patterns
 from minidl.data.transforms import (
     IMAGENET_COMPONENTS,
@@ -21,16 +26,21 @@ from minidl.data.transforms import (
 )
 
 __all__ = [
+    "CIFAR10",
     "IMAGENET_COMPONENTS",
     "IMAGENET_STDEVS",
+    "MNIST",
+    "BadFileError",
     "BadImageError",
     "CenterCrop",
     "ColorStatistics",
     "Compose",
     "DataLoader",
     "ImageFolder",
+    "InputStep",
     "Normalize",
     "PCAColorNoise",
+    "PackedImages",
     "Patterns",
     "RandomCrop",
     "RandomHorizontalFlip",
@@ -39,5 +49,7 @@ __all__ = [
     "SubtractMean",
     "TenCrop",
     "color_statistics",
+    "last_read",
+    "read_idx",
     "read_image",
 ]

@@ -7,63 +7,34 @@ Whatever the file holds, an image comes out as (H, W, 3) uint8 RGB:
 - transparent pixels are laid over white (a black ground would invent black frames, dropping alpha shows hidden colours);
 - of several frames or pages the first is taken.
 
+Listing a large tree is one pass over its folders that asks for no file's details. The names stay as bytes, 21 MB for ImageNet's
+million instead of the 300 MB of as many tuples. They are also kept in the user's cache folder: the next run looks only at the
+folders, whose times change whenever a file in them is added, renamed or removed.
+
 Source of the layout and of the error texts: torchvision.datasets.ImageFolder.
 """
 
+import hashlib
 import io
+import json
 import os
+import tempfile
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from minidl.data.errors import BadImageError
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
-
-class BadImageError(RuntimeError):
-    """A file that does not hold a whole image. `path`, `size` in bytes and `reason` say which and why."""
-
-    def __init__(self, path: str, size: int, reason: str) -> None:
-        super().__init__(f"BadImageError: {path} ({size} bytes) is not a readable image: {reason}")
-        self.path, self.size, self.reason = path, size, reason
-
-
-class ImageFolder:
-    """The images under root, one folder a class; `dataset[i]` is (image, label), image (H, W, 3) uint8 RGB, label an int.
-
-    classes      : the folders' names, sorted; the label is the place in this list
-    class_to_idx : name -> label
-    samples      : (path, label) of every image, by class, then by path; `imgs` is the same list
-    targets      : the labels alone
-
-    Files are taken by extension (EXTENSIONS, any case), from sub-folders too; links to folders are followed. FileNotFoundError
-    if root is missing, has no class folder, or a class folder has no image. Indexing raises IndexError outside
-    [0, len), BadImageError for a file that cannot be decoded, OSError where the disk cannot deliver it.
-    """
-
-    def __init__(self, root: str | os.PathLike) -> None:
-        self.root = Path(root)
-        self.classes = _class_folders(self.root)
-        self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
-        found = {name: _image_files(self.root / name) for name in self.classes}
-        empty = [name for name in self.classes if not found[name]]
-        if empty:
-            raise FileNotFoundError(
-                f"Found no valid file for the classes {', '.join(empty)} in {self.root}. "
-                f"Supported extensions are: {', '.join(EXTENSIONS)}"
-            )
-        self.samples = [(path, label) for label, name in enumerate(self.classes) for path in found[name]]
-        self.imgs = self.samples
-        self.targets = [label for _, label in self.samples]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        if not 0 <= index < len(self.samples):
-            raise IndexError(f"ImageFolder: index must be in [0, {len(self.samples)}), got {index}")
-        path, label = self.samples[index]
-        return read_image(path), label
+_CACHED_FROM = 50_000  # files; fewer are listed in under a tenth of a second
+_SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use, FAT's, are two seconds apart
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -80,9 +51,13 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
 
 def _decode(data: bytes) -> np.ndarray:
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
-    with Image.open(io.BytesIO(data)) as image:
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:  # its text has the address of our buffer
+        raise ValueError("no format that Pillow knows") from None
+    with image:
         _refuse_bomb(image.size, Image.MAX_IMAGE_PIXELS)
         ImageOps.exif_transpose(image, in_place=True)
         return np.asarray(_rgb(image))
@@ -109,19 +84,245 @@ def _rgb(image: Any) -> Any:
     return image.convert("RGB")
 
 
-def _class_folders(root: Path) -> list[str]:
-    if not root.is_dir():
-        raise FileNotFoundError(f"ImageFolder: root must be a folder that exists, got {root}")
-    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-    if not classes:
-        raise FileNotFoundError(f"Couldn't find any class folder in {root}.")
-    return classes
+class ImageFolder:
+    """The images under root, one folder a class; `dataset[i]` is (image, label), image (H, W, 3) uint8 RGB, label an int.
+
+    loader        : path -> image
+    is_valid_file : path -> whether the file belongs to the data set, instead of the extensions
+    allow_empty   : a class folder without an image is a class of no images rather than an error
+    cache         : where the listing of a large tree is kept: the user's cache folder ($XDG_CACHE_HOME or ~/.cache, in minidl),
+                    another folder, or nowhere with False. With is_valid_file nothing is kept.
+
+    classes      : the folders' names, sorted; the label is the place in this list
+    class_to_idx : name -> label
+    samples      : (path, label) of every image, by class, then by folder, then by name; `imgs` is the same sequence
+    targets      : the labels alone, a list
+    extensions   : what files are taken by, in any case; None with is_valid_file
+
+    Files in sub-folders count too. Links to folders are followed, except to a folder that the link lies in. A subclass may
+    choose the classes by its own `find_classes`. There is no transform argument: transforms are DataLoader's, which gives them
+    a key.
+
+    FileNotFoundError if root is missing, has no class folder, or a class folder has no image; OSError for a folder that cannot
+    be read. Indexing raises IndexError outside [0, len), BadImageError for a file that cannot be decoded, OSError where the
+    disk cannot deliver it.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        loader: Callable[[str], np.ndarray] = read_image,
+        is_valid_file: Callable[[str], bool] | None = None,
+        allow_empty: bool = False,
+        cache: bool | str | os.PathLike[str] = True,
+    ) -> None:
+        self.root = Path(root).expanduser()
+        self.loader, self.extensions = loader, EXTENSIONS if is_valid_file is None else None
+        self.classes, self.class_to_idx = self.find_classes(self.root)
+        names = sorted(self.class_to_idx)
+        if is_valid_file is None:
+            listing = _listing(str(self.root), names, _cache_folder(cache))
+        else:
+            listing = _list(str(self.root), names, is_valid_file)
+        if not allow_empty:
+            self._refuse_empty(listing)
+        self.samples: Sequence[tuple[str, int]] = _Samples(str(self.root), listing, self.class_to_idx)
+        self.imgs = self.samples
+        self.targets = [label for folder in listing.folders for label in [self.class_to_idx[folder.of_class]] * folder.files]
+
+    def find_classes(self, directory: str | os.PathLike[str]) -> tuple[list[str], dict[str, int]]:
+        """The names of the folders in `directory`, sorted, and each name's label."""
+        if not os.path.isdir(directory):
+            raise FileNotFoundError(f"ImageFolder: root must be a folder that exists, got {os.fspath(directory)}")
+        with os.scandir(directory) as entries:
+            classes = sorted(entry.name for entry in entries if entry.is_dir())
+        if not classes:
+            raise FileNotFoundError(f"Couldn't find any class folder in {os.fspath(directory)}.")
+        return classes, {name: label for label, name in enumerate(classes)}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        if not 0 <= index < len(self.samples):
+            raise IndexError(f"ImageFolder: index must be in [0, {len(self.samples)}), got {index}")
+        path, label = self.samples[index]
+        return self.loader(path), label
+
+    def _refuse_empty(self, listing: "_Listing") -> None:
+        filled = {folder.of_class for folder in listing.folders if folder.files}
+        if empty := sorted(self.class_to_idx.keys() - filled):
+            by = f" Supported extensions are: {', '.join(self.extensions)}" if self.extensions else ""
+            raise FileNotFoundError(f"Found no valid file for the classes {', '.join(empty)} in {self.root}.{by}")
 
 
-def _image_files(folder: Path) -> list[str]:
-    walk = sorted(os.walk(folder, followlinks=True))
-    return [os.path.join(where, name) for where, _, names in walk for name in sorted(names) if _is_image(name)]
+# -------------------------------------------------------------------------------------------------------------- listing
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS)
+class _Folder(NamedTuple):
+    """A class's folder, or one below it: its path from the root, how many images it holds itself, and its state."""
+
+    of_class: str
+    path: str
+    files: int
+    state: list[int]
+
+
+class _Listing(NamedTuple):
+    """The folders in the order of their samples, and all their images' names, each ended by a zero byte."""
+
+    folders: list[_Folder]
+    names: bytes
+
+
+def _list(root: str, classes: Iterable[str], is_valid_file: Callable[[str], bool] | None = None) -> _Listing:
+    folders, names = [], []
+    for of_class in classes:
+        for path, state, files in sorted(_walk(root, of_class)):
+            if is_valid_file is None:
+                files = [name for name in files if name.lower().endswith(EXTENSIONS)]
+            else:
+                files = [name for name in files if is_valid_file(os.path.join(root, path, name))]
+            folders.append(_Folder(of_class, path, len(files), state))
+            names.append(os.fsencode("".join(f"{name}\0" for name in sorted(files))))
+    return _Listing(folders, b"".join(names))
+
+
+def _walk(root: str, top: str) -> Iterator[tuple[str, list[int], list[str]]]:
+    """(path from the root, state, names of the files in it) of the folder `top` and of every folder below, in any order."""
+    waiting: list[tuple[str, frozenset]] = [(top, frozenset())]
+    while waiting:
+        path, above = waiting.pop()
+        stat = os.stat(os.path.join(root, path))  # before the listing: what changes meanwhile changes the state
+        here = (stat.st_dev, stat.st_ino)
+        if here in above:
+            continue
+        files = []
+        with os.scandir(os.path.join(root, path)) as entries:
+            for entry in entries:
+                if _is_folder(entry):
+                    waiting.append((os.path.join(path, entry.name), above | {here}))
+                else:
+                    files.append(entry.name)
+        yield path, _state(stat), files
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _state(stat: os.stat_result) -> list[int]:
+    """Numbers of a folder that change with its entries. No program can set the second back, as unpacking does the first."""
+    return [stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+class _Samples(Sequence):
+    """(path, label) of every image, made when asked for; equal to the list of these."""
+
+    def __init__(self, root: str, listing: _Listing, class_to_idx: dict[str, int]) -> None:
+        self._folders = [(os.path.join(root, folder.path), class_to_idx[folder.of_class]) for folder in listing.folders]
+        self._firsts = [0, *accumulate(folder.files for folder in listing.folders)]  # each one's first sample, and the length
+        self._names = listing.names
+        self._ends = np.flatnonzero(np.frombuffer(listing.names, np.uint8) == 0)
+
+    def __len__(self) -> int:
+        return self._firsts[-1]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._sample(i) for i in range(*index.indices(len(self)))]
+        return self._sample(range(len(self))[index])
+
+    def _sample(self, index: int) -> tuple[str, int]:
+        folder, label = self._folders[bisect_right(self._firsts, index) - 1]
+        begin = self._ends[index - 1] + 1 if index else 0
+        return os.path.join(folder, os.fsdecode(self._names[begin : self._ends[index]])), label
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return (self._sample(index) for index in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, (list, _Samples)):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == its for mine, its in zip(self, other, strict=True))
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} samples>" if len(self) > 3 else repr(list(self))
+
+
+# ---------------------------------------------------------------------------------------------------------------- cache
+
+
+def _listing(root: str, classes: list[str], cache: Path | None) -> _Listing:
+    """From the cache if every folder is as it was, else from the disk and, if it is large, into the cache."""
+    if cache is None:
+        return _list(root, classes)
+    file = _cache_file(cache, root)
+    listing = _read_cache(file)
+    if listing is not None and _is_current(listing, root, classes):
+        return listing
+    begin = time.time_ns()
+    listing = _list(root, classes)
+    if sum(folder.files for folder in listing.folders) >= _CACHED_FROM and _is_settled(listing, begin):
+        _write_cache(file, listing)
+    return listing
+
+
+def _cache_folder(cache: bool | str | os.PathLike[str]) -> Path | None:
+    if not cache:
+        return None
+    if cache is not True:
+        return Path(cache).expanduser()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    return folder / "minidl" if folder.is_absolute() else None  # relative: there is no home; and the XDG rule is to ignore it
+
+
+def _cache_file(cache: Path, root: str) -> Path:
+    key = "\0".join([os.path.abspath(root), *EXTENSIONS])
+    return cache / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.listing-1"
+
+
+def _is_current(listing: _Listing, root: str, classes: list[str]) -> bool:
+    if list(dict.fromkeys(folder.of_class for folder in listing.folders)) != classes:
+        return False
+    try:
+        return all(_state(os.stat(os.path.join(root, folder.path))) == folder.state for folder in listing.folders)
+    except OSError:
+        return False
+
+
+def _is_settled(listing: _Listing, begin: int) -> bool:
+    """Whether a folder that changes after `begin` (ns) gets another time stamp than it had, however coarse they are."""
+    return all(max(folder.state[:2]) + _SETTLED_NS <= begin for folder in listing.folders)
+
+
+def _read_cache(file: Path) -> _Listing | None:
+    """None if there is none, or if it is damaged: its first line must be the SHA-256 of the rest."""
+    try:
+        digest, folders, names = file.read_bytes().split(b"\n", 2)  # the names may hold further line ends
+    except (OSError, ValueError):
+        return None
+    if _digest(folders, names) != digest:
+        return None
+    return _Listing([_Folder(*folder) for folder in json.loads(folders)], names)
+
+
+def _write_cache(file: Path, listing: _Listing) -> None:
+    """Whole or not at all. If it cannot be written, or a power cut takes half of it, the next run lists again."""
+    folders = json.dumps(listing.folders).encode()
+    with suppress(OSError):
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            new = Path(folder, file.name)
+            new.write_bytes(b"\n".join([_digest(folders, listing.names), folders, listing.names]))
+            os.replace(new, file)
+
+
+def _digest(folders: bytes, names: bytes) -> bytes:
+    digest = hashlib.sha256(folders)
+    digest.update(names)
+    return digest.hexdigest().encode()

@@ -9,24 +9,46 @@ pickled or copied between processes, and an error keeps its traceback. A worker 
 """
 
 import os
+import time
 import warnings
 from collections import deque
 from collections.abc import Generator as Iteration
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import closing
-from dataclasses import dataclass, field
 from itertools import islice
-from threading import Event
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread, current_thread
 from typing import Any
 
 import numpy as np
 
-from minidl.data.image_folder import BadImageError
+from minidl import memory
+from minidl.data.errors import BadImageError
+from minidl.data.input_step import InputStep, Views
 from minidl.data.transforms import ORDER, SampleKey, Transform
+from minidl.device import Device, pinned_empty
 from minidl.random import Generator
+from minidl.tensor import Tensor
 
-Batch = tuple[np.ndarray, np.ndarray]
+Batch = tuple[Any, np.ndarray]
+
+PATIENCE = 2.0  # seconds that a worker has to finish its image when the loader stops; one that hangs is left behind
+SLOT = 1024  # bytes for each worker in the file `reading`
+
+# PyTorch's arguments that have no place here, and what to use instead.
+NOT_HERE = {
+    "sampler": "the order follows from seed and epoch (shuffle=True); for some of the images, pass a data set of those",
+    "batch_sampler": "the order follows from seed and epoch (shuffle=True, batch_size, drop_last)",
+    "collate_fn": "images of one shape are stacked; batch_transform works on the batch",
+    "worker_init_fn": "random transforms draw from their SampleKey, whichever worker runs them",
+    "multiprocessing_context": "workers are threads",
+    "persistent_workers": "workers are threads, which start in no time",
+    "generator": "pass seed, an int",
+    "pin_memory_device": "pass devices",
+    "in_order": "batches always come in order",
+}
 
 
 class DataLoader:
@@ -37,15 +59,22 @@ class DataLoader:
     drop_last.
 
     transform       : called transform(image, SampleKey(seed, epoch, index, position)); see minidl.data.transforms
+    batch_transform : an InputStep, which then turns the batch of bytes into floats
     num_workers     : threads that make batches ahead; 0 makes each batch when it is asked for. dataset[i] must then be
                       safe to call from several threads.
     prefetch_factor : at most num_workers * prefetch_factor batches are in the making or waiting
+    timeout         : seconds to wait for a batch of the workers, 0 for ever; RuntimeError then names what is being read
+    devices         : names of devices, on each of which the batch is wanted: images are then a list of Tensors. To a GPU an
+                      InputStep's batch goes as bytes, and the step runs there.
+    pin_memory      : for GPUs among `devices`: workers write into page-locked memory, from which the GPU copies by itself
     on_error        : "stop" lets a BadImageError through; "skip" leaves the image out of its batch, which is then smaller,
                       notes (path, reason) in `skipped` and warns, once for each file. A batch that loses all its images
-                      is left out of the epoch.
+                      is left out of the epoch: see EpochBatches.number.
+    reading         : a file in which each worker notes what it is reading, for who comes after a crash: see `last_read`
 
     Iterating runs through epoch `self.epoch`, 0 at first, and counts it up. ValueError for arguments out of range, and for
-    images that differ in shape within a batch; a ValueError from data set or transform comes with the image's name.
+    images that differ in shape within a batch; TypeError for arguments of PyTorch's loader that have no place here. What data
+    set or transform raise comes with the image's name: a ValueError in its text, anything else in a note (PEP 678).
     """
 
     def __init__(
@@ -55,21 +84,36 @@ class DataLoader:
         shuffle: bool = False,
         *,
         transform: Transform | None = None,
+        batch_transform: InputStep | None = None,
         num_workers: int = 0,
         drop_last: bool = False,
         seed: int = 0,
         prefetch_factor: int = 2,
+        timeout: float = 0,
+        devices: Sequence[Device | str] = (),
+        pin_memory: bool = False,
         on_error: str = "stop",
+        reading: str | os.PathLike | None = None,
+        **others: Any,
     ) -> None:
+        _refuse(others)
         _at_least("batch_size", batch_size, 1)
         _at_least("num_workers", num_workers, 0)
         _at_least("prefetch_factor", prefetch_factor, 1)
+        _at_least("timeout", timeout, 0)
         _at_least("seed", seed, 0)
+        if timeout and not num_workers:
+            raise ValueError(f"DataLoader: timeout needs at least 1 worker to wait for, got timeout {timeout}, num_workers 0")
         if on_error not in ("stop", "skip"):
             raise ValueError(f"DataLoader: on_error must be 'stop' or 'skip', got {on_error!r}")
-        self.dataset, self.batch_size, self.shuffle, self.transform = dataset, batch_size, shuffle, transform
+        self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
+        self.transform, self.batch_transform = transform, batch_transform
         self.num_workers, self.drop_last, self.seed = num_workers, drop_last, seed
-        self.prefetch_factor, self.on_error = prefetch_factor, on_error
+        self.prefetch_factor, self.timeout, self.on_error, self.reading = prefetch_factor, timeout, on_error, reading
+        self.devices = [Device(name) for name in devices]
+        self.pin_memory = bool(pin_memory) and any(device.kind == "cuda" for device in self.devices)
+        if pin_memory and not self.pin_memory:
+            warnings.warn("DataLoader: pin_memory is for GPUs in devices, here are none: it has no effect", stacklevel=2)
         self.epoch = 0
         self.skipped: list[tuple[str, str]] = []
 
@@ -78,80 +122,113 @@ class DataLoader:
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> "EpochBatches":
         self.epoch += 1
         return self.epoch_batches(self.epoch - 1)
 
-    def epoch_batches(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+    def epoch_batches(self, epoch: int, start_batch: int = 0) -> "EpochBatches":
         """The batches of one epoch from `start_batch` on: what an uninterrupted run would have seen there, bit for bit."""
         _at_least("epoch", epoch, 0)
         if not 0 <= start_batch <= len(self):
             raise ValueError(f"DataLoader: start_batch must be in [0, {len(self)}], got {start_batch}")
-        return self._epoch_batches(epoch, start_batch)
-
-    def _epoch_batches(self, epoch: int, start_batch: int) -> Iterator[Batch]:
-        order = self._order(epoch)
-        stop = Event()
-        jobs = (_Job(self, epoch, order, number, stop) for number in range(start_batch, len(self)))
-        if self.num_workers == 0:
-            made = (job.run() for job in jobs)
-        else:
-            made = _made_ahead(jobs, self.num_workers, self.num_workers * self.prefetch_factor, stop)
-        with closing(made):  # stops the threads at once when the consumer drops this iterator
-            for job in made:
-                self._report(job.bad)
-                batch = job.batch()
-                if batch is not None:
-                    yield batch
-
-    def _order(self, epoch: int) -> np.ndarray:
-        n = len(self.dataset)
-        return Generator(self.seed, ORDER, epoch).permutation(n) if self.shuffle else np.arange(n)
-
-    def _report(self, bad: list[BadImageError]) -> None:
-        for error in bad:
-            if error.path not in (path for path, _ in self.skipped):
-                self.skipped.append((error.path, error.reason))
-                warnings.warn(f"DataLoader: skipped {error.path}: {error.reason}", stacklevel=3)
+        return EpochBatches(self, epoch, start_batch)
 
 
-@dataclass
+class EpochBatches(Iterator[Batch]):
+    """The batches of an epoch. Dropping it, or close(), stops the workers.
+
+    number : the place in the epoch of the batch given last. It grows by more than 1 where a batch lost all its images. To
+             resume after that batch, ask for epoch_batches(epoch, number + 1).
+    """
+
+    def __init__(self, loader: DataLoader, epoch: int, start_batch: int) -> None:
+        self.number = start_batch - 1
+        self._batches = _epoch_batches(loader, epoch, start_batch)
+
+    def __next__(self) -> Batch:
+        self.number, batch = next(self._batches)
+        return batch
+
+    def close(self) -> None:
+        """Stop the workers, and wait for them."""
+        self._batches.close()
+
+
+def _epoch_batches(loader: DataLoader, epoch: int, start_batch: int) -> Iteration[tuple[int, Batch], None, None]:
+    """(number, batch) of an epoch's batches from `start_batch` on."""
+    order = _order(loader, epoch)
+    jobs = (_Job(loader, epoch, order, number) for number in range(start_batch, len(loader)))
+    make = _made_ahead if loader.num_workers else _made_when_asked
+    with closing(_Uploads(loader)) as uploads, closing(make(loader, jobs)) as made:
+        for job in made:
+            _report(loader, job.bad)
+            if job.labels:  # no name for the images here: the consumer drops them before the next batch comes
+                yield job.number, (uploads.tensors(job) if loader.devices else job.take(), np.array(job.labels, np.int64))
+
+
+def _order(loader: DataLoader, epoch: int) -> np.ndarray:
+    n = len(loader.dataset)
+    return Generator(loader.seed, ORDER, epoch).permutation(n) if loader.shuffle else np.arange(n)
+
+
+def _report(loader: DataLoader, bad: list[BadImageError]) -> None:
+    for error in bad:
+        if error.path not in (path for path, _ in loader.skipped):
+            loader.skipped.append((error.path, error.reason))
+            warnings.warn(f"DataLoader: skipped {error.path}: {error.reason}", stacklevel=4)
+
+
+# --------------------------------------------------------------------------------------------------------------- one batch
+
+
 class _Job:
     """One batch in the making."""
 
-    loader: DataLoader
-    epoch: int
-    order: np.ndarray
-    number: int
-    stop: Event
-    images: np.ndarray | None = None
-    labels: list[int] = field(default_factory=list)
-    bad: list[BadImageError] = field(default_factory=list)
+    def __init__(self, loader: DataLoader, epoch: int, order: np.ndarray, number: int) -> None:
+        self.loader, self.epoch, self.number = loader, epoch, number
+        self.first = number * loader.batch_size
+        self.indices = order[self.first : self.first + loader.batch_size].tolist()
+        self.index: int | None = None  # of the image in the making
+        self.images: Any = None
+        self.drawn: list[Views] = []
+        self.labels: list[int] = []
+        self.bad: list[BadImageError] = []
+        self.done: Future[None] = Future()
 
-    def run(self) -> "_Job":
-        size = self.loader.batch_size
-        for position in range(self.number * size, min((self.number + 1) * size, len(self.order))):
-            if self.stop.is_set():
-                break
-            self._take(int(self.order[position]), position)
-        return self
+    def run(self, note: "_Note", slot: int, stop: Event) -> None:
+        for position, index in enumerate(self.indices, self.first):
+            if stop.is_set():
+                return
+            self.index = index
+            note.write(slot, self.name())
+            self._make(index, position)
+            note.write(slot, "")
+        if self.labels:
+            self._finish()
 
-    def _take(self, index: int, position: int) -> None:
+    def _make(self, index: int, position: int) -> None:
         try:
             image, label = self.loader.dataset[index]
+            key = SampleKey(self.loader.seed, self.epoch, index, position)
             if self.loader.transform is not None:
-                image = self.loader.transform(image, SampleKey(self.loader.seed, self.epoch, index, position))
-            self._add(image, label)
+                image = self.loader.transform(image, key)
+            self._add(image, label, key)
         except BadImageError as error:
             if self.loader.on_error == "stop":
                 raise
             self.bad.append(error)
-        except ValueError as error:
-            raise ValueError(f"{error} ({_name_of(self.loader.dataset, index)})") from error
+        except BaseException as error:  # SystemExit too: it is the consumer that it ends
+            if type(error) is ValueError:
+                raise ValueError(f"{error} ({self.name()})") from error
+            error.add_note(f"DataLoader: while making {self.name()}")
+            raise
 
-    def _add(self, image: np.ndarray, label: int) -> None:
+    def _add(self, image: np.ndarray, label: int, key: SampleKey) -> None:
+        step = self.loader.batch_transform
+        if step is not None:
+            self.drawn.append(step.draw(image, key))
         if self.images is None:
-            self.images = np.empty((self.loader.batch_size, *image.shape), np.float32)
+            self.images = self._buffer(image.shape, np.float32 if step is None else np.uint8)
         if image.shape != self.images.shape[1:]:
             raise ValueError(
                 f"DataLoader: images of a batch must have one shape, got {self.images.shape[1:]} and {image.shape}"
@@ -159,32 +236,173 @@ class _Job:
         self.images[len(self.labels)] = image
         self.labels.append(label)
 
-    def batch(self) -> Batch | None:
-        """(images, labels), or None when no image could be read."""
-        if self.images is None:
-            return None
-        return np.moveaxis(self.images[: len(self.labels)], -1, -3), np.array(self.labels, np.int64)
+    def _buffer(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        make = pinned_empty if self.loader.pin_memory else memory.empty
+        return make((len(self.indices), *shape), dtype)
+
+    def _finish(self) -> None:
+        """From stacked images to those that are handed over; but a step on devices is the consumer's to begin."""
+        self.images, step = self.images[: len(self.labels)], self.loader.batch_transform
+        if step is None:
+            self.images = np.moveaxis(self.images, -1, -3)
+        elif not self.loader.devices:
+            self.images = step(self.images, InputStep.join(self.drawn))
+
+    def take(self) -> np.ndarray:
+        """The images, which are the caller's alone from now on."""
+        images, self.images = self.images, None
+        return images
+
+    def name(self) -> str:
+        """The image in the making."""
+        samples = getattr(self.loader.dataset, "samples", None)
+        return f"sample {self.index}" + ("" if samples is None else f", {os.fspath(samples[self.index][0])}")
 
 
-def _made_ahead(jobs: Iterator[_Job], workers: int, ahead: int, stop: Event) -> Iteration[_Job, None, None]:
-    """The jobs, done, in their order; at most `ahead` are waiting or in the making while the consumer works."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="minidl-loader")
-    try:
-        pending = deque(pool.submit(job.run) for job in islice(jobs, ahead))
+class _Uploads:
+    """Batches on their way to devices. Page-locked memory, which a GPU may still copy from, is kept until it has."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.devices, self.step = loader.devices, loader.batch_transform
+        self.gpus = [device for device in loader.devices if device.kind == "cuda"] if loader.pin_memory else []
+        self._kept: np.ndarray | None = None
+        self._events: list[Any] = []
+
+    def tensors(self, job: _Job) -> list[Tensor]:
+        """The batch on each device."""
+        images, step = job.take(), self.step
+        if step is None:
+            tensors = [Tensor(images, device=device) for device in self.devices]
+        else:
+            drawn = InputStep.join(job.drawn)
+            tensors = [Tensor(step(images, drawn, device), device=device) for device in self.devices]
+        self.close()
+        self._kept, self._events = images, [device.record() for device in self.gpus]
+        return tensors
+
+    def close(self) -> None:
+        for event in self._events:
+            event.synchronize()
+        self._kept, self._events = None, []
+
+
+# ----------------------------------------------------------------------------------------------------------------- workers
+
+
+def _made_when_asked(loader: DataLoader, jobs: Iterator[_Job]) -> Iteration[_Job, None, None]:
+    with closing(_Note(loader.reading, 1)) as note:
+        for job in jobs:
+            job.run(note, 0, Event())
+            yield job
+
+
+def _made_ahead(loader: DataLoader, jobs: Iterator[_Job]) -> Iteration[_Job, None, None]:
+    """The jobs, done, in their order; at most prefetch_factor for each worker wait or are in the making meanwhile."""
+    with closing(_Workers(loader)) as workers:
+        pending = deque(workers.begin(job) for job in islice(jobs, loader.num_workers * loader.prefetch_factor))
         while pending:
-            done = pending.popleft().result()
-            pending.extend(pool.submit(job.run) for job in islice(jobs, 1))
-            yield done
-    finally:  # reached at the end, after an error, and when the consumer drops the iterator
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+            workers.wait_for(pending[0])
+            pending.extend(workers.begin(job) for job in islice(jobs, 1))
+            yield pending.popleft()
 
 
-def _name_of(dataset: Any, index: int) -> str:
-    samples = getattr(dataset, "samples", None)
-    return f"sample {index}" if samples is None else f"sample {index}, {os.fspath(samples[index][0])}"
+class _Workers:
+    """Threads that make batches. They are daemons: one that hangs in a decoder cannot keep the program from ending."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.process, self.timeout = os.getpid(), loader.timeout
+        self.note, self.stop = _Note(loader.reading, loader.num_workers), Event()
+        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self.threads = [
+            Thread(target=self._work, args=(slot,), name=f"minidl-loader-{slot}", daemon=True)
+            for slot in range(loader.num_workers)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def begin(self, job: _Job) -> _Job:
+        self.jobs.put(job)
+        return job
+
+    def wait_for(self, job: _Job) -> None:
+        """Until the job is done; what stopped it is raised here."""
+        if self.process != os.getpid():
+            raise RuntimeError(
+                f"DataLoader: the workers of this iterator are threads of process {self.process}, which was forked; "
+                "iterate anew in the child"
+            )
+        if not wait([job.done], self.timeout or None).done:
+            raise RuntimeError(
+                f"DataLoader: a batch must come within {self.timeout} seconds (timeout); batch {job.number} is at {job.name()}"
+            )
+        job.done.result()
+
+    def _work(self, slot: int) -> None:
+        while (job := self.jobs.get()) is not None:
+            try:
+                job.run(self.note, slot, self.stop)
+            except BaseException as error:
+                job.done.set_exception(error)
+            else:
+                job.done.set_result(None)
+            del job  # or the batch would live until the next one comes
+
+    def close(self) -> None:
+        if self.process != os.getpid():
+            return
+        self.stop.set()
+        for _ in self.threads:
+            self.jobs.put(None)
+        until = time.monotonic() + PATIENCE
+        for thread in self.threads:
+            if thread is not current_thread():  # a dropped iterator may be collected in a worker
+                thread.join(max(until - time.monotonic(), 0))
+        self.note.close()
 
 
-def _at_least(name: str, value: int, least: int) -> None:
+class _Note:
+    """What each worker is reading, in a file that outlives the process: a slot of SLOT bytes for each, zeros for nothing."""
+
+    def __init__(self, path: str | os.PathLike | None, slots: int) -> None:
+        self._slots, self._file = slots, None if path is None else open(path, "wb", buffering=0)  # noqa: SIM115
+        self._clear()
+
+    def write(self, slot: int, name: str) -> None:
+        if self._file is not None:
+            os.pwrite(self._file.fileno(), os.fsencode(name)[:SLOT].ljust(SLOT, b"\0"), slot * SLOT)
+
+    def _clear(self) -> None:
+        for slot in range(self._slots):
+            self.write(slot, "")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._clear()
+            self._file.close()
+
+
+def last_read(path: str | os.PathLike) -> list[str]:
+    """What the workers of a process that died were reading, from the file that DataLoader's `reading` named.
+
+    Nothing if the file is not there, or the loader came to its end, also by an exception.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        return []
+    names = (content[start : start + SLOT].rstrip(b"\0") for start in range(0, len(content), SLOT))
+    return [os.fsdecode(name) for name in names if name]
+
+
+# --------------------------------------------------------------------------------------------------------------- arguments
+
+
+def _refuse(others: dict[str, Any]) -> None:
+    for name in others:
+        instead = NOT_HERE.get(name)
+        raise TypeError(f"DataLoader: takes no {name}" + (f": {instead}" if instead else ""))
+
+
+def _at_least(name: str, value: float, least: int) -> None:
     if value < least:
         raise ValueError(f"DataLoader: {name} must be at least {least}, got {value}")

@@ -68,6 +68,7 @@ class Patterns:
     """
 
     classes = [f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES]  # noqa: RUF012
+    class_to_idx = {name: label for label, name in enumerate(classes)}  # noqa: RUF012
 
     def __init__(self, length: int = 6000, train: bool = True, seed: int = 0, image_size: int = 256) -> None:
         if length < 0:

@@ -10,18 +10,23 @@ The names are torchvision's (transforms.v2). The training pipeline of the paper 
     Compose([Resize(256), CenterCrop(256), RandomCrop(224), RandomHorizontalFlip(),
              SubtractMean(mean), PCAColorNoise(stdevs, components)])
 
+What is drawn can be asked for apart from the work (`places`, `mirrored`, `color`): InputStep does the work of the last four for
+a whole batch. Caffe subtracts the mean that lies under the crop, and mirrors it with the image: that is SubtractMean(mean)
+before RandomCrop.
+
 Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", 2012, sections 2
 and 4.1; where the paper is silent, the program that produced its figures (computerhistory/AlexNet-Source-Code,
 convdata_jpeg.py).
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from minidl.random import Generator
+from minidl.shapes import is_int
 
 ORDER, CROP, FLIP, NOISE = 1, 2, 3, 4  # what a draw is for; distinct, so that crop and flip are independent
 
@@ -55,6 +60,14 @@ class SampleKey:
 Transform = Callable[[np.ndarray, SampleKey], np.ndarray]
 
 
+class Place(NamedTuple):
+    """Where a crop is taken: its first row and column, and whether it is mirrored then."""
+
+    top: int
+    left: int
+    mirrored: bool = False
+
+
 class Compose:
     """One transform after the other."""
 
@@ -66,56 +79,99 @@ class Compose:
             image = transform(image, key)
         return image
 
+    def __repr__(self) -> str:
+        return "\n".join(["Compose(", *(f"    {transform!r}" for transform in self.transforms), ")"])
+
 
 class Resize:
-    """(H, W, 3) uint8 -> uint8 whose shorter side is `size`; the longer side keeps the ratio, rounded down.
+    """(H, W, 3) uint8 -> uint8 of another size.
 
-    Upwards with Pillow's bicubic filter; downwards with its bilinear filter widened to the step, so that every source pixel
-    counts (no aliasing). An image that has the size already is returned as it is.
+    size n: the shorter side becomes n, the longer side keeps the ratio, rounded down. size (h, w): the sides become h and w.
+    Where the shorter side grows, with Pillow's bicubic filter; else with its bilinear filter widened to the step, so that every
+    source pixel counts (no aliasing). An image that has the size already is returned as it is.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = _positive("Resize: size", size)
+    def __init__(self, size: int | Sequence[int]) -> None:
+        self.size = _size("Resize", size)
+        self.keeps_ratio = is_int(size)
 
     def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
         from PIL import Image
 
-        _check_rgb_bytes("Resize", image)
-        height, width = image.shape[:2]
-        short = min(height, width)
-        if short == self.size:
+        check_rgb_bytes("Resize", image)
+        old, new = image.shape[:2], self._new_size(*image.shape[:2])
+        if new == old:
             return image
-        resample = Image.Resampling.BICUBIC if short < self.size else Image.Resampling.BILINEAR
-        new_size = (width * self.size // short, height * self.size // short)
-        return np.asarray(Image.fromarray(image).resize(new_size, resample))
+        resample = Image.Resampling.BICUBIC if min(old) < min(new) else Image.Resampling.BILINEAR
+        return np.asarray(Image.fromarray(image).resize(new[::-1], resample))
+
+    def _new_size(self, height: int, width: int) -> tuple[int, int]:
+        if not self.keeps_ratio:
+            return self.size
+        size, short = self.size[0], min(height, width)
+        return height * size // short, width * size // short
+
+    def __repr__(self) -> str:
+        return f"Resize(size={self.size[0] if self.keeps_ratio else self.size})"
 
 
-class CenterCrop:
-    """(H, W, C) -> (size, size, C): the middle, rounded towards the top left. A view."""
+class _Crop:
+    """Crops of `size` (height, width), an int n being (n, n). `places` says where."""
 
-    def __init__(self, size: int) -> None:
-        self.size = _positive("CenterCrop: size", size)
+    def __init__(self, size: int | Sequence[int]) -> None:
+        self.size = _size(type(self).__name__, size)
+
+    def places(self, shape: Sequence[int], key: SampleKey) -> list[Place]:
+        """The places in an image of this shape (H, W, ...). ValueError if it is smaller than the crop."""
+        room = shape[0] - self.size[0], shape[1] - self.size[1]
+        if min(room) < 0:
+            name, (height, width) = type(self).__name__, self.size
+            raise ValueError(f"{name}: size must be at most the image's sides {shape[0]} x {shape[1]}, got {height} x {width}")
+        return self._places_in(*room, key)
+
+    def _places_in(self, down: int, across: int, key: SampleKey) -> list[Place]:
+        """Of places whose top is in 0 ... down and left in 0 ... across, those that are taken."""
+        raise NotImplementedError
+
+    def _cut(self, image: np.ndarray, place: Place) -> np.ndarray:
+        height, width = self.size
+        crop = image[place.top : place.top + height, place.left : place.left + width]
+        return _mirror(crop) if place.mirrored else crop
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(size={self.size})"
+
+
+class CenterCrop(_Crop):
+    """(H, W, C) -> (*size, C): the middle, rounded towards the top left. A view."""
 
     def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
-        _check_room("CenterCrop", self.size, image)
-        return _center(image, self.size, self.size)
+        return self._cut(image, *self.places(image.shape, key))
+
+    def _places_in(self, down: int, across: int, key: SampleKey) -> list[Place]:
+        return [Place(down // 2, across // 2)]
 
 
-class RandomCrop:
-    """(H, W, C) -> (size, size, C), at each of the (H - size + 1) (W - size + 1) places with the same probability. A view.
+class RandomCrop(_Crop):
+    """(H, W, C) -> (*size, C), at each of the (H - h + 1) (W - w + 1) places with the same probability. A view.
 
     With `shared_by` n, n consecutive images of an epoch are cut at one place, as in the program of 2012 (n = 32).
     """
 
-    def __init__(self, size: int, shared_by: int = 1) -> None:
-        self.size = _positive("RandomCrop: size", size)
+    def __init__(self, size: int | Sequence[int], shared_by: int = 1) -> None:
+        super().__init__(size)
         self.shared_by = _positive("RandomCrop: shared_by", shared_by)
 
     def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
-        _check_room("RandomCrop", self.size, image)
+        return self._cut(image, *self.places(image.shape, key))
+
+    def _places_in(self, down: int, across: int, key: SampleKey) -> list[Place]:
         generator = key.generator(CROP, self.shared_by)
-        top, left = (int(generator.integers(0, side - self.size + 1)) for side in image.shape[:2])
-        return image[top : top + self.size, left : left + self.size]
+        top, left = (int(generator.integers(0, room + 1)) for room in (down, across))
+        return [Place(top, left)]
+
+    def __repr__(self) -> str:
+        return f"RandomCrop(size={self.size}{_shared(self.shared_by)})"
 
 
 class RandomHorizontalFlip:
@@ -127,27 +183,30 @@ class RandomHorizontalFlip:
         self.p, self.shared_by = p, _positive("RandomHorizontalFlip: shared_by", shared_by)
 
     def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
-        mirrored = key.generator(FLIP, self.shared_by).bernoulli(self.p, 1)[0]
-        return _mirror(image) if mirrored else image
+        return _mirror(image) if self.mirrored(key) else image
+
+    def mirrored(self, key: SampleKey) -> bool:
+        return bool(key.generator(FLIP, self.shared_by).bernoulli(self.p, 1)[0])
+
+    def __repr__(self) -> str:
+        return f"RandomHorizontalFlip(p={self.p}{_shared(self.shared_by)})"
 
 
-class TenCrop:
-    """(H, W, C) -> (10, size, size, C): the ten views that are averaged at test time.
+class TenCrop(_Crop):
+    """(H, W, C) -> (10, *size, C): the ten views that are averaged at test time.
 
     Views 0 to 4 are top left, top right, bottom left, bottom right and centre; view 5 + i is the mirror of view i.
-    (torchvision crops the mirrored image instead: the same ten views, its left and right ones swapped in the second half.)
+    (torchvision gives a tuple, and crops the mirrored image instead: the same ten views, its left and right ones swapped in
+    the second half.)
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = _positive("TenCrop: size", size)
-
     def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
-        size = self.size
-        _check_room("TenCrop", size, image)
-        top, bottom = image[:size], image[image.shape[0] - size :]
-        corners = [part for rows in (top, bottom) for part in (rows[:, :size], rows[:, rows.shape[1] - size :])]
-        views = np.stack([*corners, _center(image, size, size)])
-        return np.concatenate([views, _mirror(views)])
+        return np.stack([self._cut(image, place) for place in self.places(image.shape, key)])
+
+    def _places_in(self, down: int, across: int, key: SampleKey) -> list[Place]:
+        views = [Place(top, left) for top in (0, down) for left in (0, across)]
+        views.append(Place(down // 2, across // 2))
+        return [*views, *(Place(top, left, True) for top, left, _ in views)]
 
 
 class SubtractMean:
@@ -171,6 +230,9 @@ class SubtractMean:
             )
         return np.subtract(image, _center(self.mean, height, width), dtype=np.float32)
 
+    def __repr__(self) -> str:
+        return f"SubtractMean(mean={self.mean.shape})"
+
 
 class PCAColorNoise:
     """(..., 3) -> float32: the same random RGB triple n added to every pixel, then everything divided by `divide`.
@@ -193,12 +255,18 @@ class PCAColorNoise:
         if divide == 0.0:
             raise ValueError(f"PCAColorNoise: divide must not be 0, got {divide}")
         self.axes = (scale * components * stdevs).astype(np.float32)  # column i: one standard deviation along p_i
-        self.divide = np.float32(divide)
+        self.scale, self.divide = scale, divide
 
     def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
-        z = key.generator(NOISE).normal(3)
-        noisy = np.add(image, _row_of((self.axes * z).sum(axis=1), image), dtype=np.float32)
-        return np.divide(noisy, self.divide, out=noisy)
+        noisy = np.add(image, _row_of(self.color(key), image), dtype=np.float32)
+        return np.divide(noisy, np.float32(self.divide), out=noisy)
+
+    def color(self, key: SampleKey) -> np.ndarray:
+        """n, (3,) float32."""
+        return (self.axes * key.generator(NOISE).normal(3)).sum(axis=1)
+
+    def __repr__(self) -> str:
+        return f"PCAColorNoise(scale={self.scale}, divide={self.divide})"
 
 
 class Normalize:
@@ -216,6 +284,9 @@ class Normalize:
         centered = np.subtract(image, _row_of(self.mean, image), dtype=np.float32)
         return np.divide(centered, _row_of(self.std, image), out=centered)
 
+    def __repr__(self) -> str:
+        return f"Normalize(mean={self.mean.tolist()}, std={self.std.tolist()})"
+
 
 class ColorStatistics(NamedTuple):
     """What a training set says about colour: see color_statistics."""
@@ -223,6 +294,51 @@ class ColorStatistics(NamedTuple):
     mean: np.ndarray
     stdevs: np.ndarray
     components: np.ndarray
+
+
+@dataclass
+class ColorSums:
+    """What color_statistics needs to know of the images so far. Sums of whole numbers in int64: exact, so the same whatever the
+    order of the images, and however they were divided among sums that are merged. Room for 2^63 / 255^2 = 1.4e14 pixels.
+
+    count    : how many images
+    total    : (H, W, 3), their sum
+    products : (3, 3), the sum over all pixels p of the outer product p pᵀ
+    """
+
+    count: int = 0
+    total: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.int64))
+    products: np.ndarray = field(default_factory=lambda: np.zeros((3, 3), np.int64))
+
+    def add(self, image: np.ndarray) -> None:
+        """One (H, W, 3) uint8 image more. ValueError if its size differs from the others'."""
+        check_rgb_bytes("color_statistics", image)
+        self._make_room(image.shape)
+        pixels = image.reshape(-1, 3).astype(np.float64)  # whole numbers below 2^53: BLAS multiplies and adds them exactly
+        self.count += 1
+        self.total += image
+        self.products += (pixels.T @ pixels).astype(np.int64)
+
+    def merge(self, other: "ColorSums") -> None:
+        """The images of `other` too. ValueError if their size differs."""
+        if other.count:
+            self._make_room(other.total.shape)
+            self.count += other.count
+            self.total += other.total
+            self.products += other.products
+
+    def _make_room(self, shape: tuple[int, ...]) -> None:
+        if not self.count:
+            self.total = np.zeros(shape, np.int64)
+        if shape != self.total.shape:
+            raise ValueError(f"color_statistics: images must have one size, got {self.total.shape} and {shape}")
+
+    def statistics(self) -> ColorStatistics:
+        """As color_statistics returns them. ValueError if there was no image."""
+        if not self.count:
+            raise ValueError("color_statistics: takes at least 1 image, got 0")
+        mean = (self.total / self.count).astype(np.float32)
+        return ColorStatistics(mean, *_principal_components(self.total, self.products, self.count))
 
 
 def color_statistics(images: Iterable[np.ndarray]) -> ColorStatistics:
@@ -233,21 +349,12 @@ def color_statistics(images: Iterable[np.ndarray]) -> ColorStatistics:
     components : (3, 3) float64: column i is the unit eigenvector of stdevs[i], rows R, G, B; its largest entry is positive,
                  which fixes the sign that an eigenvector leaves open
 
-    The sums are whole numbers in float64: exact, so independent of the order, up to 2^53 / 255^2 = 1.4e11 pixels (ImageNet at
-    256 x 256 has 8e10). ValueError if there is no image or the sizes differ.
+    The result does not depend on the images' order: see ColorSums. ValueError if there is no image or the sizes differ.
     """
-    count, total, products = 0, np.zeros(()), np.zeros((3, 3))
+    sums = ColorSums()
     for image in images:
-        _check_rgb_bytes("color_statistics", image)
-        if count and image.shape != total.shape:
-            raise ValueError(f"color_statistics: images must have one size, got {total.shape} and {image.shape}")
-        pixels = image.reshape(-1, 3).astype(np.float64)
-        products += pixels.T @ pixels
-        total = total + image
-        count += 1
-    if not count:
-        raise ValueError("color_statistics: takes at least 1 image, got 0")
-    return ColorStatistics((total / count).astype(np.float32), *_principal_components(total, products, count))
+        sums.add(image)
+    return sums.statistics()
 
 
 def _principal_components(total: np.ndarray, products: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -278,12 +385,19 @@ def _positive(name: str, value: int) -> int:
     return value
 
 
-def _check_room(name: str, size: int, image: np.ndarray) -> None:
-    height, width = image.shape[:2]
-    if size > min(height, width):
-        raise ValueError(f"{name}: size must be at most the image's sides {height} x {width}, got {size}")
+def _size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
+    """An int n -> (n, n); (height, width) as it is."""
+    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(sides) != 2 or not all(is_int(side) for side in sides):
+        raise TypeError(f"{name}: size must be an int or (height, width), got {size!r}")
+    height, width = (_positive(f"{name}: size", int(side)) for side in sides)
+    return height, width
 
 
-def _check_rgb_bytes(name: str, image: np.ndarray) -> None:
+def _shared(by: int) -> str:
+    return f", shared_by={by}" if by > 1 else ""
+
+
+def check_rgb_bytes(name: str, image: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"{name}: takes (H, W, 3) uint8 images, got {image.shape} {image.dtype}")

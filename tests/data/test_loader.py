@@ -1,13 +1,24 @@
+import os
+import signal
+import subprocess
+import sys
 import threading
 import warnings
+import weakref
 from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
 
+import fake_cupy
 import numpy as np
 import pytest
+from emulator import emulator
 
+from minidl import Device, Tensor
 from minidl.data import loader as loader_module
-from minidl.data.image_folder import BadImageError
-from minidl.data.loader import DataLoader
+from minidl.data.errors import BadImageError
+from minidl.data.input_step import InputStep
+from minidl.data.loader import DataLoader, last_read
 from minidl.data.patterns import Patterns
 from minidl.data.transforms import (
     IMAGENET_COMPONENTS,
@@ -16,10 +27,13 @@ from minidl.data.transforms import (
     PCAColorNoise,
     RandomCrop,
     RandomHorizontalFlip,
+    SubtractMean,
     TenCrop,
 )
 
-AUGMENT = Compose([RandomCrop(28), RandomHorizontalFlip(), PCAColorNoise(IMAGENET_STDEVS, IMAGENET_COMPONENTS)])
+MEAN = SubtractMean(np.random.default_rng(0).uniform(90, 140, (32, 32, 3)))
+STEPS = [RandomCrop(28), RandomHorizontalFlip(), MEAN, PCAColorNoise(IMAGENET_STDEVS, IMAGENET_COMPONENTS, divide=1.1)]
+AUGMENT = Compose(STEPS)
 
 
 class Numbers:
@@ -103,7 +117,31 @@ def test_batches_do_not_depend_on_the_number_of_workers():
         return DataLoader(Patterns(30, image_size=32), 4, True, transform=AUGMENT, seed=5, **options).epoch_batches(3)
 
     alone = list(batches())
-    assert same(alone, batches(num_workers=1, prefetch_factor=1)) and same(alone, batches(num_workers=3))
+    for workers in (1, 2, 4):
+        assert same(alone, batches(num_workers=workers, prefetch_factor=workers))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+@pytest.mark.parametrize("steps", [STEPS, [TenCrop(28), None, MEAN]], ids=["training", "ten views"])
+def test_a_batch_transform_gives_what_the_transforms_give_one_by_one(steps, workers):
+    def batches(**options):
+        return DataLoader(Patterns(22, image_size=32), 4, True, seed=5, **options).epoch_batches(3, 1)
+
+    one_by_one = Compose([step for step in steps if step is not None])
+    found = list(batches(batch_transform=InputStep(*steps), num_workers=workers))
+    assert same(found, batches(transform=one_by_one)) and len(found) == 5
+    for images, _ in found:
+        assert images.dtype == np.float32 and np.moveaxis(images, -3, -1).flags.c_contiguous
+
+
+def test_a_transform_comes_before_the_batch_transform():
+    def upside_down(image, key):
+        return image[::-1]
+
+    step = InputStep(RandomCrop(28))
+    (found,) = DataLoader(Patterns(4, image_size=32), 4, transform=upside_down, batch_transform=step)
+    (expected,) = DataLoader(Patterns(4, image_size=32), 4, transform=Compose([upside_down, RandomCrop(28)]))
+    assert same([found], [expected])
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -150,6 +188,91 @@ def test_no_thread_is_left_at_the_end_or_when_the_consumer_stops():
     assert loader_threads()
     batches.close()
     assert loader_threads() == []
+    assert list(batches) == []
+    batches = iter(loader)
+    next(batches)
+    del batches
+    assert loader_threads() == []
+
+
+def test_an_iterator_that_nobody_asks_makes_no_threads():
+    batches = iter(DataLoader(Numbers(40), 2, num_workers=3))
+    assert loader_threads() == []
+    batches.close()
+
+
+def test_an_error_of_the_consumer_ends_the_threads():
+    with pytest.raises(ZeroDivisionError):
+        for _ in DataLoader(Numbers(40), 2, num_workers=3):
+            raise ZeroDivisionError
+    assert loader_threads() == []
+
+
+def test_an_iterator_may_be_dropped_by_its_own_worker():
+    held, dropped, failed = [], threading.Event(), []
+
+    class Dropping(Numbers):
+        def __getitem__(self, index):
+            if index == 2:
+                held_by_main.wait(10)
+                held.clear()
+                dropped.set()
+            return super().__getitem__(index)
+
+    held_by_main = threading.Event()
+    held.append(iter(DataLoader(Dropping(100), 1, num_workers=1)))
+    next(held[0])
+    before, sys.unraisablehook = sys.unraisablehook, failed.append
+    try:
+        (worker,) = loader_threads()
+        held_by_main.set()
+        assert dropped.wait(10)
+        worker.join(10)
+    finally:
+        sys.unraisablehook = before
+    assert not worker.is_alive() and failed == []
+
+
+def test_two_iterators_at_once():
+    loader = DataLoader(Patterns(30, image_size=32), 4, True, transform=AUGMENT, num_workers=2)
+    first, second = loader.epoch_batches(0), loader.epoch_batches(1)
+    mixed = list(zip(first, second, strict=True))
+    assert same([pair[0] for pair in mixed], loader.epoch_batches(0))
+    assert same([pair[1] for pair in mixed], loader.epoch_batches(1))
+
+
+@pytest.mark.parametrize("step", [None, InputStep(RandomCrop(28))])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_batch_that_the_consumer_dropped_is_kept_by_nobody(step, num_workers):
+    loader = DataLoader(Patterns(4, image_size=32), 2, batch_transform=step, num_workers=num_workers, prefetch_factor=1)
+    batches = iter(loader)
+    images, _ = next(batches)
+    seen = weakref.ref(images if images.base is None else images.base)
+    del images
+    assert seen() is None
+    assert len(list(batches)) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_iterates_anew():
+    loader = DataLoader(Numbers(40), 2, num_workers=2)
+    expected = list(loader.epoch_batches(0))
+    batches = loader.epoch_batches(0)
+    next(batches)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            try:
+                next(batches)
+            except RuntimeError as error:
+                batches.close()
+                refused = f"threads of process {os.getppid()}, which was forked" in str(error)
+                status = 0 if refused and same(loader.epoch_batches(0), expected) else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert same(batches, expected[1:])
 
 
 def test_closing_does_not_wait_for_the_batches_ahead(monkeypatch):
@@ -200,6 +323,98 @@ def test_workers_work_at_the_same_time():
     assert len(list(DataLoader(Meeting(4), 1, num_workers=2))) == 4
 
 
+# ---- devices
+
+
+def test_devices_get_a_tensor_each():
+    def batches(**options):
+        return DataLoader(Patterns(6, image_size=32), 4, num_workers=2, **options)
+
+    for options in ({"transform": AUGMENT}, {"batch_transform": InputStep(*STEPS)}):
+        for (tensors, labels), (images, same_labels) in zip(
+            batches(devices=("cpu:0", "cpu:1"), **options), batches(**options), strict=True
+        ):
+            assert [str(tensor.device) for tensor in tensors] == ["cpu:0", "cpu:1"]
+            assert all(isinstance(tensor, Tensor) and np.array_equal(tensor.numpy(), images) for tensor in tensors)
+            assert np.array_equal(labels, same_labels)
+
+
+class Block(bytearray):
+    """Memory that can be seen to be gone."""
+
+
+class PinnedMemory:
+    """What the stand-in for CuPy lacks: page-locked memory, and events that can be waited for."""
+
+    def __init__(self, monkeypatch):
+        self.blocks, self.waits, self._copied = [], 0, []
+        self._record, self._asarray = fake_cupy._Stream.record, fake_cupy.asarray
+        monkeypatch.setattr(fake_cupy.cuda, "alloc_pinned_memory", self._allocate, raising=False)
+        monkeypatch.setattr(fake_cupy._Stream, "record", lambda stream, event=None: self._event(stream, event))
+        monkeypatch.setattr(fake_cupy, "asarray", self._copy)
+
+    def _allocate(self, size):
+        block = Block(size)
+        self.blocks.append(weakref.ref(block))
+        return block
+
+    def _copy(self, a, *args, **kwargs):
+        root = a
+        while isinstance(root, np.ndarray):
+            root = root.base
+        if isinstance(root, Block):
+            self._copied.append(weakref.ref(root))
+        return self._asarray(a, *args, **kwargs)
+
+    def _event(self, stream, event=None):
+        copied, self._copied = self._copied, []
+        return SimpleNamespace(seen=self._record(stream, event).seen, synchronize=lambda: self._wait(copied))
+
+    def _wait(self, copied):
+        assert all(block() is not None for block in copied), "page-locked memory is gone before its copies are done"
+        self.waits += 1
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:cuda.1 is a second context")
+def test_gpus_get_bytes_and_make_the_floats(num_workers, gpus, monkeypatch):
+    if emulator.missing():
+        pytest.skip(str(emulator.missing()))
+    fake_cupy.install(monkeypatch, gpus)
+    memory = PinnedMemory(monkeypatch)
+
+    def batches(**options):
+        dataset = Patterns(18, image_size=32)
+        return DataLoader(dataset, 4, True, batch_transform=InputStep(*STEPS), num_workers=num_workers, **options)
+
+    found = batches(devices=("cuda:0", "cuda:1"), pin_memory=True)
+    for (tensors, labels), (images, same_labels) in zip(found, batches(), strict=True):
+        assert [tensor.device for tensor in tensors] == [Device("cuda:0"), Device("cuda:1")]
+        assert all(tensor.numpy().tobytes() == images.tobytes() for tensor in tensors)
+        assert np.array_equal(labels, same_labels)
+    assert len(memory.blocks) == 5 and memory.waits == 10, "for each batch, and each device"
+    assert all(block() is None for block in memory.blocks)
+    assert fake_cupy.errors == [] and fake_cupy.launches == ["mdl_input_step"] * 10
+
+
+def test_without_pin_memory_no_page_is_locked(monkeypatch):
+    fake_cupy.install(monkeypatch)
+    memory = PinnedMemory(monkeypatch)
+    for tensors, _ in DataLoader(Numbers(6), 3, devices=["cuda:0"], pin_memory=False):
+        assert tensors[0].shape == (3, 3, 2, 3)
+    assert memory.blocks == [] and memory.waits == 0
+    ((tensors, _),) = DataLoader(Numbers(3), 3, devices=["cuda:0"], pin_memory=True)
+    assert np.array_equal(tensors[0].numpy()[:, 0, 0, 0], [0, 1, 2]) and len(memory.blocks) == 1
+
+
+@pytest.mark.parametrize("devices", [(), ("cpu:0",)])
+def test_pin_memory_without_a_gpu_warns_and_goes_on(devices):
+    with pytest.warns(UserWarning, match="DataLoader: pin_memory is for GPUs in devices, here are none: it has no effect") as w:
+        loader = DataLoader(Numbers(4), 2, devices=devices, pin_memory=True)
+    assert w[0].filename == __file__ and len(list(loader)) == 2
+
+
 # ---- errors
 
 
@@ -227,6 +442,36 @@ def test_skipping_leaves_bad_images_out_notes_and_warns_once(num_workers):
         warnings.simplefilter("error")
         assert len(list(loader)) == 3
     assert len(loader.skipped) == 3
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_are_numbered_so_that_one_that_lost_all_its_images_counts(num_workers):
+    loader = DataLoader(Numbers(12, bad={0, 1, 4, 6, 7, 8, 9}), 2, num_workers=num_workers, on_error="skip")
+    with pytest.warns(UserWarning, match="skipped"):
+        batches = loader.epoch_batches(0)
+        assert batches.number == -1
+        found = [(batches.number, labels.tolist()) for _, labels in batches]
+    assert found == [(1, [2, 3]), (2, [5]), (5, [10, 11])]
+    resumed = loader.epoch_batches(0, 2 + 1)
+    assert resumed.number == 2
+    assert [labels.tolist() for _, labels in resumed] == [[10, 11]]
+
+
+def test_skipping_leaves_the_views_of_a_bad_image_out_too():
+    class Torn(Patterns):
+        def __getitem__(self, index):
+            if index == 1:
+                raise BadImageError("1.png", 7, "cut off")
+            return super().__getitem__(index)
+
+    def batches(**options):
+        return DataLoader(Torn(4, image_size=32), 4, on_error="skip", **options)
+
+    with pytest.warns(UserWarning, match="skipped"):
+        ((images, labels),) = found = list(batches(batch_transform=InputStep(*STEPS)))
+        assert labels.shape == (3,) and images.shape == (3, 3, 28, 28)
+        assert same(found, batches(transform=AUGMENT))
 
 
 def test_skipping_is_for_bad_images_only():
@@ -239,10 +484,108 @@ def test_skipping_is_for_bad_images_only():
 
 
 def test_an_error_in_a_transform_names_the_file():
-    with pytest.raises(ValueError, match=r"size must be at most the image's sides 2 x 3, got 28 \(sample 0, folder/0\.png\)"):
-        list(DataLoader(Numbers(4), 2, transform=RandomCrop(28)))
-    with pytest.raises(ValueError, match=r"32 x 32, got 33 \(sample 0\)$"):
+    text = r"size must be at most the image's sides 2 x 3, got 28 x 28 \(sample 0, folder/0\.png\)"
+    for step in ({"transform": RandomCrop(28)}, {"batch_transform": InputStep(RandomCrop(28))}):
+        with pytest.raises(ValueError, match=text):
+            list(DataLoader(Numbers(4), 2, **step))
+    with pytest.raises(ValueError, match=r"32 x 32, got 33 x 33 \(sample 0\)$"):
         list(DataLoader(Patterns(4, image_size=32), 2, transform=RandomCrop(33)))
+
+
+def test_a_batch_transform_takes_bytes():
+    class Floats(Numbers):
+        def __getitem__(self, index):
+            return np.zeros((2, 3, 3), np.float32), index
+
+    with pytest.raises(ValueError, match=r"InputStep: takes \(H, W, 3\) uint8 images, got \(2, 3, 3\) float32 \(sample 0, "):
+        list(DataLoader(Floats(4), 2, batch_transform=InputStep(RandomCrop(2))))
+
+
+class OwnError(Exception):
+    def __init__(self, one, two):
+        super().__init__(one, two)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("a mistake"),
+        MemoryError(),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        OwnError(1, 2),
+        TimeoutError("of the disk"),
+        UnicodeDecodeError("ascii", b"", 0, 1, "a ValueError of its own kind"),
+        ConnectionResetError(104, "Connection reset by peer"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_worker_raises_reaches_the_consumer_with_the_images_name(error, num_workers):
+    class Raising(Numbers):
+        def __getitem__(self, index):
+            if index == 3:
+                raise error
+            return super().__getitem__(index)
+
+    vars(error).pop("__notes__", None)
+    batches = iter(DataLoader(Raising(1000), 2, num_workers=num_workers, timeout=60 if num_workers else 0))
+    assert next(batches)[1].tolist() == [0, 1]
+    with pytest.raises(type(error)) as caught:
+        next(batches)
+    assert caught.value is error
+    assert error.__notes__ == ["DataLoader: while making sample 3, folder/3.png"]
+    assert loader_threads() == []
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_stray_stop_iteration_does_not_end_the_epoch(num_workers):
+    class Exhausted(Numbers):
+        def __getitem__(self, index):
+            return next(iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(DataLoader(Exhausted(4), 2, num_workers=num_workers))
+
+
+class Hanging(Numbers):
+    """Image 5 hangs until `go` is set."""
+
+    def __init__(self, n):
+        super().__init__(n)
+        self.go, self.hangs = threading.Event(), threading.Event()
+
+    def __getitem__(self, index):
+        if index == 5:
+            self.hangs.set()
+            self.go.wait(60)
+        return super().__getitem__(index)
+
+
+def test_a_worker_that_hangs_is_named_and_left_behind(monkeypatch):
+    monkeypatch.setattr(loader_module, "PATIENCE", 0.01)
+    dataset = Hanging(100)
+    batches = iter(DataLoader(dataset, 2, num_workers=2, timeout=0.1))
+    assert [labels.tolist() for _, labels in islice(batches, 2)] == [[0, 1], [2, 3]]
+    with pytest.raises(RuntimeError) as caught:
+        next(batches)
+    where = "batch 2 is at sample 5, folder/5.png"
+    assert str(caught.value) == f"DataLoader: a batch must come within 0.1 seconds (timeout); {where}"
+    (left,) = loader_threads()
+    assert left.daemon
+    dataset.go.set()
+    left.join(10)
+    assert not left.is_alive() and len(dataset.read) < 100
+
+
+def test_a_batch_in_time_is_no_timeout():
+    dataset = Hanging(8)
+    batches = iter(DataLoader(dataset, 2, num_workers=1, timeout=60))
+    next(batches)
+    assert dataset.hangs.wait(10)
+    dataset.go.set()
+    assert len(list(batches)) == 3
 
 
 def test_images_of_different_sizes_do_not_make_a_batch():
@@ -260,6 +603,8 @@ def test_images_of_different_sizes_do_not_make_a_batch():
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
         ({"prefetch_factor": 0}, "prefetch_factor must be at least 1, got 0"),
+        ({"timeout": -1}, "timeout must be at least 0, got -1"),
+        ({"timeout": 5}, "timeout needs at least 1 worker to wait for, got timeout 5, num_workers 0"),
         ({"seed": -5}, "seed must be at least 0, got -5"),
         ({"on_error": "ignore"}, "on_error must be 'stop' or 'skip', got 'ignore'"),
     ],
@@ -275,3 +620,142 @@ def test_a_place_outside_the_run_is_refused_at_once():
         loader.epoch_batches(-1)
     with pytest.raises(ValueError, match=r"DataLoader: start_batch must be in \[0, 3\], got 4"):
         loader.epoch_batches(0, 4)
+
+
+def test_pytorchs_arguments_without_a_place_here_say_what_to_use():
+    for name in loader_module.NOT_HERE:
+        with pytest.raises(TypeError, match=f"^DataLoader: takes no {name}: {loader_module.NOT_HERE[name][:10]}"):
+            DataLoader(Numbers(4), **{name: None})
+    with pytest.raises(TypeError, match=r"^DataLoader: takes no colour$"):
+        DataLoader(Numbers(4), colour=1)
+
+
+@pytest.mark.oracle
+def test_every_argument_of_pytorchs_loader_is_taken_or_explained(torch):
+    import inspect
+
+    theirs = set(inspect.signature(torch.utils.data.DataLoader.__init__).parameters)
+    ours = set(inspect.signature(DataLoader.__init__).parameters)
+    assert theirs <= ours | set(loader_module.NOT_HERE)
+
+
+# ---- processes that die
+
+
+PROGRAM = """
+import ctypes, os, sys
+from minidl.data import DataLoader
+from minidl.data.patterns import Patterns
+
+class Deadly(Patterns):
+    def __init__(self, n):
+        super().__init__(n, image_size=32)
+        self.samples = [(f"folder/{i}.png", 0) for i in range(n)]
+
+    def __getitem__(self, index):
+        if index == 21:
+            {what}
+        return super().__getitem__(index)
+
+"""
+
+
+def run_program(what, then, *arguments):
+    code = PROGRAM.replace("{what}", what) + then
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("death", "status"),
+    [("ctypes.string_at(0)", -signal.SIGSEGV), ("os._exit(7)", 7)],
+    ids=["SIGSEGV", "exit"],
+)
+def test_what_was_read_when_the_process_died_is_on_disk(death, status, workers, tmp_path):
+    note = tmp_path / "reading"
+    then = f"for _ in DataLoader(Deadly(40), 4, num_workers={workers}, reading=sys.argv[1]): pass"
+    assert run_program(death, then, note).returncode == status
+    found = last_read(note)
+    assert "sample 21, folder/21.png" in found and len(found) <= max(workers, 1)
+    # the next run begins, and ends well
+    assert len(list(DataLoader(Numbers(10), 2, num_workers=1, reading=note))) == 5
+    assert last_read(note) == []
+
+
+@pytest.mark.parametrize("num_workers", [0, 3])
+def test_the_note_says_what_is_being_read(num_workers, tmp_path):
+    note, seen = tmp_path / "reading", {}
+
+    class Looking(Numbers):
+        def __getitem__(self, index):
+            seen[index] = last_read(note)
+            if index == 9:
+                raise KeyError
+            return super().__getitem__(index)
+
+    batches = iter(DataLoader(Looking(10), 2, num_workers=num_workers, reading=note))
+    with pytest.raises(KeyError):
+        list(batches)
+    assert all(f"sample {index}, folder/{index}.png" in seen[index] for index in range(10))
+    assert max(map(len, seen.values())) <= max(num_workers, 1)
+    assert last_read(note) == []
+
+
+def test_a_note_of_long_and_odd_names(tmp_path):
+    note, seen = tmp_path / "reading", []
+
+    class Looking(Numbers):
+        def __getitem__(self, index):
+            seen.extend(last_read(note))
+            return super().__getitem__(index)
+
+    dataset = Looking(2)
+    dataset.samples = [("a" * 5000, 0), (os.fsdecode(b"\xff.png"), 1)]
+    list(DataLoader(dataset, 2, reading=note))
+    assert seen == ["sample 0, " + "a" * (loader_module.SLOT - 10), "sample 1, " + os.fsdecode(b"\xff.png")]
+    assert last_read(tmp_path / "none") == []
+
+
+def test_ctrl_c_ends_the_program_at_once_and_leaves_nothing():
+    """In the middle of an epoch, while the main thread waits for workers that would be busy for a minute."""
+    then = """
+import threading
+class Slow(Deadly):
+    def __getitem__(self, index):
+        if index == 12:
+            print("busy", os.getpid(), flush=True)
+        if index >= 12:
+            threading.Event().wait(0.2)
+        return super().__getitem__(index)
+
+for images, labels in DataLoader(Slow(2000), 4, num_workers=2):
+    pass
+"""
+    shared = Path("/dev/shm")
+    before = set(shared.iterdir()) if shared.is_dir() else set()
+    code = PROGRAM.replace("{what}", "pass") + then
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout.readline().startswith("busy")
+        children = Path(f"/proc/{program.pid}/task/{program.pid}/children")
+        assert not children.exists() or children.read_text() == ""
+        program.send_signal(signal.SIGINT)
+        _, errors = program.communicate(timeout=20)
+    assert program.returncode == -signal.SIGINT  # which a shell shows as 130
+    assert errors.rstrip().endswith("KeyboardInterrupt") and errors.count("Traceback") == 1
+    assert (set(shared.iterdir()) if shared.is_dir() else set()) <= before
+
+
+def test_ctrl_c_does_not_wait_for_a_worker_that_hangs():
+    then = """
+import threading
+from minidl.data import loader
+loader.PATIENCE = 0.1
+for images, labels in DataLoader(Deadly(2000), 4, num_workers=2):
+    pass
+"""
+    code = PROGRAM.replace("{what}", 'print("hangs", flush=True); __import__("threading").Event().wait()') + then
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout.readline() == "hangs\n"
+        program.send_signal(signal.SIGINT)
+        program.communicate(timeout=20)
+    assert program.returncode == -signal.SIGINT

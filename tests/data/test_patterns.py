@@ -22,6 +22,12 @@ def test_labels_are_balanced_and_have_names():
     assert np.bincount(dataset.targets).tolist() == [3] * 10
     assert dataset.classes[0] == "striped disc" and dataset.classes[9] == "checkered cross"
     assert len(set(dataset.classes)) == 10
+    assert [dataset.classes[dataset.class_to_idx[name]] for name in dataset.classes] == dataset.classes
+
+
+def test_asking_for_the_labels_draws_nothing(monkeypatch):
+    monkeypatch.setattr(patterns, "_draw", None)
+    assert len(Patterns(10_000).targets) == 10_000
 
 
 def test_the_same_bytes_on_every_machine():

@@ -9,6 +9,7 @@ from minidl.data.transforms import (
     NOISE,
     ORDER,
     CenterCrop,
+    ColorSums,
     Compose,
     Normalize,
     PCAColorNoise,
@@ -60,8 +61,10 @@ def test_resize_sets_the_shorter_side_and_keeps_the_ratio():
     pytest.importorskip("PIL")
     assert Resize(8)(numbered(16, 35), KEY).shape == (8, 17, 3)
     assert Resize(32)(numbered(35, 16), KEY).shape == (70, 32, 3)
+    assert Resize((5, 9))(numbered(16, 35), KEY).shape == (5, 9, 3)
     image = numbered(8, 11)
-    assert Resize(8)(image, KEY) is image
+    assert Resize(8)(image, KEY) is Resize((8, 11))(image, KEY) is image
+    assert Resize((8, 8))(image, KEY).shape == (8, 8, 3)
 
 
 def test_resize_down_weighs_every_pixel_and_up_is_bicubic():
@@ -73,12 +76,16 @@ def test_resize_down_weighs_every_pixel_and_up_is_bicubic():
     picture = np.random.default_rng(0).integers(0, 256, (5, 5, 3), np.uint8)
     bicubic = Image.fromarray(picture).resize((10, 10), Image.Resampling.BICUBIC)
     assert np.array_equal(Resize(10)(picture, KEY), np.asarray(bicubic))
+    wider = Image.fromarray(picture).resize((9, 4), Image.Resampling.BILINEAR)  # the shorter side shrinks
+    assert np.array_equal(Resize((4, 9))(picture, KEY), np.asarray(wider))
 
 
 def test_center_crop_rounds_towards_the_top_left():
     crop = CenterCrop(4)(numbered(9, 10), KEY)
     assert crop.shape == (4, 4, 3) and crop[0, 0].tolist() == [2, 3, 7]
     assert CenterCrop(224)(numbered(256, 256), KEY)[0, 0, 0] == 16
+    crop = CenterCrop((4, 7))(numbered(9, 10), KEY)
+    assert crop.shape == (4, 7, 3) and crop[0, 0].tolist() == [2, 1, 7]
 
 
 def test_random_crop_takes_every_place_equally_often():
@@ -121,6 +128,34 @@ def test_flip_mirrors_left_and_right_with_probability_p():
     assert abs(np.mean(flips) - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 2000)  # four standard errors
 
 
+def test_crops_may_have_two_sides():
+    image = numbered(9, 12)
+    tops, lefts = set(), set()
+    for key in keys(200):
+        crop = RandomCrop((8, 10))(image, key)
+        assert crop.shape == (8, 10, 3)
+        tops.add(crop[0, 0, 0])
+        lefts.add(crop[0, 0, 1])
+    assert tops == {0, 1} and lefts == {0, 1, 2}
+    views = TenCrop((8, 10))(image, KEY)
+    assert views.shape == (10, 8, 10, 3)
+    assert views[:5, 0, 0, :2].tolist() == [[0, 0], [0, 2], [1, 0], [1, 2], [0, 1]]
+
+
+def test_the_draws_can_be_asked_for():
+    image = numbered(20, 30)
+    crop, flip, noise = RandomCrop((7, 9)), RandomHorizontalFlip(), PCAColorNoise(IMAGENET_STDEVS, IMAGENET_COMPONENTS)
+    for key in keys(30):
+        ((top, left, mirrored),) = crop.places(image.shape, key)
+        assert crop(image, key)[0, 0].tolist() == [top, left, 7] and not mirrored
+        assert flip.mirrored(key) == (flip(image, key)[0, 0, 1] == 29)
+        color = noise.color(key)
+        assert color.shape == (3,) and color.dtype == np.float32
+        assert np.array_equal(noise(np.zeros((1, 1, 3), np.float32), key)[0, 0], color)
+    assert CenterCrop(4).places((9, 10), KEY) == [(2, 3, False)]
+    assert [place.mirrored for place in TenCrop(4).places((9, 10, 3), KEY)] == [False] * 5 + [True] * 5
+
+
 def test_ten_views_are_corners_centre_and_then_their_mirrors():
     image = numbered(10, 12)
     views = TenCrop(4)(image, KEY)
@@ -142,6 +177,21 @@ def test_the_centre_of_the_mean_image_is_subtracted_wherever_the_crop_was():
     views = SubtractMean(mean)(TenCrop(4)(image, KEY), KEY)
     assert views.shape == (10, 4, 4, 3)
     assert np.array_equal(views[7], TenCrop(4)(image, KEY)[7] - mean[3:7, 4:8].astype(np.float32))
+
+
+def test_caffes_mean_is_subtracted_before_the_crop():
+    # It is the mean of the pixel that is seen: at (i, j) of a mirrored crop, that of (top + i, left + width - 1 - j).
+    mean = np.random.default_rng(0).uniform(0, 255, (10, 12, 3)).astype(np.float32)
+    image, crop, flip = numbered(10, 12), RandomCrop((6, 5)), RandomHorizontalFlip()
+    mirrored = 0
+    for key in keys(20):
+        result = Compose([SubtractMean(mean), crop, flip])(image, key)
+        ((top, left, _),), mirror = crop.places(image.shape, key), flip.mirrored(key)
+        for i, j in np.ndindex(6, 5):
+            source = top + i, left + (4 - j if mirror else j)
+            assert np.array_equal(result[i, j], image[source] - mean[source])
+        mirrored += mirror
+    assert 0 < mirrored < 20
 
 
 def test_noise_adds_one_triple_to_all_pixels_then_divides():
@@ -199,6 +249,20 @@ def test_compose_applies_in_order_and_hands_on_the_key():
     assert calls == [("a", KEY), ("b", KEY)]
 
 
+def test_transforms_in_words():
+    pipeline = Compose([Resize(256), Resize((8, 9)), CenterCrop(256), RandomCrop((224, 227)), RandomHorizontalFlip(0.25)])
+    assert repr(pipeline) == (
+        "Compose(\n    Resize(size=256)\n    Resize(size=(8, 9))\n    CenterCrop(size=(256, 256))\n"
+        "    RandomCrop(size=(224, 227))\n    RandomHorizontalFlip(p=0.25)\n)"
+    )
+    assert repr(RandomCrop(224, 32)) == "RandomCrop(size=(224, 224), shared_by=32)"
+    assert repr(RandomHorizontalFlip(shared_by=32)) == "RandomHorizontalFlip(p=0.5, shared_by=32)"
+    assert repr(TenCrop(224)) == "TenCrop(size=(224, 224))"
+    assert repr(SubtractMean(np.zeros((4, 5, 3)))) == "SubtractMean(mean=(4, 5, 3))"
+    assert repr(PCAColorNoise(np.ones(3), np.eye(3), 0.2, 1.1)) == "PCAColorNoise(scale=0.2, divide=1.1)"
+    assert repr(Normalize([1, 2, 3], [4, 5, 6])) == "Normalize(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])"
+
+
 def test_transforms_leave_their_input_alone():
     image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
     floats = image.astype(np.float32)
@@ -252,6 +316,7 @@ def test_colour_statistics_of_one_colour_are_flat():
         (lambda: CenterCrop(-1), "CenterCrop: size must be at least 1, got -1"),
         (lambda: TenCrop(0), "TenCrop: size must be at least 1, got 0"),
         (lambda: RandomCrop(0), "RandomCrop: size must be at least 1, got 0"),
+        (lambda: RandomCrop((3, 0)), "RandomCrop: size must be at least 1, got 0"),
         (lambda: RandomCrop(1, shared_by=0), "RandomCrop: shared_by must be at least 1, got 0"),
         (lambda: RandomHorizontalFlip(1.5), r"RandomHorizontalFlip: p must be in \[0, 1\], got 1.5"),
         (lambda: RandomHorizontalFlip(shared_by=0), "RandomHorizontalFlip: shared_by must be at least 1, got 0"),
@@ -278,9 +343,12 @@ def test_a_bad_argument_is_named(make, text):
 @pytest.mark.parametrize(
     ("transform", "text"),
     [
-        (CenterCrop(5), "CenterCrop: size must be at most the image's sides 4 x 9, got 5"),
-        (RandomCrop(5), "RandomCrop: size must be at most the image's sides 4 x 9, got 5"),
-        (TenCrop(5), "TenCrop: size must be at most the image's sides 4 x 9, got 5"),
+        (CenterCrop(5), "CenterCrop: size must be at most the image's sides 4 x 9, got 5 x 5$"),
+        (CenterCrop((4, 10)), "CenterCrop: size must be at most the image's sides 4 x 9, got 4 x 10$"),
+        (RandomCrop(5), "RandomCrop: size must be at most the image's sides 4 x 9, got 5 x 5$"),
+        (RandomCrop((4, 10)), "RandomCrop: size must be at most the image's sides 4 x 9, got 4 x 10$"),
+        (TenCrop(5), "TenCrop: size must be at most the image's sides 4 x 9, got 5 x 5$"),
+        (TenCrop((4, 10)), "TenCrop: size must be at most the image's sides 4 x 9, got 4 x 10$"),
         (
             SubtractMean(np.zeros((4, 8, 3))),
             r"SubtractMean: image must fit into the mean image \(4, 8, 3\), got \(4, 9, 3\)",
@@ -296,3 +364,22 @@ def test_resize_takes_bytes_only():
     pytest.importorskip("PIL")
     with pytest.raises(ValueError, match=r"Resize: takes \(H, W, 3\) uint8 images, got \(4, 4, 3\) float32"):
         Resize(2)(np.zeros((4, 4, 3), np.float32), KEY)
+
+
+@pytest.mark.parametrize("size", [2.5, (1, 2, 3), (4,), ("4", 4), None, True])
+@pytest.mark.parametrize("transform", [Resize, CenterCrop, RandomCrop, TenCrop])
+def test_a_size_is_an_int_or_two(transform, size):
+    with pytest.raises(TypeError) as caught:
+        transform(size)
+    assert str(caught.value) == f"{transform.__name__}: size must be an int or (height, width), got {size!r}"
+
+
+def test_sums_merge():
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), np.uint8)
+    whole, even, odd = ColorSums(), ColorSums(), ColorSums()
+    for i, image in enumerate(images):
+        whole.add(image)
+        (odd if i % 2 else even).add(image)
+    odd.merge(even)
+    odd.merge(ColorSums())
+    assert odd.count == 5 and (odd.total == whole.total).all() and (odd.products == whole.products).all()

@@ -22,6 +22,7 @@ import minidl.nn.functional as F
 import minidl.ops
 import minidl.optim
 from minidl import Tensor, gradcheck, nn, parallel, shapes
+from minidl.data.input_step import input_step
 from minidl.device import memory_order
 from minidl.kernels import REPLACEMENTS, plain_kernels
 from minidl.kernels.cpu import winograd
@@ -37,8 +38,8 @@ LARGE = 300_007  # elements: more than a core's cache, and no multiple of a slab
 
 
 def plain_functions():
-    """Name -> function, of everything that minidl's ops and optimizers define."""
-    found = {}
+    """Name -> function, of everything that minidl's ops and optimizers define, and of the input step."""
+    found = {"input_step": input_step}
     for package in (minidl.ops, minidl.optim):
         for info in pkgutil.iter_modules(package.__path__):
             module = importlib.import_module(f"{package.__name__}.{info.name}")
@@ -457,8 +458,29 @@ def apply_elementwise_cases(rng, dtype):
         )
 
 
+# images (M, H, W), crops of each, their size, divide
+INPUT_STEPS = {
+    "rich": ((4, 9, 8), 1, (6, 5), 1.1),
+    "three crops of each image": ((3, 7, 9), 3, (4, 6), 1.0),
+    "the whole image": ((2, 5, 6), 1, (5, 6), 1.3),
+    "no image": ((0, 5, 6), 1, (3, 2), 1.1),
+    "one pixel": ((1, 1, 1), 1, (1, 1), 1.0),
+}
+
+
+def input_step_cases(rng, dtype):
+    for label, ((m, h, w), views, (oh, ow), divide) in INPUT_STEPS.items():
+        tops, lefts = rng.integers(0, h - oh + 1, m * views), rng.integers(0, w - ow + 1, m * views)
+        drawn = tops, lefts, rng.random(m * views) < 0.5
+        images, noise = rng.integers(0, 256, (m, h, w, 3), np.uint8), normal(rng, dtype, m * views, 3)
+        for kind, shape in (("a mean image", (oh + 3, ow + 2, 3)), ("a colour", (3,))):
+            mean = rng.uniform(0, 255, shape).astype(dtype)
+            yield f"{label}, {kind}", (images, *drawn, mean, noise, divide, (oh, ow), np.dtype(dtype))
+
+
 CASES = {
     "apply_elementwise": apply_elementwise_cases,
+    "input_step": input_step_cases,
     "conv2d_forward": conv2d_forward_cases,
     "conv2d_backward": conv2d_backward_cases,
     "conv2d_relu_forward": conv2d_forward_cases,
@@ -603,6 +625,7 @@ def sgd_update_2012_error(w, g, v, lr, momentum, weight_decay):
 
 ERRORS = {
     "apply_elementwise": exact,
+    "input_step": exact,
     "conv2d_forward": conv2d_forward_error,
     "conv2d_backward": conv2d_backward_error,
     "conv2d_relu_forward": conv2d_forward_error,

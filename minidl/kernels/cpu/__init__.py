@@ -1,6 +1,6 @@
 """Blocked, threaded NumPy replacements of plain functions: only where a benchmark shows that the plain one loses."""
 
-from minidl.kernels.cpu import conv2d, cross_entropy, elementwise, linear, local_response_norm, max_pool2d, relu
+from minidl.kernels.cpu import conv2d, cross_entropy, elementwise, input_step, linear, local_response_norm, max_pool2d, relu
 
 KERNELS = (
     conv2d.conv2d_forward,
@@ -9,6 +9,7 @@ KERNELS = (
     conv2d.conv2d_relu_backward,
     cross_entropy.cross_entropy_forward,
     elementwise.apply_elementwise,
+    input_step.input_step,
     linear.linear_forward,
     linear.linear_backward,
     local_response_norm.local_response_norm_forward,

@@ -5,7 +5,7 @@ from typing import Any
 from minidl.device import Array, array_module
 from minidl.kernels.cuda.launch import launch
 
-IMAGES = 8  # for each thread, as in input_step.cu
+IMAGES = 8  # crops for each thread, as in input_step.cu
 
 
 def input_step(
@@ -21,13 +21,13 @@ def input_step(
 ) -> Array:
     """As the plain function in minidl/data/input_step.py."""
     xp = array_module(images)
-    number, height, width, _ = images.shape
+    number, (_, height, width, _) = len(tops), images.shape
     y = xp.empty((number, *size, 3), dtype)
     places = (xp.ascontiguousarray(a, kind) for a, kind in ((tops, "int64"), (lefts, "int64"), (flips, bool)))
     colors = xp.ascontiguousarray(mean, dtype), xp.ascontiguousarray(noise, dtype)
     arrays = xp.ascontiguousarray(images), *places, *colors, y
     count = -(-number // IMAGES) * size[0] * size[1] * 3
-    sizes = number, height, width, *size, *_steps(mean.shape, size)
+    sizes = number, number // max(len(images), 1), height, width, *size, *_steps(mean.shape, size)
     launch("input_step", "mdl_input_step", count, *arrays, *sizes, float(divide), real=y.dtype)
     return y.transpose(0, 3, 1, 2)
 

@@ -8,7 +8,8 @@
 *Complete or not there.* The files are written into a hidden sibling, `.step-000400.tmp-<process>`, and forced to the
 disk; then the folder is renamed, which happens at once or not at all. A checkpoint that is replaced is first set aside
 under the name `.step-000400.old`, and deleted when the new one is in its place. If the process is killed between these
-two renames, reading `step-000400` finds the old one. One process at a time may write under one name.
+two renames, reading `step-000400` finds the old one. One process at a time may write under one name. What a killed one
+left is cleared by the next save under that name, or by `clear_leftovers` for a whole folder.
 
 *No pickles.* Loading a pickle can run any code; safetensors and JSON hold only data, and other programs can read them.
 
@@ -25,7 +26,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,8 @@ def save_checkpoint(
     state           : anything made of None, bool, int, float, str, lists and dicts with string keys: schedules, random
                       generators, the position in the data, `step` (the number that orders checkpoints), arguments.
 
-    TypeError: something that can't be stored, named. CheckpointError: `path` is there and is no checkpoint. OSError and
-    SafetensorError from the disk. After any of them what was there before is intact and nothing temporary is left.
+    TypeError: something that can't be stored, named. CheckpointError: `path` is there and is no checkpoint. OSError from the
+    disk, with its errno. After any of them what was there before is intact and nothing temporary is left.
     """
     path = Path(path)
     tensors = {MODEL: _checked_arrays("model_state", model_state)}
@@ -137,20 +138,32 @@ def _split_optimizer(optimizer_state: Mapping[str, Any]) -> tuple[dict[str, np.n
 
 def _write_files(folder: Path, tensors: dict[str, dict[str, np.ndarray]], content: dict[str, Any]) -> None:
     """Write the arrays, then state.json about them, all forced to the disk."""
-    from safetensors.numpy import save_file
-
     files = {}
     for name, arrays in tensors.items():
-        save_file(arrays, folder / name)
-        _sync(folder / name)
+        _write_tensors(folder / name, arrays)
+        sync(folder / name)
         files[name] = {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
     versions = {"python": platform.python_version(), "numpy": np.__version__}
     head = {"format": FORMAT, "version": VERSION, "versions": versions, "files": files}
     (folder / STATE).write_bytes(_render({**head, **content}))
-    _sync(folder / STATE)
+    sync(folder / STATE)
     for name in tensors:  # save_file lets only the owner read; give them the permissions of any new file
         shutil.copymode(folder / STATE, folder / name)
-    _sync(folder)
+    sync(folder)
+
+
+def _write_tensors(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    """safetensors reports the disk's errors as text; here they are OSErrors, so that a full disk can be told from others."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(arrays, file)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(file)) from error
 
 
 def _render(content: dict[str, Any]) -> bytes:
@@ -167,7 +180,7 @@ def _sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file, or the list of a folder's entries, is on the disk (Windows can't do the latter)."""
     if path.is_dir() and os.name == "nt":
         return
@@ -201,8 +214,20 @@ def _check_replaceable(path: Path) -> None:
         )
 
 
+def clear_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Undo what killed processes left in `folder`: temporaries go, a checkpoint that was set aside comes back.
+
+    No process may be writing there meanwhile. A folder that is not there has none.
+    """
+    folder = Path(folder)
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+        leftover = re.fullmatch(r"\.(.+)\.(tmp-\d+|old)", entry.name)
+        if leftover and entry.is_dir():
+            _clear_leftovers(entry.with_name(leftover[1]))
+
+
 def _clear_leftovers(path: Path) -> None:
-    """Undo what a killed process left under this name: its temporaries, and a checkpoint set aside."""
+    """The same for one name."""
     for entry in path.parent.iterdir():
         if re.fullmatch(re.escape(f".{path.name}.tmp-") + r"\d+", entry.name):
             shutil.rmtree(entry)
@@ -220,7 +245,7 @@ def _swap(temporary: Path, path: Path) -> None:
         if path.exists():
             os.rename(path, old)
         os.rename(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     except BaseException:
         if not temporary.exists():
             os.rename(path, temporary)
@@ -237,14 +262,18 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint and verify every byte of it.
 
     CheckpointError, which names the file, the rule and the numbers: no checkpoint, a missing or truncated file, altered
-    bytes, an unknown format version, a state.json that is not JSON, a folder that was never completed.
+    bytes, an unknown format version, a state.json that is not JSON, a folder that was never completed, and files that are
+    unaltered, but not what `save_checkpoint` writes.
     """
     folder = _folder_of(Path(path))
     content = _read_state(folder)
     tensors = {name: _read_tensors(folder / name, about["sha256"]) for name, about in content["files"].items()}
     optimizer_state = None
     if content["optimizer"] is not None:
-        optimizer_state = _join_optimizer(tensors[OPTIMIZER], content["optimizer"])
+        try:
+            optimizer_state = _join_optimizer(tensors[OPTIMIZER], content["optimizer"])
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{folder}: {OPTIMIZER} must fit {STATE}, got {error!r}") from error
     return Checkpoint(tensors[MODEL], optimizer_state, content["state"])
 
 
@@ -277,7 +306,7 @@ def _parse_state(file: Path) -> dict[str, Any]:
     text = file.read_bytes()
     try:
         content = json.loads(text.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: must be JSON, got {len(text)} bytes that are not: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{file}: not a checkpoint: its format must be {FORMAT!r}, got {text[:60]!r}")
@@ -286,16 +315,38 @@ def _parse_state(file: Path) -> dict[str, Any]:
     stated = content.pop("sha256", None)
     if _render(content) != text:
         raise CheckpointError(f"{file}: altered: its {len(text)} bytes must have the SHA-256 that it states, got {stated!r}")
+    _check_head(file, content)
     return content
 
 
+def _check_head(file: Path, content: dict[str, Any]) -> None:
+    """CheckpointError unless state.json, whose checksum anybody can compute, has the entries that `save_checkpoint` writes.
+
+    The names of files are held to the two known ones: another could be a path out of the folder.
+    """
+    files, optimizer = content.get("files"), content.get("optimizer")
+    wanted = {MODEL} if optimizer is None else {MODEL, OPTIMIZER}
+    if not isinstance(files, dict) or files.keys() != wanted:
+        raise CheckpointError(f"{file}: its files must be {sorted(wanted)}, got {files!r}")
+    for name, about in files.items():
+        if not isinstance(about, dict) or about.keys() != {"bytes", "sha256"}:
+            raise CheckpointError(f"{file}: of {name} it must state bytes and sha256, got {about!r}")
+    for name, value in (("state", content.get("state")), ("optimizer", optimizer)):
+        if not isinstance(value, dict) and (name, value) != ("optimizer", None):
+            raise CheckpointError(f"{file}: {name} must be an object, got {type(value).__name__}")
+
+
 def _read_tensors(file: Path, sha256: str) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     found = _sha256(file)
     if found != sha256:
         raise CheckpointError(f"{file}: altered: its SHA-256 must be {sha256}, got {found}")
-    return load_file(file)
+    try:
+        return load_file(file)
+    except (SafetensorError, KeyError, ValueError, AttributeError) as error:  # the last: an element type that NumPy lacks
+        raise CheckpointError(f"{file}: must be in the safetensors format, got {error!r}") from error
 
 
 def _join_optimizer(arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> dict[str, Any]:
@@ -320,15 +371,19 @@ def latest_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
     return found[-1] if found else None
 
 
-def keep_last(folder: str | os.PathLike[str], k: int) -> list[Path]:
+def keep_last(folder: str | os.PathLike[str], k: int, beside: Iterable[str | os.PathLike[str]] = ()) -> list[Path]:
     """Delete all but the k checkpoints of the largest `step` in `folder`; returns the deleted ones, oldest first.
+
+    beside : checkpoints that stay too, the best one for instance; those among the last k do not make room for others.
 
     Whatever `latest_checkpoint` would pass over stays, and so does a checkpoint with other files in it.
     ValueError: k < 1.
     """
     if k < 1:
         raise ValueError(f"keep_last: k must be at least 1, got {k}")
-    removed = [path for path in _by_step(Path(folder))[:-k] if not _foreign_entries(_folder_of(path))]
+    kept = {Path(path).absolute() for path in beside}
+    old = [path for path in _by_step(Path(folder))[:-k] if path.absolute() not in kept]
+    removed = [path for path in old if not _foreign_entries(_folder_of(path))]
     for path in removed:
         _clear_leftovers(path)
         doomed = path.with_name(f".{path.name}.tmp-{os.getpid()}")

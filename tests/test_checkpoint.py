@@ -1,12 +1,16 @@
 """Checkpoints: what comes back, what is refused, and what is on the disk after every failure."""
 
+import errno
+import hashlib
 import json
 import math
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from minidl import checkpoint
 from minidl.checkpoint import CheckpointError, keep_last, latest_checkpoint, load_checkpoint, save_checkpoint
@@ -218,6 +222,74 @@ def test_json_of_something_else_is_refused(tmp_path, text):
         load_checkpoint(tmp_path / "c")
 
 
+def sign(path, **changes):
+    """state.json with these changes (... deletes) and the checksum that belongs to them, as somebody may write it."""
+    file = path / "state.json"
+    content = {**json.loads(file.read_text()), **changes}
+    content.pop("sha256")
+    file.write_bytes(checkpoint._render({name: value for name, value in content.items() if value is not ...}))
+
+
+def digest_of(file):
+    return {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"files": ...}, r"its files must be \['model.*'\], got None"),
+        ({"files": []}, r"its files must be \['model.*'\], got \[\]"),
+        ({"files": {"../outside": {"bytes": 0, "sha256": ""}}}, r"its files must be .*, got \{'\.\./outside'"),
+        ({"files": {"model.safetensors": 3, "optimizer.safetensors": {}}}, "of model.* it must state bytes and sha256, got 3"),
+        (
+            {"files": {"model.safetensors": {}, "optimizer.safetensors": {}}},
+            "of model.* it must state bytes and sha256, got {}",
+        ),
+        ({"optimizer": None}, r"its files must be \['model.safetensors'\], got"),
+        ({"optimizer": [1]}, "optimizer must be an object, got list"),
+        ({"state": ...}, "state must be an object, got NoneType"),
+        ({"state": "text"}, "state must be an object, got str"),
+        ({"optimizer": {}}, r"optimizer\.safetensors must fit state\.json, got KeyError\('state'\)"),
+        ({"optimizer": {"state": {"x": {}}}}, r"optimizer\.safetensors must fit state\.json, got ValueError"),
+        ({"optimizer": {"state": {"0": 3}}}, r"optimizer\.safetensors must fit state\.json, got TypeError"),
+        ({"optimizer": {"state": 3}}, r"optimizer\.safetensors must fit state\.json, got AttributeError"),
+    ],
+)
+def test_a_state_of_another_shape_with_its_checksum_is_refused(tmp_path, changes, text):
+    save(tmp_path / "c")
+    sign(tmp_path / "c", **changes)
+    with pytest.raises(CheckpointError, match=text):
+        load_checkpoint(tmp_path / "c")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 8, b"not safetensors at all"])
+def test_arrays_in_another_format_with_their_checksum_are_refused(tmp_path, content):
+    save_checkpoint(tmp_path / "c", {})
+    file = tmp_path / "c" / "model.safetensors"
+    file.write_bytes(content)
+    sign(tmp_path / "c", files={file.name: digest_of(file)})
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: must be in the safetensors format, got "):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_an_element_type_that_numpy_lacks_is_refused(tmp_path):
+    save_checkpoint(tmp_path / "c", {})
+    file = tmp_path / "c" / "model.safetensors"
+    header = b'{"w":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}'
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    sign(tmp_path / "c", files={file.name: digest_of(file)})
+    with pytest.raises(CheckpointError, match="must be in the safetensors format, got "):
+        load_checkpoint(tmp_path / "c")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '"\\ud800', "\udcff"])
+def test_json_that_python_can_not_read_is_refused(tmp_path, text):
+    save(tmp_path / "c")
+    (tmp_path / "c" / "state.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(CheckpointError, match=r"state\.json: must be JSON, got \d+ bytes that are not"):
+        load_checkpoint(tmp_path / "c")
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
@@ -345,6 +417,29 @@ def test_if_even_putting_back_fails_the_old_checkpoint_can_be_read_and_replaced(
         assert offset_of(folder / "c") == 3 and names(folder) == ["c"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_errors_of_the_disk_have_their_number_whoever_writes(tmp_path, monkeypatch, number):
+    """safetensors reports them as text."""
+
+    def fail(arrays, file):
+        raise safetensors.SafetensorError(f"Error while serializing: I/O error: no luck (os error {number})")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", fail)
+    with pytest.raises(OSError) as caught:
+        save(tmp_path / "c")
+    assert caught.value.errno == number and caught.value.filename.endswith("model.safetensors")
+    assert names(tmp_path) == []
+
+
+def test_errors_of_safetensors_that_are_not_the_disks_stay(tmp_path, monkeypatch):
+    def fail(arrays, file):
+        raise safetensors.SafetensorError("something else")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", fail)
+    with pytest.raises(safetensors.SafetensorError, match="something else"):
+        save(tmp_path / "c")
+
+
 def test_an_interrupt_leaves_nothing_temporary(tmp_path, monkeypatch):
     def interrupt(handle):
         raise KeyboardInterrupt
@@ -419,6 +514,29 @@ def test_keep_last_deletes_the_oldest_and_nothing_unknown(tmp_path):
     assert names(tmp_path) == [*others, "step-100", "step-20"]
     assert keep_last(tmp_path, 1) == [tmp_path / "step-20"]
     assert names(tmp_path) == [*others, "step-100"]
+
+
+def test_keep_last_keeps_others_beside(tmp_path, monkeypatch):
+    for step in (1, 2, 3, 4, 5):
+        save(tmp_path / f"step-{step}", step)
+    monkeypatch.chdir(tmp_path)
+    assert keep_last(".", 1, [tmp_path / "step-2", "step-1", "step-5"]) == [Path("step-3"), Path("step-4")]
+    assert names(tmp_path) == ["step-1", "step-2", "step-5"]
+    assert keep_last(tmp_path, 2, ["nowhere", "step-2"]) == [tmp_path / "step-1"]
+
+
+def test_leftovers_of_a_whole_folder_are_cleared(tmp_path):
+    save(tmp_path / "a", 1)
+    save(tmp_path / "b", 2)
+    os.rename(tmp_path / "b", tmp_path / ".b.old")  # killed between the two renames
+    shutil.copytree(tmp_path / "a", tmp_path / ".a.old")  # killed before the old one was deleted
+    for name in (".a.tmp-1", ".deleted.tmp-22", ".c.tmp-mine", ".notes.old.txt"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".file.tmp-3").write_text("not ours")
+    checkpoint.clear_leftovers(tmp_path)
+    assert names(tmp_path) == [".c.tmp-mine", ".file.tmp-3", ".notes.old.txt", "a", "b"]
+    assert [offset_of(tmp_path / name) for name in "ab"] == [1, 2]
+    checkpoint.clear_leftovers(tmp_path / "nowhere")
 
 
 def test_keep_last_keeps_at_least_one(tmp_path):

@@ -1,4 +1,4 @@
-"""What the network is trained on: image folders, or the embedded patterns, with the augmentation of 2012.
+"""What the network is trained on: image folders, as they are or prepared, or the embedded patterns; the augmentation of 2012.
 
 Every image becomes 256 x 256 (shorter side resized, centre taken), then
     in training    a random crop, a random mirror, minus the mean image, plus colour noise
@@ -7,21 +7,24 @@ Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, sections 2 and 4.1.
 """
 
 import io
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from model import Profile
-from run import write_whole
+from run import STATISTICS, write_whole
 
 from minidl.data import (
+    BadFileError,
+    BadImageError,
     CenterCrop,
     ColorStatistics,
     Compose,
     DataLoader,
     ImageFolder,
+    InputStep,
+    PackedImages,
     Patterns,
     PCAColorNoise,
     RandomCrop,
@@ -32,11 +35,13 @@ from minidl.data import (
     TenCrop,
     color_statistics,
 )
-from minidl.data.image_folder import BadImageError
-from minidl.data.transforms import Transform
+from minidl.data.packed import INDEX
+from minidl.device import Device
 from minidl.random import Generator
 
 STORED_SIZE = 256
+TO_STORED = Compose([Resize(STORED_SIZE), CenterCrop(STORED_SIZE)])
+REPORT, UNFINISHED = "report.json", ".prepare"  # in a folder that prepare.py made: its last file; what it removes after that
 PATTERNS_TRAIN, PATTERNS_HELD_OUT = 8000, 500
 STATISTICS_IMAGES = 1024  # a pixel's mean over them has a standard error of 1/32 of that pixel's standard deviation
 STATISTICS_STREAM = 5  # the purpose under which that sample is drawn
@@ -45,26 +50,52 @@ STATISTICS_STREAM = 5  # the purpose under which that sample is drawn
 def open_data(folder: str | None) -> tuple[Any, Any]:
     """Training and held-out sets: `folder`/train and `folder`/val (or /test), or the embedded patterns for None.
 
-    FileNotFoundError: a folder is missing or has no image. ValueError: the two sets have different classes.
+    Each is a folder of classes, or what prepare.py made of one. FileNotFoundError: a folder is missing or has no image, or
+    prepare.py has not finished there. BadFileError: a prepared file is not what was written. ValueError: the two sets have
+    different classes.
     """
     if folder is None:
         return Patterns(PATTERNS_TRAIN, train=True), Patterns(PATTERNS_HELD_OUT, train=False)
-    train = ImageFolder(os.path.join(folder, "train"))
-    names = [name for name in ("val", "test") if os.path.isdir(os.path.join(folder, name))]
+    root = Path(folder)
+    if (root / UNFINISHED).exists() and not (root / REPORT).exists():
+        raise FileNotFoundError(f"{folder}: prepare.py has not finished here; the same command goes on where it stopped")
+    train = _open_split(root / "train")
+    names = held_out_splits(root)
     if not names:
         raise FileNotFoundError(f"Couldn't find val or test in {folder}; held-out images are needed beside train")
-    held_out = ImageFolder(os.path.join(folder, names[0]))
-    if train.classes != held_out.classes:
-        odd = sorted(set(train.classes) ^ set(held_out.classes))
-        raise ValueError(f"{folder}: train and {names[0]} must have the same classes, only one has {', '.join(odd)}")
+    held_out = _open_split(root / names[0])
+    check_classes(root, train.classes, names[0], held_out.classes)
     return train, held_out
 
 
+def _open_split(folder: Path) -> ImageFolder | PackedImages:
+    return PackedImages(folder) if (folder / INDEX).exists() else ImageFolder(folder)
+
+
+def held_out_splits(root: Path) -> list[str]:
+    """Which folders of held-out images there are, the one that open_data takes first."""
+    return [name for name in ("val", "test") if (root / name).is_dir()]
+
+
+def check_classes(root: Path, train: list[str], name: str, held_out: list[str]) -> None:
+    """ValueError if they differ."""
+    if train != held_out:
+        odd = sorted(set(train) ^ set(held_out))
+        raise ValueError(f"{root}: train and {name} must have the same classes, only one has {', '.join(odd)}")
+
+
 def measure(dataset: Any, on_error: str) -> ColorStatistics:
-    """The mean image and colour components of up to 1024 training images; unreadable ones don't count with "skip"."""
+    """The mean image and colour components of a training set.
+
+    Of all images where prepare.py has summed them at STORED_SIZE. Else of up to 1024 images; unreadable ones don't count with
+    "skip".
+    """
+    if hasattr(dataset, "root") and (Path(dataset.root).parent / STATISTICS).exists():
+        prepared = load_statistics(Path(dataset.root).parent / STATISTICS)
+        if prepared.mean.shape == (STORED_SIZE, STORED_SIZE, 3):
+            return prepared
 
     def images() -> Iterator[np.ndarray]:
-        to_stored = Compose([Resize(STORED_SIZE), CenterCrop(STORED_SIZE)])
         for index in Generator(0, STATISTICS_STREAM).permutation(len(dataset))[:STATISTICS_IMAGES].tolist():
             try:
                 image, _ = dataset[index]
@@ -72,7 +103,7 @@ def measure(dataset: Any, on_error: str) -> ColorStatistics:
                 if on_error == "stop":
                     raise
                 continue
-            yield to_stored(image, SampleKey(0, 0, index, index))
+            yield TO_STORED(image, SampleKey(0, 0, index, index))
 
     return color_statistics(images())
 
@@ -87,25 +118,34 @@ def train_loader(
     workers: int,
     seed: int,
     on_error: str,
+    devices: Sequence[Device] = (),
+    reading: Path | None = None,
 ) -> DataLoader:
-    """Augmented batches in an order keyed by (seed, epoch)."""
-    steps: list[Transform] = [
-        Resize(STORED_SIZE),
-        CenterCrop(STORED_SIZE),
+    """Augmented batches in an order keyed by (seed, epoch).
+
+    devices : the towers'. If they are GPUs, images are a list of Tensors, one on each; NumPy arrays otherwise.
+    reading : the loader's note of what it reads, for who comes after a crash
+    """
+    with_noise = noise and profile.color_noise
+    step = InputStep(
         RandomCrop(profile.image_size, shared_by=profile.crop_shared_by),
         RandomHorizontalFlip(shared_by=profile.crop_shared_by),
         SubtractMean(statistics.mean),
-    ]
-    if noise and profile.color_noise:
-        steps.append(PCAColorNoise(statistics.stdevs, statistics.components, profile.color_noise, profile.noise_divide))
+        PCAColorNoise(*statistics[1:], profile.color_noise, profile.noise_divide) if with_noise else None,
+    )
+    gpus = [device for device in devices if device.kind == "cuda"]
     return DataLoader(
         dataset,
         batch_size,
         shuffle=True,
-        transform=Compose(steps),
+        transform=TO_STORED,
+        batch_transform=step,
         num_workers=workers,
         seed=seed,
+        devices=gpus,
+        pin_memory=bool(gpus),
         on_error=on_error,
+        reading=reading,
     )
 
 
@@ -121,8 +161,8 @@ def test_loader(
 ) -> DataLoader:
     """The held-out set in its order: the centre crop of each image, or its four corners and centre with their mirrors."""
     crop = TenCrop(profile.image_size) if ten_views else CenterCrop(profile.image_size)
-    steps: list[Transform] = [Resize(STORED_SIZE), CenterCrop(STORED_SIZE), crop, SubtractMean(statistics.mean)]
-    return DataLoader(dataset, batch_size, transform=Compose(steps), num_workers=workers, on_error=on_error)
+    step = InputStep(crop, mean=SubtractMean(statistics.mean))
+    return DataLoader(dataset, batch_size, transform=TO_STORED, batch_transform=step, num_workers=workers, on_error=on_error)
 
 
 def save_statistics(path: Path, statistics: ColorStatistics) -> None:
@@ -133,6 +173,22 @@ def save_statistics(path: Path, statistics: ColorStatistics) -> None:
 
 
 def load_statistics(path: Path) -> ColorStatistics:
-    """What `save_statistics` wrote. FileNotFoundError names the file."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return ColorStatistics(**{name: arrays[name] for name in ColorStatistics._fields})
+    """What `save_statistics` wrote. FileNotFoundError names the file; BadFileError: it is not what was written."""
+    content = path.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            statistics = ColorStatistics(**{name: arrays[name] for name in ColorStatistics._fields})
+        _check_statistics(statistics)
+    except Exception as error:  # zipfile, zlib and NumPy each have their own
+        raise BadFileError(path, len(content), f"{type(error).__name__}: {error}") from error
+    return statistics
+
+
+def _check_statistics(statistics: ColorStatistics) -> None:
+    mean, stdevs, components = statistics
+    shapes = mean.ndim == 3 and mean.shape[2] == 3 and stdevs.shape == (3,) and components.shape == (3, 3)
+    if not shapes or any(array.dtype.kind != "f" or not np.isfinite(array).all() for array in statistics):
+        raise ValueError(
+            "mean must be (H, W, 3), stdevs (3,), components (3, 3), all finite, got "
+            + ", ".join(f"{array.shape} {array.dtype}" for array in statistics)
+        )

@@ -1,6 +1,7 @@
 """How good is a trained network? Top-1 and top-5 on held-out images, from ten views of each as in the paper.
 
     python examples/alexnet/evaluate.py runs/alexnet                    the newest checkpoint, on the data it was trained on
+    python examples/alexnet/evaluate.py runs/alexnet --best             the best one on the held-out images
     python examples/alexnet/evaluate.py runs/alexnet DIR --views 1      other images, the centre view alone
 
 Ten views are the four corners and the centre, each with its mirror image; the softmax outputs are averaged (section 4.1).
@@ -18,7 +19,6 @@ from model import AlexNet
 
 import minidl.nn.functional as F
 from minidl import Tensor, no_grad
-from minidl.checkpoint import load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="a run folder, or a checkpoint in it")
     parser.add_argument("data", nargs="?", help="folder with val/ or test/ (and train/); default: what it was trained on")
+    parser.add_argument("--best", action="store_true", help="of a run folder's checkpoints the one that scored best")
     parser.add_argument("--views", type=int, choices=(1, 10), default=10)
     parser.add_argument("--device", default=None, help="default: those it was trained on")
     parser.add_argument("-b", "--batch-size", type=run.at_least_one, default=32)
@@ -75,10 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="an unreadable image")
     args = parser.parse_args(arguments)
     with run.errors_in_one_line(parser, sys.argv[1:] if arguments is None else arguments):
-        folder, found = run.find_checkpoint(args.checkpoint)
+        folder = run.find_run(args.checkpoint)
+        found = run.best_checkpoint(folder) if args.best else run.find_checkpoint(args.checkpoint)
         if found is None:
             raise FileNotFoundError(f"{folder}: no checkpoint was saved yet")
-        saved = load_checkpoint(found)
+        saved = run.read_checkpoint(found, "evaluate.py {} scores that")
         settings = saved.state["arguments"]
         model = AlexNet(**saved.state["architecture"], devices=run.device_names(args.device or settings["device"]))
         model.load_state_dict(saved.model_state)

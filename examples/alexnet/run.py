@@ -2,18 +2,24 @@
 
 runs/alexnet/
   arguments.json     what was asked for, and the versions that ran it
-  log.jsonl          a line every few steps: step, epoch, loss, top1, lr, images_per_second, seconds
+  log.jsonl          a line every few steps: step, epoch, lr, loss, top1, skipped, images_per_second, seconds
   statistics.npz     the mean image and colour components of the training set
-  checkpoints/       step-000400/ and so on
+  checkpoints/       step-000400/ and so on: the last few and the best one
+  best.json          which is the best one, and its score on the held-out set
+  set-aside/         checkpoints of later steps than the one that the run was resumed from
   curves.png         loss and accuracy
   conv1.png          the first layer's filters, tower by tower
 """
 
 import argparse
+import errno
+import io
 import json
 import os
 import platform
+import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,13 +27,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from guards import DISK_FULL, DiskFullError, RunLockedError
 
 import minidl
 from minidl import DeviceError
-from minidl.checkpoint import CheckpointError, latest_checkpoint
-from minidl.data import BadImageError, DataLoader
+from minidl.checkpoint import Checkpoint, CheckpointError, load_checkpoint, sync
+from minidl.data import BadFileError, DataLoader
 
 ARGUMENTS, LOG, STATISTICS, CHECKPOINTS = "arguments.json", "log.jsonl", "statistics.npz", "checkpoints"
+BEST, SET_ASIDE = "best.json", "set-aside"
+MENDABLE = (*DISK_FULL, errno.EROFS, errno.EIO)  # of the disk
 
 
 # ---------------------------------------------------------------------------------------------------------- command line
@@ -95,12 +104,19 @@ def errors_in_one_line(parser: argparse.ArgumentParser, arguments: Sequence[str]
     except DeviceError as error:
         command = shlex.join(["python", f"examples/alexnet/{parser.prog}", *_on_cpu(arguments)])
         parser.exit(2, f"{parser.prog}: error: {error}: {command}\n")
-    except (CheckpointError, BadImageError, FileNotFoundError, FileExistsError, PermissionError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
-    except ValueError as error:
-        if type(error) is not ValueError:
+    except Exception as error:
+        if not _mendable(error):
             raise
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
+        text = "; ".join([str(error), *getattr(error, "__notes__", ())])  # the loader notes which image it was
+        parser.exit(2, f"{parser.prog}: error: {text}\n")
+
+
+def _mendable(error: Exception) -> bool:
+    """Is this about what was given, or about the disk, and not a fault of the program's?"""
+    if isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, FileExistsError, PermissionError)):
+        return error.errno in MENDABLE
+    known = (CheckpointError, BadFileError, RunLockedError, DiskFullError, OSError)
+    return isinstance(error, known) or type(error) is ValueError
 
 
 def _on_cpu(arguments: Sequence[str]) -> list[str]:
@@ -137,16 +153,19 @@ def create(folder: Path) -> None:
     if (folder / ARGUMENTS).exists():
         raise FileExistsError(f"{folder} holds a run; continue it with --resume {folder}, or give another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / ".writable"
-    probe.touch()
-    probe.unlink()
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all, and wait until the disk has it."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -154,36 +173,22 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def find_checkpoint(path: str) -> tuple[Path, Path | None]:
-    """A run folder, or a checkpoint in it -> the run folder and the (newest) checkpoint, None if none was saved yet.
-
-    FileNotFoundError: neither.
-    """
+def find_run(path: str) -> Path:
+    """A run folder, or a checkpoint in it -> the run folder. FileNotFoundError: neither."""
     given = Path(path)
     if (given / ARGUMENTS).is_file():
-        return given, _newest_whole(given / CHECKPOINTS)
+        return given
     folder = given.absolute().parent.parent
     if given.is_dir() and (folder / ARGUMENTS).is_file():
-        return folder, given
+        return folder
     raise FileNotFoundError(f"{path}: is neither a run folder (with {ARGUMENTS}) nor a checkpoint in one")
-
-
-def _newest_whole(checkpoints: Path) -> Path | None:
-    """The newest checkpoint that can be used; says so if that is not the newest there is. CheckpointError if none can."""
-    there = sorted(checkpoints.glob("step-*"))
-    found = latest_checkpoint(checkpoints)
-    if there and found is None:
-        raise CheckpointError(f"{checkpoints}: none of its {len(there)} checkpoints is whole, the newest is {there[-1].name}")
-    if there and found != there[-1]:
-        print(f"{there[-1]} is not whole; the newest whole checkpoint is {found}")
-    return found
 
 
 def arguments_of(folder: Path) -> dict[str, Any]:
     """What the run in this folder was asked for."""
     try:
         return json.loads((folder / ARGUMENTS).read_text())["arguments"]
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / ARGUMENTS}: must be the JSON that train.py wrote, got {error!r}") from error
 
 
@@ -201,6 +206,94 @@ def versions() -> dict[str, str]:
         "threads": str(minidl.get_num_threads()),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+# ----------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    return folder / CHECKPOINTS / f"step-{step:06d}"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run by step, whole or not."""
+    found = {}
+    for entry in (folder / CHECKPOINTS).glob("*step-*"):
+        name = re.fullmatch(r"(step-(\d+))|\.(step-(\d+))\.old", entry.name)  # the second waits to be replaced
+        if name:
+            found[int(name[2] or name[4])] = entry.with_name(name[1] or name[3])
+    return [path for _, path in sorted(found.items())]
+
+
+def find_checkpoint(path: str) -> Path | None:
+    """A run folder's newest checkpoint, None if none was saved yet; or the checkpoint itself that was given."""
+    folder = find_run(path)
+    if folder != Path(path):
+        return Path(path)
+    return next(reversed(list_checkpoints(folder)), None)
+
+
+def read_checkpoint(path: Path, advice: str) -> Checkpoint:
+    """What was saved. CheckpointError if that is damaged, with the newest earlier checkpoint that is not.
+
+    advice : what to do with that one; "{}" becomes its path.
+    """
+    try:
+        return load_checkpoint(path)
+    except CheckpointError as error:
+        earlier = [other for other in list_checkpoints(find_run(str(path))) if _step_of(other) < _step_of(path)]
+        whole = next((other for other in reversed(earlier) if _is_whole(other)), None)
+        if whole is None:
+            raise CheckpointError(f"{error}; of {len(earlier)} earlier checkpoints none is whole") from error
+        raise CheckpointError(f"{error}; the previous whole checkpoint is {whole}: {advice.format(whole)}") from error
+
+
+def _step_of(path: Path) -> int:
+    """The number in a checkpoint's name, 0 in that of another folder."""
+    number = re.fullmatch(r"step-(\d+)", path.absolute().name)
+    return int(number[1]) if number else 0
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        load_checkpoint(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def set_aside_later(folder: Path, step: int) -> list[Path]:
+    """Move checkpoints of later steps out of the way of a run that goes on from `step`; returns where they are now."""
+    later = [path for path in list_checkpoints(folder) if _step_of(path) > step]
+    for path in reversed(later):  # cut short, this leaves the first of them, which follow the step
+        target = folder / SET_ASIDE / path.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(path, target)
+    return [folder / SET_ASIDE / path.name for path in later]
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """The checkpoint that best.json names. FileNotFoundError: there is none. CheckpointError: best.json is something else."""
+    file = folder / BEST
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder}: no checkpoint was scored yet, so none is the best")
+    try:
+        return folder / json.loads(file.read_text())["checkpoint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file}: must be the JSON that train.py wrote, got {error!r}") from error
+
+
+def write_best(folder: Path, best: dict[str, Any] | None) -> None:
+    """best.json about the checkpoint of best["step"]; without one the file goes."""
+    if best is None:
+        (folder / BEST).unlink(missing_ok=True)
+    else:
+        name = checkpoint_path(folder, best["step"]).relative_to(folder).as_posix()
+        write_json(folder / BEST, {"checkpoint": name, **best})
+
+
+# -------------------------------------------------------------------------------------------------------------- the log
 
 
 class Log:
@@ -222,8 +315,17 @@ class Log:
         self._rewrite([row for row in read_log(self.folder) if row["step"] != step or "held_out_loss" not in row])
 
     def write(self, **row: Any) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        """One more row, on the disk when this returns; or OSError and no part of it."""
+        line = (json.dumps(row) + "\n").encode()
+        with self.path.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                if file.write(line) < len(line):  # a disk that fills up takes the beginning
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -262,7 +364,9 @@ def draw_curves(folder: Path) -> str | None:
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(folder / "curves.png", dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120)
+    write_whole(folder / "curves.png", picture.getvalue())
     return None
 
 
@@ -278,7 +382,9 @@ def draw_filters(folder: Path, towers: list[np.ndarray], scale: int = 5) -> None
     rows = [part for block in blocks for part in (block, gap)][:-1]
     picture = np.concatenate(rows)
     size = (picture.shape[1] * scale, picture.shape[0] * scale)
-    Image.fromarray(picture).resize(size, Image.Resampling.NEAREST).save(folder / "conv1.png")
+    content = io.BytesIO()
+    Image.fromarray(picture).resize(size, Image.Resampling.NEAREST).save(content, "PNG")
+    write_whole(folder / "conv1.png", content.getvalue())
 
 
 def _filter_block(filters: np.ndarray, columns: int = 16) -> np.ndarray:

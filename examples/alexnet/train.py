@@ -8,43 +8,51 @@ python examples/alexnet/train.py --resume runs/alexnet       continue where a ru
 
 import argparse
 import math
-import signal
 import sys
 import time
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import guards
 import numpy as np
 import run
 from check_grads import check_layers
 from data import load_statistics, measure, open_data, save_statistics, test_loader, train_loader
 from evaluate import Score, evaluate
+from guards import DiskFullError, NotFiniteError
+from meter import Meter, Progress, clock
 from model import PROFILES, VARIANTS, AlexNet
 
 import minidl
 import minidl.nn.functional as F
-from minidl import Tensor, no_grad, random
-from minidl.checkpoint import Checkpoint, CheckpointError, keep_last, load_checkpoint, save_checkpoint
+from minidl import Tensor, random
+from minidl.checkpoint import Checkpoint, CheckpointError, clear_leftovers, keep_last, save_checkpoint
 from minidl.optim import SGD
 from minidl.optim.schedules import MultiStepLR
 
 # What differs between a run on a user's images (the paper's values) and the quick one on the embedded patterns.
 DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90, "lr": 0.01, "lr_drops": None}
 EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 1, "lr": 0.003, "lr_drops": [0.6, 0.85]}
-KEPT_CHECKPOINTS = 3
-INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+STOPPED_BY_SIGNAL = 128  # plus the signal's number: the exit code of a program that a signal ended
 
 
-class NotFiniteError(ArithmeticError):
-    """The loss is NaN or infinite; the text says where that came from."""
+class Interrupted(Exception):  # noqa: N818  the user's wish, not an error
+    """Ctrl-C or SIGTERM came while something ran that need not be finished."""
 
 
 # -------------------------------------------------------------------------------------------------------------- training
 
 
 class Trainer:
-    """One run: the network, its data and optimiser, and the run folder."""
+    """One run: the network, its data and optimiser, and the run folder.
+
+    best : of the checkpoints that were scored on the held-out set: {"step", "held_out_top1", "held_out_loss"}, or None
+    left_out : unreadable images that training went without so far; one that is met in every epoch counts in each
+    """
 
     def __init__(self, args: argparse.Namespace, folder: Path, model: AlexNet, datasets: tuple[Any, Any]) -> None:
         self.args, self.folder, self.model = args, folder, model
@@ -56,8 +64,17 @@ class Trainer:
         self.last_step = args.steps or args.epochs * self.steps_an_epoch
         self.noise_steps = round(model.profile.noise_until * self.last_step)
         self.meter = Meter(self.step, self.last_step)
+        self.best: dict[str, Any] | None = None
+        self.left_out = 0
         self.last_checkpoint: Path | None = None
-        self.interrupted = False
+        self.signals = guards.Signals()
+        arrays = 2 * sum(p.data.nbytes for p in model.parameters())  # parameters and velocities
+        self.disk = guards.Disk(folder, arrays, self._checkpoints_to_come)
+
+    def _checkpoints_to_come(self) -> int:
+        """How many more there will be at once: the last ones and the best, while another one is written."""
+        kept = min(self.args.keep, math.ceil(self.last_step / self.args.save_every)) + 1
+        return max(kept + 1 - len(run.list_checkpoints(self.folder)), 1)
 
     def restore(self, path: Path, saved: Checkpoint) -> None:
         """Continue from a checkpoint: weights, momentum, random numbers and the place in the data."""
@@ -71,29 +88,59 @@ class Trainer:
         random.default_generator.set_state(saved.state["random"])
         self.step = saved.state["step"]
         self.meter = Meter(self.step, self.last_step, saved.state["meter"])
+        self.left_out = saved.state.get("left_out", 0)
+        best = saved.state.get("best")
+        self.best = best if best and run.checkpoint_path(self.folder, best["step"]).is_dir() else None
         self.last_checkpoint = path
 
-    def train(self) -> None:
-        """From the present step to the last, with a checkpoint every so often, after Ctrl-C and at the end."""
-        self.log = run.Log(self.folder, self.step)
-        self.schedule = self._schedule()
-        self.model.train()
-        before = signal.signal(signal.SIGINT, self._interrupt)
-        try:
-            with Progress(self.step, self.last_step) as progress:
-                while self.step < self.last_step and not self.interrupted:
-                    epochs, rest = divmod(self.step, self.steps_an_epoch)
-                    if epochs and not rest and not self.log.has_score(self.step):
-                        progress.write(f"epoch {epochs}  held out: {self.score_and_log()}")
-                    self._train_epoch(progress)
-        finally:
-            signal.signal(signal.SIGINT, before)
-        self.save()
+    def train(self) -> Score | None:
+        """From the present step to the last, with a checkpoint every so often; the score, if the end was reached.
 
-    def _interrupt(self, *_: object) -> None:
-        """Ctrl-C: finish the step, then save. A second one ends the program at once."""
-        self.interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        Ctrl-C, SIGTERM and a full disk stop it between two steps, with a checkpoint of the last one; the full disk with a
+        DiskFullError. NotFiniteError: before anything that is not finite reaches the weights.
+        """
+        try:
+            self.log = run.Log(self.folder, self.step)
+            run.write_best(self.folder, self.best)
+            self.schedule = self._schedule()
+            self.model.train()
+            with self.signals, Progress(self.step, self.last_step) as progress:
+                score = self._train(progress)
+        except OSError as error:
+            if not guards.disk_full(error):
+                raise
+            raise DiskFullError(self._full_disk()) from error
+        if self.disk.full:
+            raise DiskFullError(self._full_disk())
+        return score
+
+    def _train(self, progress: Progress) -> Score | None:
+        try:
+            while self.step < self.last_step and not self.stopping:
+                self._score_epoch(progress)
+                self._train_epoch(progress)
+            self.save()
+            return None if self.stopping else self.score_and_log()
+        except Interrupted:
+            self.save()
+            return None
+
+    @property
+    def stopping(self) -> bool:
+        return self.signals.received is not None or self.disk.full
+
+    def _full_disk(self) -> str:
+        """What is safe, and what to do."""
+        saved = self.last_checkpoint == run.checkpoint_path(self.folder, self.step)
+        what = f"step {self.step} is saved" if saved else f"step {self.step} is not saved, {self._last_checkpoint()}"
+        room = guards.megabytes(max(self.disk.missing(), self.disk.checkpoint))
+        return f"{self.folder}: the disk is full; {what}; free {room}, then {self.command_to_go_on()}"
+
+    def _last_checkpoint(self) -> str:
+        return f"the last checkpoint is {self.last_checkpoint}" if self.last_checkpoint else "no checkpoint was saved yet"
+
+    def command_to_go_on(self) -> str:
+        return f"continue with: python {sys.argv[0]} --resume {self.folder}"
 
     def _schedule(self) -> MultiStepLR:
         """The rate is divided by 10 at fractions of the run; replayed up to the present step."""
@@ -108,68 +155,101 @@ class Trainer:
             schedule.step()
         return schedule
 
-    def _train_epoch(self, progress: "Progress") -> None:
+    def _train_epoch(self, progress: Progress) -> None:
+        """To the end of the epoch, or to where the colour noise ends, or to the run's last step."""
         epoch, first = divmod(self.step, self.steps_an_epoch)
+        with_noise = self.step < self.noise_steps
+        end = self.noise_steps if with_noise else self.last_step
         loader = train_loader(
             self.train_set,
             self.model.profile,
             self.statistics,
-            noise=self.step < self.noise_steps,
+            noise=with_noise,
             batch_size=self.args.batch_size,
             workers=self.args.workers,
             seed=self.args.seed,
             on_error=self.args.on_error,
         )
-        for images, labels in loader.epoch_batches(epoch, first):
+        batches = loader.epoch_batches(epoch, first)
+        for images, labels in self._saved_before_errors(batches):
+            self._count_lost_batches(min(epoch * self.steps_an_epoch + batches.number, end))
+            if self.step == end:
+                break
             self.train_step(images, labels)
             progress.update(self.meter)
             if self.step % self.args.print_freq == 0 or self.step == self.last_step:
                 self._report(epoch, progress)
             if self.step % self.args.save_every == 0 and self.step < self.last_step:
                 self.save()
-            if self.step in (self.noise_steps, self.last_step) or self.interrupted:
+            if self.step == end or self.stopping:
                 break
         else:
-            self._count_left_out((epoch + 1) * self.steps_an_epoch)
+            self._count_lost_batches(min((epoch + 1) * self.steps_an_epoch, end))
         run.report_skipped(loader)
 
-    def _count_left_out(self, epoch_end: int) -> None:
-        """A batch that lost all its images was left out; it counts as a step, or the epoch would never end."""
-        while self.step < min(epoch_end, self.last_step):
-            self.schedule.step()
-            self.step += 1
+    def _saved_before_errors(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches; if one can't be made, what was done so far is saved before the error goes on."""
+        try:
+            yield from batches
+        except Exception:
+            self.save()
+            print(f"saved {self.last_checkpoint}; {self.command_to_go_on()}", flush=True)
+            raise
 
-    def train_step(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Forward, backward, update. NotFiniteError, before anything is updated, if the loss is not finite."""
-        scores = self.model(images)
-        loss = F.cross_entropy(scores, labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NotFiniteError(self._diagnosis(value, images))
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.lr = self.optimizer.param_groups[0]["lr"]
+    def _count_lost_batches(self, step: int) -> None:
+        """Batches up to this step lost all their images; each counts as a step, so that step and place in the data agree."""
+        while self.step < step:
+            self._count_step(0)
+
+    def _count_step(self, images: int) -> None:
+        """One more step, with so many images instead of the batch's number."""
+        place = self.step % self.steps_an_epoch
+        whole = min(self.args.batch_size, len(self.train_set) - place * self.args.batch_size)
+        self.left_out += whole - images
         self.schedule.step()
         self.step += 1
+
+    def train_step(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Forward, backward, update. NotFiniteError, before anything is updated, if the loss or a gradient is not finite."""
+        generator = random.default_generator.state()
+        self.optimizer.zero_grad()
+        scores = self.model(images)
+        loss = F.cross_entropy(scores, labels)
+        value = float(loss.item())
+        if not math.isfinite(value):
+            raise NotFiniteError(self._diagnosis(f"the loss is {value}", images, labels, generator))
+        loss.backward()
+        if not guards.all_finite((p.device, p.grad) for p in self.model.parameters() if p.grad is not None):
+            raise NotFiniteError(self._diagnosis("a gradient is not finite", images, labels, generator))
+        self.optimizer.step()
+        self.lr = self.optimizer.param_groups[0]["lr"]
         self.meter.add(value, int((scores.detach().numpy().argmax(axis=1) == labels).sum()), len(labels))
+        self._count_step(len(labels))
 
-    def _diagnosis(self, loss: float, images: np.ndarray) -> str:
-        """Where a loss that is not finite came from."""
-        where = first_not_finite(self.model, images)
-        kept = f"the last checkpoint is {self.last_checkpoint}" if self.last_checkpoint else "no checkpoint was saved yet"
-        return f"step {self.step + 1}: the loss is {loss}; {where}; {kept}; a lower --lr than {self.args.lr} may help"
+    def _diagnosis(self, what: str, images: np.ndarray, labels: np.ndarray, generator: dict[str, int]) -> str:
+        """Where the first number that is not finite came from. `generator`: the random state before the step."""
 
-    def _report(self, epoch: int, progress: "Progress") -> None:
-        row = self.meter.take()
-        self.log.write(step=self.step, epoch=epoch, lr=self.lr, **row)
+        def step() -> Tensor:
+            random.default_generator.set_state(generator)
+            return F.cross_entropy(self.model(images), labels)
+
+        where = guards.first_not_finite(self.model, images, step)
+        return f"step {self.step + 1}: {what}; {where}; {self._advice()}"
+
+    def _advice(self) -> str:
+        return f"{self._last_checkpoint()}; a lower --lr than {self.args.lr} may help"
+
+    def _report(self, epoch: int, progress: Progress) -> None:
+        means, speed = self.meter.take()
+        row = {"step": self.step, "epoch": epoch, "lr": self.lr, **means, "skipped": self.left_out, **speed}
+        self.disk.write(partial(self.log.write, **row))
         progress.write(
             f"step {self.step}/{self.last_step}  epoch {epoch + 1}  loss {row['loss']:.4f}  top-1 {row['top1']:.1%}  "
             f"{row['images_per_second']:.1f} images/s  {clock(self.meter.seconds_left(self.step))} left"
         )
 
     def score(self) -> Score:
-        """The held-out set's centre views, in evaluation mode."""
+        """The held-out set's centre views, in evaluation mode. Interrupted: a signal came; it is not waited for the rest."""
         self.model.eval()
         loader = test_loader(
             self.held_out,
@@ -179,146 +259,79 @@ class Trainer:
             workers=self.args.workers,
             on_error=self.args.on_error,
         )
-        score = evaluate(self.model, run.with_progress(loader.epoch_batches(0), len(loader)))
+        batches = run.with_progress(loader.epoch_batches(0), len(loader))
+        score = evaluate(self.model, self._until_stopped(batches))
         run.report_skipped(loader)
         self.model.train()
         return score
 
+    def _until_stopped(self, batches: Iterable[Any]) -> Iterator[Any]:
+        for batch in batches:
+            if self.signals.received is not None:
+                raise Interrupted
+            yield batch
+
+    def _score_epoch(self, progress: Progress) -> None:
+        """Score the epoch that has just ended, unless that was done before the run was stopped."""
+        epochs, rest = divmod(self.step, self.steps_an_epoch)
+        if epochs and not rest and not self.log.has_score(self.step):
+            progress.write(f"epoch {epochs}  held out: {self.score_and_log()}")
+
     def score_and_log(self) -> Score:
-        """The score, as a row of the log; an earlier one of this step goes. Its time does not count as training's."""
+        """The score, as a row of the log; an earlier one of this step goes. Its time does not count as training's.
+
+        The best checkpoint is saved before the row is written: whoever is killed in between scores again.
+        """
         started = time.monotonic()
         score = self.score()
-        self.log.drop_scores(self.step)
-        self.log.write(step=self.step, held_out_loss=score.loss, held_out_top1=score.top1, held_out_top5=score.top5)
+        self._note_if_best(score)
+        if self.log.has_score(self.step):
+            self.disk.write(partial(self.log.drop_scores, self.step))
+        row = {"held_out_loss": score.loss, "held_out_top1": score.top1, "held_out_top5": score.top5}
+        self.disk.write(partial(self.log.write, step=self.step, **row))
         self.meter.leave_out(time.monotonic() - started)
         return score
 
-    def save(self) -> None:
-        """A checkpoint of this step; the oldest ones beyond the last three go."""
-        checkpoints = self.folder / run.CHECKPOINTS
-        path = checkpoints / f"step-{self.step:06d}"
-        if path != self.last_checkpoint:
-            save_checkpoint(
-                path,
-                self.model.state_dict(),
-                self.optimizer.state_dict(),
-                step=self.step,
-                random=random.default_generator.state(),
-                meter=self.meter.sums,
-                architecture=architecture(self.args, self.train_set),
-                classes=self.train_set.classes,
-                arguments=vars(self.args),
-                versions=run.versions(),
-            )
-            keep_last(checkpoints, KEPT_CHECKPOINTS)
+    def _note_if_best(self, score: Score) -> None:
+        """The best checkpoint has the highest top-1, of equal ones the lowest loss, of equal ones the earliest step."""
+        if math.isnan(score.loss):
+            return
+        best = self.best
+        if best is None or (score.top1, -score.loss) > (best["held_out_top1"], -best["held_out_loss"]):
+            self.best = {"step": self.step, "held_out_top1": score.top1, "held_out_loss": score.loss}
+            self.save(again=True)
+
+    def save(self, again: bool = False) -> None:
+        """A checkpoint of this step, once, or again; the oldest ones beyond the last --keep go, but not the best.
+
+        NotFiniteError: the last update overflowed. What was saved before stays.
+        """
+        path = run.checkpoint_path(self.folder, self.step)
+        if path == self.last_checkpoint and not again:
+            return
+        if not guards.all_finite((p.device, p.data) for p in self.model.parameters()):
+            raise NotFiniteError(f"step {self.step}: its update made a parameter that is not finite; {self._advice()}")
+        self.disk.write(partial(self._write_checkpoint, path))
         self.last_checkpoint = path
+        self.disk.write(partial(run.write_best, self.folder, self.best))  # before the one that was the best goes
+        beside = [run.checkpoint_path(self.folder, self.best["step"])] if self.best else []
+        keep_last(self.folder / run.CHECKPOINTS, self.args.keep, beside)
 
-
-def first_not_finite(model: AlexNet, images: np.ndarray) -> str:
-    """The first thing that is not finite: the images, a parameter, or a layer's output."""
-    if not np.isfinite(images).all():
-        return f"the images have {int((~np.isfinite(images)).sum())} elements that are not finite"
-    for name, p in model.named_parameters():
-        if not np.isfinite(p.device.to_host(p.data)).all():
-            return f"{name} is not finite any more"
-    found: list[str] = []
-
-    def look(name: str, output: Tensor) -> None:
-        if not found and not np.isfinite(output.device.to_host(output.data)).all():
-            found.append(f"{name} was the first layer to give something that is not finite")
-
-    handles = [
-        m.register_forward_hook(lambda m, inputs, output, name=name: look(name, output))
-        for name, m in model.named_modules()
-        if not list(m.children())
-    ]
-    with no_grad():
-        model(images)
-    for handle in handles:
-        handle.remove()
-    return found[0] if found else "every layer's output is finite, the scores are too far apart"
-
-
-class Meter:
-    """Loss, accuracy and speed since the last report."""
-
-    def __init__(self, step: int, last_step: int, sums: dict[str, float] | None = None) -> None:
-        self.first_step, self.last_step = step, last_step
-        self.started = self.since = time.monotonic()
-        self.sums = sums or {"loss": 0.0, "right": 0.0, "images": 0.0}  # what a checkpoint keeps
-        self.images_here = 0.0  # since the last report, in this process
-        self.loss = math.nan
-
-    def add(self, loss: float, right: int, images: int) -> None:
-        self.loss = loss
-        self.sums["loss"] += loss * images
-        self.sums["right"] += right
-        self.sums["images"] += images
-        self.images_here += images
-
-    def now(self) -> str:
-        """The last step's loss, and accuracy and speed since the last report."""
-        speed = self.images_here / (time.monotonic() - self.since)
-        return f"loss {self.loss:.4f}, top-1 {self.sums['right'] / max(self.sums['images'], 1):.1%}, {speed:.1f} images/s"
-
-    def take(self) -> dict[str, float]:
-        """The means since the last call."""
-        now = time.monotonic()
-        row = {
-            "loss": self.sums["loss"] / self.sums["images"],
-            "top1": self.sums["right"] / self.sums["images"],
-            "images_per_second": self.images_here / (now - self.since),
-            "seconds": now - self.started,
-        }
-        self.sums = dict.fromkeys(self.sums, 0.0)
-        self.images_here = 0.0
-        self.since = now
-        return row
-
-    def leave_out(self, seconds: float) -> None:
-        """Time that was spent on something else."""
-        self.started += seconds
-        self.since += seconds
-
-    def seconds_left(self, step: int) -> float:
-        """At the mean speed of this run."""
-        return (time.monotonic() - self.started) / (step - self.first_step) * (self.last_step - step)
-
-
-class Progress:
-    """A bar on a terminal; elsewhere only the lines."""
-
-    def __init__(self, step: int, last_step: int) -> None:
-        self.bar = None
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self.bar = tqdm(initial=step, total=last_step, unit="step", dynamic_ncols=True)
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def update(self, meter: Meter) -> None:
-        if self.bar is not None:
-            self.bar.set_postfix_str(meter.now(), refresh=False)
-            self.bar.update()
-
-    def write(self, line: str) -> None:
-        if self.bar is not None:
-            self.bar.write(line)
-        else:
-            print(line, flush=True)
-
-
-def clock(seconds: float) -> str:
-    """3725 -> "1:02:05"."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+    def _write_checkpoint(self, path: Path) -> None:
+        save_checkpoint(
+            path,
+            self.model.state_dict(),
+            self.optimizer.state_dict(),
+            step=self.step,
+            random=random.default_generator.state(),
+            meter=self.meter.sums,
+            left_out=self.left_out,
+            best=self.best,
+            architecture=architecture(self.args, self.train_set),
+            classes=self.train_set.classes,
+            arguments=vars(self.args),
+            versions=run.versions(),
+        )
 
 
 # ----------------------------------------------------------------------------------------------------------- what to run
@@ -401,6 +414,7 @@ def parser_() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=run.at_least_zero, help="default 0")
     p.add_argument("-p", "--print-freq", type=run.at_least_one, help="steps between reports, default 10")
     p.add_argument("--save-every", type=run.at_least_one, help="steps between checkpoints, default 200")
+    p.add_argument("--keep", type=run.at_least_one, metavar="K", help="the last K checkpoints stay, and the best; default 3")
     p.add_argument("--on-error", choices=("stop", "skip"), help="what an unreadable image does, default stop")
     p.add_argument("--out", help="run folder, default runs/alexnet-<date>-<time>")
     p.add_argument("--resume", metavar="RUN", help="a run folder or a checkpoint in it: continue, with its arguments")
@@ -423,6 +437,7 @@ COMMON = {
     "seed": 0,
     "print_freq": 10,
     "save_every": 200,
+    "keep": 3,
     "on_error": "stop",
 }
 MODES = ("resume", "evaluate", "check_grads", "dry_run", "out")  # not part of what a run is
@@ -451,8 +466,10 @@ def main(arguments: list[str] | None = None) -> int:
     with run.errors_in_one_line(parser, sys.argv[1:] if arguments is None else arguments):
         if given.resume is None:
             return start(complete(given, None), given)
-        folder, found = run.find_checkpoint(given.resume)
-        return resume(complete(given, run.arguments_of(folder)), given, folder, found)
+        folder = run.find_run(given.resume)
+        args = complete(given, run.arguments_of(folder))
+        with nullcontext() if given.evaluate else guards.locked(folder):
+            return resume(args, given, folder)
 
 
 def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
@@ -463,27 +480,30 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
         minidl.Device(name)  # a missing GPU is said before anything slow happens
     folder = Path(given.out or time.strftime("runs/alexnet-%Y%m%d-%H%M%S"))
     datasets = open_data(args.data)
-    if not (given.check_grads or given.dry_run):
-        run.create(folder)
-    model = build(args, datasets[0])
-    print(header(args, model, datasets), flush=True)
-    if given.check_grads:
-        return check_grads(model)
-    if given.dry_run:
-        return dry_run(args, model, datasets)
-    save_statistics(folder / run.STATISTICS, measure(datasets[0], args.on_error))
-    run.write_json(folder / run.ARGUMENTS, {"arguments": vars(args), "versions": run.versions()})
-    return carry_on(Trainer(args, folder, model, datasets))
+    if given.check_grads or given.dry_run:
+        model = build(args, datasets[0])
+        print(header(args, model, datasets), flush=True)
+        return check_grads(model) if given.check_grads else dry_run(args, model, datasets)
+    run.create(folder)
+    with guards.locked(folder):
+        model = build(args, datasets[0])
+        print(header(args, model, datasets), flush=True)
+        save_statistics(folder / run.STATISTICS, measure(datasets[0], args.on_error))
+        run.write_json(folder / run.ARGUMENTS, {"arguments": vars(args), "versions": run.versions()})
+        return carry_on(Trainer(args, folder, model, datasets))
 
 
-def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path, found: Path | None) -> int:
+def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) -> int:
     """Go on from a checkpoint, or from the beginning where a run was killed before its first."""
+    if not given.evaluate:
+        clear_leftovers(folder / run.CHECKPOINTS)
+    found = run.find_checkpoint(given.resume)
     minidl.manual_seed(args.seed)
     datasets = open_data(args.data)
     model = build(args, datasets[0])
     trainer = Trainer(args, folder, model, datasets)
     if found is not None:
-        trainer.restore(found, load_checkpoint(found))
+        trainer.restore(found, run.read_checkpoint(found, "continue from it with --resume {}"))
         print(f"resumed {found}, {trainer.step} of {trainer.last_step} steps done")
     elif given.evaluate:
         raise FileNotFoundError(f"{folder}: no checkpoint was saved yet")
@@ -493,6 +513,9 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path, fo
     if given.evaluate:
         print(f"held out: {trainer.score()}")
         return 0
+    aside = run.set_aside_later(folder, trainer.step)
+    if aside:
+        print(f"the checkpoints of later steps are in {aside[0].parent} now: {', '.join(path.name for path in aside)}")
     return carry_on(trainer)
 
 
@@ -500,19 +523,32 @@ def carry_on(trainer: Trainer) -> int:
     """Train, score, draw."""
     folder = trainer.folder
     print(f"run folder: {folder}", flush=True)
+    with trainer.disk:
+        try:
+            score = trainer.train()
+        except (NotFiniteError, DiskFullError) as error:
+            print(f"train.py: stopped: {error}", file=sys.stderr)
+            return 1
+    if score is None:
+        print(f"saved {trainer.last_checkpoint}; {trainer.command_to_go_on()}", flush=True)
+        return STOPPED_BY_SIGNAL + (trainer.signals.received or 0)
+    if trainer.left_out:
+        print(f"{trainer.left_out} times an unreadable image was left out of training")
+    print(f"held out: {score}; the best is {trainer.best and run.checkpoint_path(folder, trainer.best['step'])}")
+    return draw(trainer.model, folder)
+
+
+def draw(model: AlexNet, folder: Path) -> int:
+    """curves.png and conv1.png. A full disk is no error of the training's."""
     try:
-        trainer.train()
-    except NotFiniteError as error:
-        print(f"train.py: stopped: {error}", file=sys.stderr)
+        missing = run.draw_curves(folder)
+        run.draw_filters(folder, [tower.device.to_host(tower.conv1.weight.data) for tower in model.towers])
+    except OSError as error:
+        if not guards.disk_full(error):
+            raise
+        print(f"train.py: the run is complete, its pictures are not drawn: {error}", file=sys.stderr)
         return 1
-    if trainer.interrupted:
-        print(f"saved {trainer.last_checkpoint}; continue with: python {sys.argv[0]} --resume {folder}", flush=True)
-        return INTERRUPTED
-    score = trainer.score_and_log()
-    missing = run.draw_curves(folder)
-    run.draw_filters(folder, [tower.device.to_host(tower.conv1.weight.data) for tower in trainer.model.towers])
-    print(f"held out: {score}")
-    print(f"{folder}: log.jsonl, checkpoints/, conv1.png, " + (missing or "curves.png"))
+    print(f"{folder}: log.jsonl, checkpoints/, best.json, conv1.png, " + (missing or "curves.png"))
     return 0
 
 

@@ -4,12 +4,26 @@ import shutil
 from dataclasses import replace
 
 import data
+import fake_cupy
 import numpy as np
+import prepare
 import pytest
 from data import load_statistics, measure, open_data, save_statistics, train_loader
 from model import PROFILES
 
-from minidl.data import BadImageError, ColorStatistics, ImageFolder, Patterns, SampleKey, transforms
+from minidl import Device
+from minidl.data import (
+    BadFileError,
+    BadImageError,
+    ColorStatistics,
+    ImageFolder,
+    PackedImages,
+    Patterns,
+    SampleKey,
+    color_statistics,
+    last_read,
+    transforms,
+)
 from minidl.random import Generator
 
 SETTINGS = {"batch_size": 2, "workers": 0, "on_error": "stop"}
@@ -79,6 +93,70 @@ def test_errors_of_open_data(images, tmp_path):
         open_data(str(tmp_path / "nowhere"))
 
 
+# -------------------------------------------------------------------------------------------------------- prepared folders
+
+
+def prepared(images, out, *arguments):
+    """What prepare.py makes of an image folder."""
+    assert prepare.main([str(argument) for argument in (images, out, *arguments)]) == 0
+    return out
+
+
+@pytest.mark.parametrize("form", ["packed", "jpeg"])
+def test_a_prepared_folder_with_the_statistics_of_all_its_images(images, tmp_path, form, monkeypatch):
+    monkeypatch.setattr(data, "STATISTICS_IMAGES", 3)
+    train, held_out = open_data(str(prepared(images, tmp_path / "out", "--format", form)))
+    assert type(train) is type(held_out) is (PackedImages if form == "packed" else ImageFolder)
+    assert (len(train), len(held_out)) == (10, 4) and train.classes == held_out.classes == ["cat", "dog"]
+    expected = color_statistics(train[i][0] for i in range(10))
+    for a, b in zip(measure(train, "stop"), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_on_packed_images_is_training_on_the_originals(images, tmp_path):
+    """Bit for bit, given the same statistics."""
+    folders = [str(images), str(prepared(images, tmp_path / "out", "--shard-images", 3))]
+    statistics = measure(open_data(folders[0])[0], "stop")
+    for a, b in zip(measure(open_data(folders[1])[0], "stop"), statistics, strict=True):
+        np.testing.assert_array_equal(a, b)  # since the originals are fewer than STATISTICS_IMAGES
+    batches = []
+    for folder in folders:
+        train, held_out = open_data(folder)
+        loader = train_loader(train, PROFILES["paper"], statistics, batch_size=4, workers=2, seed=1, on_error="stop")
+        tests = data.test_loader(held_out, PROFILES["paper"], statistics, ten_views=True, **SETTINGS)
+        batches.append([*loader.epoch_batches(1), *tests.epoch_batches(0)])
+    assert len(batches[0]) == 5
+    for (x, labels), (expected, expected_labels) in zip(*batches, strict=True):
+        np.testing.assert_array_equal(x, expected)
+        np.testing.assert_array_equal(labels, expected_labels)
+
+
+def test_statistics_of_another_size_are_measured_anew(images, tmp_path):
+    train, _ = open_data(str(prepared(images, tmp_path / "out", "--size", 64)))
+    assert train.shape == (64, 64, 3) and measure(train, "stop").mean.shape == (256, 256, 3)
+
+
+def test_a_folder_that_is_not_prepared_to_the_end(images, tmp_path):
+    """Its JPEG files would pass for a whole data set."""
+    out = prepared(images, tmp_path / "out", "--format", "jpeg", "--size", 64)
+    (out / ".prepare").mkdir()
+    open_data(str(out))  # killed while it tidied up
+    (out / "report.json").unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        open_data(str(out))
+    assert str(caught.value) == f"{out}: prepare.py has not finished here; the same command goes on where it stopped"
+
+
+def test_a_prepared_folder_that_was_altered(images, tmp_path):
+    out = prepared(images, tmp_path / "out", "--size", 64)
+    (out / "val" / "images-00000.bin").write_bytes(b"")
+    with pytest.raises(BadFileError, match=r"val/images-00000\.bin \(0 bytes\)"):
+        open_data(str(out))
+    (out / "statistics.npz").write_bytes(b"")
+    with pytest.raises(BadFileError, match=r"statistics\.npz \(0 bytes\)"):
+        measure(PackedImages(out / "train"), "stop")
+
+
 # --------------------------------------------------------------------------------------------------------------- measure
 
 
@@ -121,6 +199,36 @@ def test_statistics_come_back_from_their_file(statistics, tmp_path):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(FileNotFoundError, match=r"missing\.npz"):
         load_statistics(tmp_path / "missing.npz")
+
+
+def test_altered_statistics(statistics, tmp_path):
+    path = tmp_path / "statistics.npz"
+    save_statistics(path, statistics)
+    good = path.read_bytes()
+    for content in (b"", b"no zip", good[: len(good) // 2], good[:5000] + b"\xff" + good[5001:]):
+        path.write_bytes(content)
+        with pytest.raises(BadFileError) as caught:
+            load_statistics(path)
+        assert (caught.value.path, caught.value.size) == (str(path), len(content))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": np.zeros((256, 256))},
+        {"mean": np.zeros((256, 256, 1))},
+        {"mean": np.full((2, 2, 3), np.nan)},
+        {"mean": np.zeros((2, 2, 3), np.uint8)},
+        {"stdevs": np.zeros(4)},
+        {"stdevs": np.array(["a", "b", "c"])},
+        {"components": np.zeros((3, 2))},
+        {"components": np.full((3, 3), np.inf)},
+    ],
+)
+def test_statistics_of_wrong_shapes_or_kinds(statistics, tmp_path, change):
+    save_statistics(tmp_path / "statistics.npz", statistics._replace(**change))
+    with pytest.raises(BadFileError, match=r"mean must be \(H, W, 3\), stdevs \(3,\), components \(3, 3\), all finite, got"):
+        load_statistics(tmp_path / "statistics.npz")
 
 
 # --------------------------------------------------------------------------------------------------------------- loaders
@@ -170,6 +278,29 @@ def test_original_shares_a_crop_and_a_flip_among_32_images(statistics):
         if name == "original":
             assert all(np.array_equal(x, images[0]) for x in images[:32])
             assert all(np.array_equal(x, images[32]) for x in images[32:])
+
+
+@pytest.mark.filterwarnings("ignore:cuda.1 is a second context")
+def test_gpus_get_tensors_and_cpus_share_an_array(statistics, monkeypatch):
+    fake_cupy.install(monkeypatch)
+    settings = {"batch_size": 2, "workers": 0, "seed": 0, "on_error": "stop"}
+    gpus, cpus = [Device("cuda:0"), Device("cuda:1")], [Device("cpu:0"), Device("cpu:1")]
+    for towers, devices in ((gpus, gpus), (cpus, [])):
+        loader = train_loader(Drawn(4), PROFILES["paper"], statistics, devices=towers, **settings)
+        assert loader.devices == devices and loader.pin_memory == bool(devices)
+
+
+def test_training_notes_what_it_reads(statistics, tmp_path):
+    seen = []
+
+    class Looking(Drawn):
+        def __getitem__(self, index):
+            seen.extend(last_read(tmp_path / "reading"))
+            return super().__getitem__(index)
+
+    settings = {"batch_size": 2, "workers": 1, "seed": 0, "on_error": "stop"}
+    list(train_loader(Looking(2), PROFILES["paper"], statistics, reading=tmp_path / "reading", **settings))
+    assert sorted(seen) == ["sample 0", "sample 1"] and last_read(tmp_path / "reading") == []
 
 
 def test_testing_takes_the_centre(statistics):

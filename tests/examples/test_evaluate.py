@@ -138,6 +138,28 @@ def test_ten_views_of_a_checkpoint_on_one_device(run_folder, call):
     assert call(path, "--device", "cpu:0")[1] == text
 
 
+def test_the_best_checkpoint(run_folder, tmp_path, call):
+    copy = shutil.copytree(run_folder, tmp_path / "copy")
+    for step in (1, 3):
+        train.run.write_best(copy, {"step": step, "held_out_top1": 0.5, "held_out_loss": 1.0})
+        code, text, _ = call(copy, "--best", "--views", 1, "-j", 0)
+        assert code == 0 and text.startswith(f"{copy / 'checkpoints' / f'step-00000{step}'}, 1 view: loss ")
+    (copy / "best.json").unlink()
+    code, _, errors = call(copy, "--best")
+    assert code == 2 and errors.endswith(f": error: {copy}: no checkpoint was scored yet, so none is the best\n")
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_previous_one_offered(run_folder, tmp_path, call):
+    copy = shutil.copytree(run_folder, tmp_path / "copy")
+    newest, previous = (copy / "checkpoints" / f"step-00000{step}" for step in (3, 2))
+    content = (newest / "model.safetensors").read_bytes()
+    (newest / "model.safetensors").write_bytes(content[:-1] + b"\x7f")
+    code, text, errors = call(copy)
+    assert (code, text) == (2, "") and f"error: {newest / 'model.safetensors'}: altered: " in errors
+    assert errors.endswith(f"; the previous whole checkpoint is {previous}: evaluate.py {previous} scores that\n")
+    assert errors.count("\n") == 1 and call(previous, "--views", 1, "-j", 0)[0] == 0
+
+
 def test_as_a_user_runs_it(run_folder, images, tmp_path):
     command = [sys.executable, evaluation.__file__, str(run_folder), str(images), "--views", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

@@ -16,6 +16,7 @@ same function. Integers and uniforms are exact; normals go through log, cos and 
 """
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,17 @@ import numpy as np
 
 _UINT64_MAX = 2**64 - 1
 _NORMALS_AT_ONCE = 1 << 16  # pairs of normals made at a time: the temporaries stay in cache
+
+
+class _Philox(threading.local):
+    """A generator of NumPy's for each thread, set to each draw's key and counter: a new one takes longer than the draw."""
+
+    def __init__(self) -> None:
+        self.bits = np.random.Philox(0)  # has made no words yet: none of its state's are left over
+        self.state: Any = self.bits.state
+
+
+_philox = _Philox()
 
 
 @dataclass(frozen=True)
@@ -40,10 +52,11 @@ class Draw:
     def words(self, n: int) -> np.ndarray:
         """The first n random 32-bit words of this draw, shape (n,), uint32; every time the same."""
         a, b, c = self.ids
-        # a list of Python ints of 2**63 and more would go through float64, and lose bits
-        key, counter = np.array([self.seed, a], np.uint64), np.array([0, self.number, b, c], np.uint64)
-        philox = np.random.Philox(key=key, counter=counter)
-        return philox.random_raw((n + 1) // 2).astype("<u8", copy=False).view("<u4")[:n]
+        key, counter = _philox.state["state"]["key"], _philox.state["state"]["counter"]
+        key[0], key[1] = self.seed, a
+        counter[0], counter[1], counter[2], counter[3] = 0, self.number, b, c
+        _philox.bits.state = _philox.state
+        return _philox.bits.random_raw((n + 1) // 2).astype("<u8", copy=False).view("<u4")[:n]
 
     def bernoulli(self, p: float, shape: int | Sequence[int]) -> np.ndarray:
         """Boolean array, True with probability p (to the nearest 2**-32): element i, in C order, if word i is small enough."""

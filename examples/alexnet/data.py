@@ -8,6 +8,7 @@ Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, sections 2 and 4.1.
 
 import io
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from minidl.data import (
     SubtractMean,
     TenCrop,
     color_statistics,
+    read_image,
 )
 from minidl.data.packed import INDEX
 from minidl.device import Device
@@ -69,7 +71,9 @@ def open_data(folder: str | None) -> tuple[Any, Any]:
 
 
 def _open_split(folder: Path) -> ImageFolder | PackedImages:
-    return PackedImages(folder) if (folder / INDEX).exists() else ImageFolder(folder)
+    return (
+        PackedImages(folder) if (folder / INDEX).exists() else ImageFolder(folder, loader=partial(read_image, size=STORED_SIZE))
+    )
 
 
 def held_out_splits(root: Path) -> list[str]:

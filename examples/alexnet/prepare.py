@@ -43,7 +43,7 @@ from data import REPORT, STORED_SIZE, UNFINISHED, check_classes, held_out_splits
 from guards import DiskFullError, locked, megabytes
 
 from minidl.checkpoint import sync
-from minidl.data import BadFileError, BadImageError, CenterCrop, Compose, ImageFolder, Resize, SampleKey, read_image
+from minidl.data import BadFileError, BadImageError, ImageFolder, read_image
 from minidl.data.packed import INDEX, index_bytes, shard_name
 from minidl.data.transforms import ColorSums
 
@@ -146,31 +146,6 @@ def _digest(samples: list[tuple[str, int]]) -> str:
 # -------------------------------------------------------------------------------------------------------------- one image
 
 
-def fit(image: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) uint8 -> (size, size, 3): what Resize and CenterCrop make of it.
-
-    ValueError if the resized image, before the cut, has more pixels than Pillow allows a file to have: a strip one pixel high
-    would take gigabytes.
-    """
-    from PIL import Image
-
-    height, width = image.shape[:2]
-    pixels = size * (max(height, width) * size // min(height, width))
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and pixels > limit:
-        raise ValueError(f"a resized image may have at most {limit} pixels, {height} x {width} at size {size} has {pixels}")
-    return np.ascontiguousarray(Compose([Resize(size), CenterCrop(size)])(image, SampleKey(0, 0, 0, 0)))
-
-
-def read_fitted(path: Path, size: int) -> np.ndarray:
-    """The image in a file, fitted. BadImageError if there is none, or none of a sensible shape."""
-    image = read_image(path)
-    try:
-        return fit(image, size)
-    except ValueError as error:
-        raise BadImageError(str(path), path.stat().st_size, str(error)) from error
-
-
 def jpeg_name(name: str) -> str:
     """cat/a.JPEG -> cat/a.JPEG, cat/b.png -> cat/b.png.jpg: no two files of a folder get one name unless they ask for it."""
     return name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg"
@@ -217,7 +192,7 @@ class Maker:
         result, images = Result(), []
         for name, label in samples:
             try:
-                image = read_fitted(split.root / name, self.size)
+                image = read_image(split.root / name, self.size)
             except BadImageError as error:
                 if self.stop:
                     raise

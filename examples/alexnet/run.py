@@ -6,6 +6,7 @@ runs/alexnet/
   statistics.npz     the mean image and colour components of the training set
   checkpoints/       step-000400/ and so on: the last few and the best one
   best.json          which is the best one, and its score on the held-out set
+  .reading           while training: which images its workers are reading
   set-aside/         checkpoints of later steps than the one that the run was resumed from
   curves.png         loss and accuracy
   conv1.png          the first layer's filters, tower by tower
@@ -32,10 +33,10 @@ from guards import DISK_FULL, DiskFullError, RunLockedError
 import minidl
 from minidl import DeviceError
 from minidl.checkpoint import Checkpoint, CheckpointError, load_checkpoint, sync
-from minidl.data import BadFileError, DataLoader
+from minidl.data import BadFileError, DataLoader, last_read
 
 ARGUMENTS, LOG, STATISTICS, CHECKPOINTS = "arguments.json", "log.jsonl", "statistics.npz", "checkpoints"
-BEST, SET_ASIDE = "best.json", "set-aside"
+BEST, SET_ASIDE, READING = "best.json", "set-aside", ".reading"
 MENDABLE = (*DISK_FULL, errno.EROFS, errno.EIO)  # of the disk
 
 
@@ -143,6 +144,13 @@ def report_skipped(loader: DataLoader) -> None:
     if loader.skipped:
         path, reason = loader.skipped[0]
         print(f"{len(loader.skipped)} unreadable images were skipped, the first is {path}: {reason}")
+
+
+def report_last_read(folder: Path) -> None:
+    """What a run that was killed was reading: an image whose decoder crashes the process can't be reported otherwise."""
+    names = last_read(folder / READING)
+    if names:
+        print(f"when the run was killed, its workers were reading {' and '.join(names)}")
 
 
 # --------------------------------------------------------------------------------------------------------- the run folder

@@ -169,6 +169,8 @@ class Trainer:
             workers=self.args.workers,
             seed=self.args.seed,
             on_error=self.args.on_error,
+            devices=[tower.device for tower in self.model.towers],
+            reading=self.folder / run.READING,
         )
         batches = loader.epoch_batches(epoch, first)
         for images, labels in self._saved_before_errors(batches):
@@ -513,6 +515,7 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) ->
     if given.evaluate:
         print(f"held out: {trainer.score()}")
         return 0
+    run.report_last_read(folder)
     aside = run.set_aside_later(folder, trainer.step)
     if aside:
         print(f"the checkpoints of later steps are in {aside[0].parent} now: {', '.join(path.name for path in aside)}")
@@ -573,6 +576,7 @@ def dry_run(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any])
         workers=0,
         seed=args.seed,
         on_error=args.on_error,
+        devices=[tower.device for tower in model.towers],
     )
     images, labels = next(iter(loader.epoch_batches(0)))
     started = time.monotonic()

@@ -361,24 +361,21 @@ class _Workers:
 
 
 class _Note:
-    """What each worker is reading, in a file that outlives the process: a slot of SLOT bytes for each, zeros for nothing."""
+    """What each worker is reading, in a file that outlives a process that is killed: SLOT bytes for each, zeros for nothing."""
 
     def __init__(self, path: str | os.PathLike | None, slots: int) -> None:
-        self._slots, self._file = slots, None if path is None else open(path, "wb", buffering=0)  # noqa: SIM115
-        self._clear()
+        self._file = None if path is None else open(path, "wb", buffering=0)  # noqa: SIM115
+        for slot in range(slots):
+            self.write(slot, "")
 
     def write(self, slot: int, name: str) -> None:
         if self._file is not None:
             os.pwrite(self._file.fileno(), os.fsencode(name)[:SLOT].ljust(SLOT, b"\0"), slot * SLOT)
 
-    def _clear(self) -> None:
-        for slot in range(self._slots):
-            self.write(slot, "")
-
     def close(self) -> None:
         if self._file is not None:
-            self._clear()
             self._file.close()
+            os.unlink(self._file.name)
 
 
 def last_read(path: str | os.PathLike) -> list[str]:

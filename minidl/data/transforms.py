@@ -21,7 +21,7 @@ convdata_jpeg.py).
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -99,13 +99,20 @@ class Resize:
         from PIL import Image
 
         check_rgb_bytes("Resize", image)
-        old, new = image.shape[:2], self._new_size(*image.shape[:2])
-        if new == old:
+        if self.new_size(*image.shape[:2]) == image.shape[:2]:
             return image
-        resample = Image.Resampling.BICUBIC if min(old) < min(new) else Image.Resampling.BILINEAR
-        return np.asarray(Image.fromarray(image).resize(new[::-1], resample))
+        return np.asarray(self.of_picture(Image.fromarray(image)))
 
-    def _new_size(self, height: int, width: int) -> tuple[int, int]:
+    def of_picture(self, picture: Any) -> Any:
+        """The same for a Pillow picture."""
+        from PIL import Image
+
+        old, new = (picture.height, picture.width), self.new_size(picture.height, picture.width)
+        resample = Image.Resampling.BICUBIC if min(old) < min(new) else Image.Resampling.BILINEAR
+        return picture if old == new else picture.resize(new[::-1], resample)
+
+    def new_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of what an image of this size becomes."""
         if not self.keeps_ratio:
             return self.size
         size, short = self.size[0], min(height, width)

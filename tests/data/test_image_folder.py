@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from minidl.data import BadImageError, ImageFolder, image_folder, read_image
+from minidl.data import BadImageError, CenterCrop, Compose, ImageFolder, Resize, SampleKey, image_folder, read_image
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -129,7 +129,8 @@ def test_a_truncated_file_is_named_with_size_and_reason(tmp_path):
 
 def test_something_else_under_an_image_name_is_refused(tmp_path):
     (tmp_path / "x.png").write_bytes(b"<html>404</html>")
-    with pytest.raises(BadImageError, match=r"x\.png \(16 bytes\) is not a readable image: ValueError: no format that Pillow knows"):
+    why = r"x\.png \(16 bytes\) is not a readable image: ValueError: no format that Pillow knows"
+    with pytest.raises(BadImageError, match=why):
         read_image(tmp_path / "x.png")
 
 
@@ -491,3 +492,12 @@ def test_a_listing_that_is_cut_short_by_a_kill_leaves_no_cache(large, cache, mon
     with pytest.raises(KeyboardInterrupt):
         ImageFolder(large)
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("shape", [(40, 61), (61, 40), (9, 14), (16, 16), (16, 33)])
+def test_a_size_gives_what_resize_and_center_crop_make(shape, mode, rng, tmp_path):
+    path = tmp_path / "image.jpg"
+    Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)).convert(mode).save(path)
+    expected = Compose([Resize(16), CenterCrop(16)])(read_image(path), SampleKey(0, 0, 0, 0))
+    assert np.array_equal(read_image(path, size=16), expected)

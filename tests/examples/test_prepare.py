@@ -121,7 +121,7 @@ def test_a_second_run_does_nothing_and_says_so(call, images, tmp_path, form, mon
     out = tmp_path / "out"
     assert call(images, out, "--format", form, "--size", SIZE)[0] == 0
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    monkeypatch.setattr(prepare, "read_fitted", None)
+    monkeypatch.setattr(prepare, "read_image", None)
     monkeypatch.setattr(prepare, "locked", None)  # OUT may be read-only by now
     code, text, _ = call(images, out, "--format", form, "--size", SIZE, "-j", 5, "--on-error", "stop")
     assert code == 0 and text.splitlines()[0] == f"{out} is complete already"
@@ -357,7 +357,7 @@ def test_an_out_that_cannot_be_written(call, images, tmp_path, monkeypatch):
 
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(prepare.Path, "touch", read_only)
-    monkeypatch.setattr(prepare, "read_fitted", None)
+    monkeypatch.setattr(prepare, "read_image", None)
     assert str(tmp_path / "out") in refused(call, images, tmp_path / "out")
     assert os.listdir(tmp_path / "out") == []
 
@@ -368,7 +368,7 @@ def test_too_small_a_disk(call, images, tmp_path, monkeypatch):
     free = 14 * SIZE * SIZE * 3 - 1
     monkeypatch.setattr(prepare.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, free))
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "read_fitted", None)
+        patch.setattr(prepare, "read_image", None)
         text = refused(call, *arguments)
         assert text == f"{tmp_path / 'out'}: the images still to be made take 0.0 MB, got 0.0 MB free"
     free += 1
@@ -488,13 +488,14 @@ def stopped(call, images, tmp_path, form="packed"):
 def test_what_is_done_is_not_done_again(call, images, tmp_path, monkeypatch, form):
     arguments = stopped(call, images, tmp_path, form)
     (tmp_path / "out" / ".prepare" / "train-00001.npz").unlink()
-    read, fit = [], prepare.read_fitted
+    read = []
 
-    def noted(path, size):
-        read.append(path.name)
-        return fit(path, size)
+    def noted(path, size=None):
+        if size is not None:  # without, it is a JPEG file that was written and is read back
+            read.append(path.name)
+        return read_image(path, size)
 
-    monkeypatch.setattr(prepare, "read_fitted", noted)
+    monkeypatch.setattr(prepare, "read_image", noted)
     assert call(*arguments)[0] == 0
     names = [path for path, _ in ImageFolder(images / "train").samples]
     assert sorted(read) == sorted(os.path.basename(name) for name in names[3:6])
@@ -517,13 +518,11 @@ def test_a_block_whose_files_or_record_were_damaged_is_done_again(call, images, 
 
 
 def test_a_shard_has_its_name_when_it_is_complete(images, tmp_path, monkeypatch):
-    fit = prepare.read_fitted
-
     def broken_at_the_sixth(path, size):
-        return fit(path, size) if path.name != "1.png" else 1 // 0
+        return read_image(path, size) if path.name != "1.png" else 1 // 0
 
     monkeypatch.setattr(prepare, "PIECE", 1)
-    monkeypatch.setattr(prepare, "read_fitted", broken_at_the_sixth)
+    monkeypatch.setattr(prepare, "read_image", broken_at_the_sixth)
     with pytest.raises(ZeroDivisionError):
         prepare.main([str(argument) for argument in (images, tmp_path / "out", "--size", SIZE, "--shard-images", 3, "-j", 1)])
     assert [path.name for path in (tmp_path / "out" / "train").glob("images-*")] == ["images-00000.bin"]
@@ -534,7 +533,7 @@ def test_a_kill_after_the_report_leaves_only_tidying(call, images, made, monkeyp
     (made / ".prepare").mkdir()
     (made / ".prepare" / "train-00000.npz").write_bytes(b"whatever")
     data.open_data(str(made))
-    monkeypatch.setattr(prepare, "read_fitted", None)
+    monkeypatch.setattr(prepare, "read_image", None)
     assert call(images, made, "--size", SIZE)[0] == 0
     assert content(made) == before and not (made / ".prepare").exists()
 

@@ -101,7 +101,7 @@ class _Stream:
 
     def record(self, event=None):
         history.append(("record", self.name))
-        return SimpleNamespace(seen={**self.seen, self: self.time})
+        return SimpleNamespace(seen={**self.seen, self: self.time}, synchronize=self.synchronize)
 
     def wait_event(self, event):
         history.append(("wait", self.name))
@@ -131,6 +131,7 @@ def get_default_memory_pool():
 cuda = SimpleNamespace(
     Device=_Device,
     Stream=_Stream,
+    alloc_pinned_memory=bytearray,
     runtime=SimpleNamespace(getDeviceCount=lambda: devices, CUDARuntimeError=CUDARuntimeError),
 )
 

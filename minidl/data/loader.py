@@ -16,6 +16,7 @@ from collections.abc import Generator as Iteration
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -64,8 +65,8 @@ class DataLoader:
                       safe to call from several threads.
     prefetch_factor : at most num_workers * prefetch_factor batches are in the making or waiting
     timeout         : seconds to wait for a batch of the workers, 0 for ever; RuntimeError then names what is being read
-    devices         : names of devices, on each of which the batch is wanted: images are then a list of Tensors. To a GPU an
-                      InputStep's batch goes as bytes, and the step runs there.
+    devices         : names of devices, on each of which the batch is wanted: images are then a list of Tensors, the same one
+                      for a device that is named twice. To a GPU an InputStep's batch goes as bytes, and the step runs there.
     pin_memory      : for GPUs among `devices`: workers write into page-locked memory, from which the GPU copies by itself
     on_error        : "stop" lets a BadImageError through; "skip" leaves the image out of its batch, which is then smaller,
                       notes (path, reason) in `skipped` and warns, once for each file. A batch that loses all its images
@@ -270,15 +271,19 @@ class _Uploads:
 
     def tensors(self, job: _Job) -> list[Tensor]:
         """The batch on each device."""
-        images, step = job.take(), self.step
-        if step is None:
-            tensors = [Tensor(images, device=device) for device in self.devices]
+        images = job.take()
+        if self.step is None:
+            make = partial(Tensor, images)
         else:
-            drawn = InputStep.join(job.drawn)
-            tensors = [Tensor(step(images, drawn, device), device=device) for device in self.devices]
+            make = partial(self._stepped, self.step, images, InputStep.join(job.drawn))
+        made = {device: make(device=device) for device in dict.fromkeys(self.devices)}  # once, however often it is named
         self.close()
         self._kept, self._events = images, [device.record() for device in self.gpus]
-        return tensors
+        return [made[device] for device in self.devices]
+
+    @staticmethod
+    def _stepped(step: InputStep, images: np.ndarray, drawn: Views, device: Device) -> Tensor:
+        return Tensor(step(images, drawn, device), device=device)
 
     def close(self) -> None:
         for event in self._events:

@@ -339,6 +339,12 @@ def test_devices_get_a_tensor_each():
             assert np.array_equal(labels, same_labels)
 
 
+def test_a_device_that_is_named_twice_gets_one_tensor():
+    (tensors, _), *_ = DataLoader(Patterns(4, image_size=32), 4, devices=("cpu:1", "cpu:0", "cpu:1"))
+    assert [str(tensor.device) for tensor in tensors] == ["cpu:1", "cpu:0", "cpu:1"]
+    assert tensors[0] is tensors[2] and tensors[0] is not tensors[1]
+
+
 class Block(bytearray):
     """Memory that can be seen to be gone."""
 

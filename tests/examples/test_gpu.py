@@ -1,12 +1,17 @@
-"""AlexNet on a GPU against the same on the host."""
+"""AlexNet on a GPU against the same on the host; and train.py, on the stand-in for a GPU too."""
 
+import data as alexnet_data
+import fake_cupy
 import numpy as np
 import pytest
+import train
+from emulator import emulator
 from model import AlexNet
 
 import minidl
 import minidl.nn.functional as F
 from minidl import Device, DeviceError
+from minidl.checkpoint import load_checkpoint
 
 STEPS, CLASSES = 20, 10
 
@@ -40,3 +45,25 @@ def test_twenty_steps_are_the_hosts(gpu, devices, profile):
         pytest.skip(str(error))
     host = trained(["cpu:0", "cpu:1"][: len(devices)], profile)
     np.testing.assert_allclose(trained(devices, profile), host, rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:cuda.1 is a second context")
+@pytest.mark.parametrize("devices", ["cuda:0,cuda:1", "cuda:0"])
+def test_a_run_on_the_stand_in_is_the_hosts(devices, tmp_path, monkeypatch, call_main):
+    """From images that go over as bytes to the checkpoint. A float32 rounding is 6e-8; sums of some thousand terms, through eight
+    layers, in two steps, may multiply it by a hundred: 1e-5 of a layer's largest weight."""
+    if emulator.missing():
+        pytest.skip(str(emulator.missing()))
+    fake_cupy.install(monkeypatch)
+    for name, value in (("PATTERNS_TRAIN", 8), ("PATTERNS_HELD_OUT", 2), ("STATISTICS_IMAGES", 4)):
+        monkeypatch.setattr(alexnet_data, name, value)
+    weights = []
+    for where, out in ((devices, "gpu"), ("cpu:0,cpu:1", "host")):
+        arguments = ["--width", 0.05, "-b", 2, "-j", 1, "--steps", 2, "--device", where, "--out", tmp_path / out]
+        code, _, errors = call_main(train.main, *arguments)
+        assert code == 0, errors
+        weights.append(load_checkpoint(tmp_path / out / "checkpoints" / "step-000002").model_state)
+    there, here = weights
+    for name, expected in here.items():
+        np.testing.assert_allclose(there[name], expected, rtol=0, atol=1e-5 * np.abs(expected).max(), err_msg=name)
+    assert "mdl_input_step" in fake_cupy.launches and fake_cupy.errors == []

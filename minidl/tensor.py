@@ -26,7 +26,7 @@ import numpy as np
 
 from minidl.device import Array, Device, array_module
 from minidl.memory import Lease
-from minidl.observer import NOWHERE, observers, present_layer
+from minidl.observer import NOWHERE, Observer, observers, present_layer
 
 Hook = Callable[["Tensor"], "Tensor | None"]
 
@@ -440,29 +440,30 @@ def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> tuple[S
     """
     gradients: Sequence[Array | None] = (None,) * len(node._edges)
     own: set[int] = set()
+    watching = observers()
     if grad is not None:
         grad = _run_hooks(node, grad)
         kept = node.retained() if node.retained is not None else None
         if kept is not None:
             _accumulate(kept, grad, owned=False)
-        gradients = _observed_backward(node, grad)
+        gradients = _observed_backward(node, grad, watching)
         own = _unshared(gradients, (grad, *node.saved, *vars(node).values()))
     if not retain_graph:
-        for observer in observers():
+        for observer in watching:
             observer.saved_is_freed(node)
         node.saved, node._edges, node._freed = (), (), True
     return gradients, own
 
 
-def _observed_backward(node: Function, grad: Array) -> Sequence[Array | None]:
+def _observed_backward(node: Function, grad: Array, watching: Sequence[Observer]) -> Sequence[Array | None]:
     """What the node's backward returns, checked, before and after the observers' eyes."""
     with node.device.active():
-        for observer in observers():
+        for observer in watching:
             observer.backward_begins(node, grad)
         gradients = [_checked(node, i, gx) for i, gx in enumerate(node.backward(grad))]
         if len(gradients) != len(node._edges):
             raise RuntimeError(f"{node.name}: backward must return {len(node._edges)} gradients, got {len(gradients)}")
-        for observer in observers():
+        for observer in watching:
             observer.backward_ends(node, grad, gradients)
     return gradients
 

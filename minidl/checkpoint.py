@@ -324,14 +324,17 @@ def _check_head(file: Path, content: dict[str, Any]) -> None:
 
     The names of files are held to the two known ones: another could be a path out of the folder.
     """
-    files, optimizer = content.get("files"), content.get("optimizer")
+    missing = [name for name in ("files", "optimizer", "state") if name not in content]
+    if missing:
+        raise CheckpointError(f"{file}: must have files, optimizer and state, got no {' and no '.join(missing)}")
+    files, optimizer = content["files"], content["optimizer"]
     wanted = {MODEL} if optimizer is None else {MODEL, OPTIMIZER}
     if not isinstance(files, dict) or files.keys() != wanted:
         raise CheckpointError(f"{file}: its files must be {sorted(wanted)}, got {files!r}")
     for name, about in files.items():
         if not isinstance(about, dict) or about.keys() != {"bytes", "sha256"}:
             raise CheckpointError(f"{file}: of {name} it must state bytes and sha256, got {about!r}")
-    for name, value in (("state", content.get("state")), ("optimizer", optimizer)):
+    for name, value in (("state", content["state"]), ("optimizer", optimizer)):
         if not isinstance(value, dict) and (name, value) != ("optimizer", None):
             raise CheckpointError(f"{file}: {name} must be an object, got {type(value).__name__}")
 

@@ -237,7 +237,8 @@ def digest_of(file):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"files": ...}, r"its files must be \['model.*'\], got None"),
+        ({"files": ...}, "must have files, optimizer and state, got no files"),
+        ({"optimizer": ..., "state": ...}, "must have files, optimizer and state, got no optimizer and no state"),
         ({"files": []}, r"its files must be \['model.*'\], got \[\]"),
         ({"files": {"../outside": {"bytes": 0, "sha256": ""}}}, r"its files must be .*, got \{'\.\./outside'"),
         ({"files": {"model.safetensors": 3, "optimizer.safetensors": {}}}, "of model.* it must state bytes and sha256, got 3"),
@@ -247,7 +248,7 @@ def digest_of(file):
         ),
         ({"optimizer": None}, r"its files must be \['model.safetensors'\], got"),
         ({"optimizer": [1]}, "optimizer must be an object, got list"),
-        ({"state": ...}, "state must be an object, got NoneType"),
+        ({"state": None}, "state must be an object, got NoneType"),
         ({"state": "text"}, "state must be an object, got str"),
         ({"optimizer": {}}, r"optimizer\.safetensors must fit state\.json, got KeyError\('state'\)"),
         ({"optimizer": {"state": {"x": {}}}}, r"optimizer\.safetensors must fit state\.json, got ValueError"),

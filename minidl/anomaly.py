@@ -46,8 +46,9 @@ class detect_anomaly(Observer):  # noqa: N801  PyTorch's name
             raise AnomalyError(node.name, node.layer.name(), BACKWARD, text)
 
     def backward_ends(self, node: Any, gy: Array, gradients: Sequence[Array | None]) -> None:
-        for name, gx in zip(node.layer.names_of(node._edges), gradients, strict=True):
+        for i, gx in enumerate(gradients):
             if gx is not None and not _all_finite(gx):
+                name = node.layer.names_of(node._edges)[i]
                 text = f"{_count(f'the gradient of {name}', gx)}; {_statistics('the gradient that arrived', gy)}"
                 raise AnomalyError(node.name, node.layer.name(), BACKWARD, text)
 

@@ -1,4 +1,4 @@
-"""Channels-last memory under NCHW shapes.
+"""Channels-last memory under NCHW shapes, and the middle of an image.
 
 Every 4-D array of minidl has the shape (N, C, H, W) that PyTorch's users expect, and wants the memory of (N, H, W, C): the
 channels of a pixel lie side by side. The only evidence is the strides. A convolution's patches are then long runs of memory,
@@ -22,6 +22,12 @@ def nchw(y: Array) -> Array:
 def channels_last(x: Array) -> Array:
     """The same (N, C, H, W) array with channels-last memory: itself if it has it, else a copy."""
     return nchw(nhwc(x))
+
+
+def center(image: Array, height: int, width: int) -> Array:
+    """(H, W, ...) -> (height, width, ...): the middle, rounded towards the top left. A view."""
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 def is_channels_last(x: Array) -> bool:

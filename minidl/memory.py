@@ -61,6 +61,13 @@ def aligned(size: int) -> np.ndarray:
     return block[start : start + size]
 
 
+def owner(array: Any) -> Any:
+    """The array whose memory an array (NumPy's or CuPy's) is in: itself, or what it is a view of, at last."""
+    while hasattr(array.base, "base"):
+        array = array.base
+    return array
+
+
 def release() -> None:
     """Give all idle blocks back to the system."""
     _drop_idle_since(next(Lease._clock))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from minidl.device import Array, Device, array_module
-from minidl.memory import Lease
+from minidl.memory import Lease, owner
 from minidl.observer import NOWHERE, Observer, observers, present_layer
 
 Hook = Callable[["Tensor"], "Tensor | None"]
@@ -395,8 +395,8 @@ def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool
         if isinstance(target, Tensor):
             if grad is not None:
                 _accumulate(target, _run_hooks(target, grad), target in owned and not target._hooks)
-                with target.device.active():
-                    for observer in observers():
+                for observer in observers():
+                    with target.device.active():
                         observer.leaf_has_gradient(target)
             continue
         edges = target._edges
@@ -482,12 +482,9 @@ def _unshared(gradients: Sequence[Array | None], known: Sequence[Any]) -> set[in
 
 
 def _root(array: Array) -> Array | None:
-    """The array that a view is a view of, at last; None if that is no array's memory, a buffer's say."""
-    while array.base is not None and not isinstance(array.base, Lease):
-        array = array.base
-        if not hasattr(array, "base"):
-            return None
-    return array
+    """The array whose memory it is in; None if that is no array's own, a buffer's say."""
+    root = owner(array)
+    return root if root.base is None or isinstance(root.base, Lease) else None
 
 
 def _checked(node: Function, i: int, gx: Array | None) -> Array | None:

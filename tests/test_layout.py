@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minidl.layout import channels_last, is_channels_last, nchw, nhwc
+from minidl.layout import center, channels_last, is_channels_last, nchw, nhwc
 
 C_ORDER = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
 LAST = np.ascontiguousarray(C_ORDER.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
@@ -64,3 +64,11 @@ def test_values_dtypes_and_empty_batches_survive():
         x = (C_ORDER % 3).astype(dtype)
         assert channels_last(x).dtype == dtype and np.array_equal(channels_last(x), x)
     assert channels_last(np.zeros((0, 3, 4, 5))).shape == (0, 3, 4, 5)
+
+
+@pytest.mark.parametrize("sides, size, top, left", [((5, 8), (2, 3), 1, 2), ((4, 4), (4, 4), 0, 0), ((6, 5), (3, 5), 1, 0)])
+def test_the_center_is_rounded_towards_the_top_left_and_a_view(sides, size, top, left):
+    image = np.arange(sides[0] * sides[1] * 3).reshape(*sides, 3)
+    middle = center(image, *size)
+    np.testing.assert_array_equal(middle, image[top : top + size[0], left : left + size[1]])
+    assert np.shares_memory(middle, image)

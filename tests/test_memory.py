@@ -124,3 +124,10 @@ def test_the_engine_keeps_a_gradient_in_such_memory_instead_of_copying_it():
     x = Tensor(np.ones(LARGE, np.float32), requires_grad=True)
     Double.apply(x).backward(np.ones(LARGE, np.float32))
     assert address(x.grad) == made[0] and (x.grad == 2).all()
+
+
+def test_the_owner_of_a_view_is_what_it_is_a_view_of():
+    own, leased, buffer = np.zeros((4, 5)), memory.empty((1 << 20,), np.float32), np.frombuffer(bytes(8), np.uint8)
+    for array in (own, leased, buffer):
+        assert memory.owner(array) is array
+        assert memory.owner(array[1:][::2]) is array

@@ -217,7 +217,7 @@ class Trainer:
         self.optimizer.zero_grad()
         scores = self.model(images)
         loss = F.cross_entropy(scores, labels)
-        value = float(loss.item())
+        value = loss.item()
         if not math.isfinite(value):
             raise NotFiniteError(self._diagnosis(f"the loss is {value}", images, labels, generator))
         loss.backward()

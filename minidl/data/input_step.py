@@ -27,6 +27,7 @@ from minidl.data.transforms import (
 )
 from minidl.device import Array, Device, array_module
 from minidl.kernels import fastest
+from minidl.layout import center
 
 
 def input_step(
@@ -60,18 +61,10 @@ def input_step(
     columns = lefts[:, None] + across  # (N, width)
     source = xp.arange(len(tops)) // (len(tops) // max(len(images), 1))  # (N,), each crop's image
     y = images[source[:, None, None], rows[:, :, None], columns[:, None, :]].astype(dtype)  # (N, height, width, 3)
-    y -= _center(mean, height, width).astype(dtype)
+    y -= (mean if mean.ndim == 1 else center(mean, height, width)).astype(dtype)
     y += noise.astype(dtype)[:, None, None, :]
     y /= divide
     return y.transpose(0, 3, 1, 2)
-
-
-def _center(mean: Array, height: int, width: int) -> Array:
-    """(Hm, Wm, 3) -> (height, width, 3), rounded towards the top left; a colour (3,) as it is."""
-    if mean.ndim == 1:
-        return mean
-    top, left = (mean.shape[0] - height) // 2, (mean.shape[1] - width) // 2
-    return mean[top : top + height, left : left + width]
 
 
 class Views(NamedTuple):

@@ -201,9 +201,9 @@ class _Job:
             if stop.is_set():
                 return
             self.index = index
-            note.write(slot, self.name())
+            note.begin(slot, self)
             self._make(index, position)
-            note.write(slot, "")
+            note.end(slot)
         if self.labels:
             self._finish()
 
@@ -371,11 +371,15 @@ class _Note:
     def __init__(self, path: str | os.PathLike | None, slots: int) -> None:
         self._file = None if path is None else open(path, "wb", buffering=0)  # noqa: SIM115
         for slot in range(slots):
-            self.write(slot, "")
+            self.end(slot)
 
-    def write(self, slot: int, name: str) -> None:
+    def begin(self, slot: int, job: _Job) -> None:
+        if self._file is not None:  # only then is the name worth making
+            os.pwrite(self._file.fileno(), os.fsencode(job.name())[:SLOT].ljust(SLOT, b"\0"), slot * SLOT)
+
+    def end(self, slot: int) -> None:
         if self._file is not None:
-            os.pwrite(self._file.fileno(), os.fsencode(name)[:SLOT].ljust(SLOT, b"\0"), slot * SLOT)
+            os.pwrite(self._file.fileno(), bytes(SLOT), slot * SLOT)
 
     def close(self) -> None:
         if self._file is not None:

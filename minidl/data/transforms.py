@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minidl.layout import center
 from minidl.random import Generator
 from minidl.shapes import is_int
 
@@ -235,7 +236,7 @@ class SubtractMean:
             raise ValueError(
                 f"SubtractMean: image must fit into the mean image {self.mean.shape}, got {(height, width, channels)}"
             )
-        return np.subtract(image, _center(self.mean, height, width), dtype=np.float32)
+        return np.subtract(image, center(self.mean, height, width), dtype=np.float32)
 
     def __repr__(self) -> str:
         return f"SubtractMean(mean={self.mean.shape})"
@@ -374,11 +375,6 @@ def _principal_components(total: np.ndarray, products: np.ndarray, count: int) -
 
 def _mirror(image: np.ndarray) -> np.ndarray:
     return image.take(np.arange(image.shape[-2] - 1, -1, -1), axis=-2)  # a copy: passes over a reversed view are slow
-
-
-def _center(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
 
 
 def _row_of(color: np.ndarray, image: np.ndarray) -> np.ndarray:

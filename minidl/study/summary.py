@@ -55,16 +55,6 @@ class Row:
     crosses_backward: int = 0
 
 
-SUMMED = (
-    "parameters",
-    "neurons",
-    "macs_forward",
-    "macs_backward",
-    "activation",
-    "saved",
-    "crosses_forward",
-    "crosses_backward",
-)
 HEADINGS = {
     "parameters": "parameters",
     "neurons": "neurons",
@@ -90,7 +80,7 @@ class Summary:
     @property
     def totals(self) -> dict[str, int]:
         """The sums of all columns that add up, and the largest workspace."""
-        sums = {name: sum(getattr(row, name) for row in self.rows) for name in SUMMED}
+        sums = {name: sum(getattr(row, name) for row in self.rows) for name in HEADINGS}
         return {**sums, "workspace": max((row.workspace for row in self.rows), default=0)}
 
     def cells(self) -> list[list[str]]:

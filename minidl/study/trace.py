@@ -54,6 +54,11 @@ class OpRecord:
     crossing_forward: dict[tuple[str, str], int] = field(default_factory=dict)  # (from, to) -> bytes
     crossing_backward: dict[tuple[str, str], int] = field(default_factory=dict)
 
+    @property
+    def title(self) -> str:
+        """The layer's name, where there is one, and the op's."""
+        return self.op if self.layer is None else f"{self.layer} ({self.op})"
+
 
 @dataclass
 class Piece:
@@ -98,14 +103,14 @@ class Trace(Observer):
             number=len(self.records),
             op=node.name,
             layer=node.layer.name(),
-            is_layer=bool(modules) and not any(True for _ in modules[-1].children()),
+            is_layer=bool(modules) and next(modules[-1].children(), None) is None,
             device="",
             inputs=[(name, x.shape) for name, x in tensors],
             output=(),
             settings=dict(settings),
             parameters={id(x): x.data.size for _, x in tensors if _is_parameter(x, modules)},
-            forward_event=self._new_event(node, "forward"),
         )
+        record.forward_event = self._new_event(record.title, "forward")
         for name, x in tensors:
             self._meet(x.data, name if id(x) in record.parameters else "the batch")
         self.records.append(record)
@@ -116,30 +121,30 @@ class Trace(Observer):
         record = self._of_node[node]
         record.forward_seconds, peak, record.crossing_forward = self._end(node)
         record.output, record.device, record.needs_gradient = out.shape, str(out.device), any(node.needs_grad)
-        record.output_bytes = self._meet(out.data, f"{_name(node)}: output")
-        weights = {id(memory_of(x.data)) for x in inputs if isinstance(x, Tensor) and id(x) in record.parameters}
-        record.saved_bytes = self._newly_saved(node, weights)
+        record.output_bytes = self._meet(out.data, f"{record.title}: output")
+        weights = {id(memory.owner(x.data)) for x in inputs if isinstance(x, Tensor) and id(x) in record.parameters}
+        record.saved_bytes = self._newly_saved(record, node.saved, weights)
         record.workspace_forward = max(peak - record.output_bytes - self._made_to_save, 0)
         product = _multiply_adds(node.name, inputs, out)
         record.macs_forward, record.macs_backward = product, product * sum(node.needs_grad[:2])
 
     def backward_begins(self, node: Any, gy: Array) -> None:
-        event = self._new_event(node, "backward")
+        record = self._of_node.get(node)
+        event = self._new_event(node.name if record is None else record.title, "backward")
         self._meet(gy, "the gradient that backward began with")
-        if node in self._of_node:
-            self._of_node[node].backward_event = event
+        if record is not None:
+            record.backward_event = event
         self._begin(node)
 
     def backward_ends(self, node: Any, gy: Array, gradients: Sequence[Array | None]) -> None:
         seconds, peak, crossing = self._end(node)
-        names = node.layer.names_of(node._edges)
-        made = [
-            self._meet(gx, f"{_name(node)}: gradient of {n}") for n, gx in zip(names, gradients, strict=True) if gx is not None
-        ]
-        if node in self._of_node:
-            record = self._of_node[node]
+        record = self._of_node.get(node)
+        title = node.name if record is None else record.title
+        named = zip(node.layer.names_of(node._edges), gradients, strict=True)
+        made = sum(self._meet(gx, f"{title}: gradient of {name}") for name, gx in named if gx is not None)
+        if record is not None:
             record.backward_seconds, record.crossing_backward = seconds, crossing
-            record.workspace_backward = max(peak - sum(made), 0)
+            record.workspace_backward = max(peak - made, 0)
 
     def saved_is_freed(self, node: Any) -> None:
         if node in self._of_node and node.saved:
@@ -149,8 +154,8 @@ class Trace(Observer):
         if tensor.grad is not None:
             self._meet(tensor.grad, "gradient of a leaf")
 
-    def _new_event(self, node: Any, phase: str) -> int:
-        self.events.append(f"{_name(node)} {phase}")
+    def _new_event(self, title: str, phase: str) -> int:
+        self.events.append(f"{title} {phase}")
         return len(self.events) - 1
 
     def _begin(self, node: Any) -> None:
@@ -174,7 +179,7 @@ class Trace(Observer):
 
     def _meet(self, array: Array, owner: str) -> int:
         """The bytes of an array's memory if it was not seen before, else 0."""
-        block = memory_of(array)
+        block = memory.owner(array)
         if id(block) in self._known or isinstance(block, np.generic):  # a NumPy number is no array
             return 0
         piece = Piece(owner, block.nbytes, len(self.events) - 1)
@@ -190,31 +195,18 @@ class Trace(Observer):
 
         return forget
 
-    def _newly_saved(self, node: Any, weights: set[int]) -> int:
-        """The bytes that the node keeps and no node before it kept; notes those that it made beside its output."""
+    def _newly_saved(self, record: OpRecord, saved: Sequence[Any], weights: set[int]) -> int:
+        """The bytes that the op keeps and no op before it kept; notes those that it made beside its output."""
         total = self._made_to_save = 0
-        for array in node.saved:
+        for array in saved:
             if not hasattr(array, "nbytes"):
                 continue
-            key = id(memory_of(array))
-            self._made_to_save += self._meet(array, f"{_name(node)}: saved")
-            if key not in self._saved and key not in weights:
-                self._saved.add(key)
-                total += memory_of(array).nbytes
+            block = memory.owner(array)
+            self._made_to_save += self._meet(array, f"{record.title}: saved")
+            if id(block) not in self._saved and id(block) not in weights:
+                self._saved.add(id(block))
+                total += block.nbytes
         return total
-
-
-def _name(node: Any) -> str:
-    """The layer's name, and the op's if they differ."""
-    layer = node.layer.name()
-    return node.name if layer is None else f"{layer} ({node.name})"
-
-
-def memory_of(array: Array) -> Any:
-    """The array whose memory an array is in: itself, or what it is a view of."""
-    while isinstance(getattr(array, "base", None), type(array)):
-        array = array.base
-    return array
 
 
 @contextmanager

@@ -31,6 +31,14 @@ def make_folder(root: Path) -> Path:
 
 
 @pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing curves takes longer than a tiny run; the tests about them bring it back."""
+    import run
+
+    monkeypatch.setattr(run, "draw_curves", lambda folder: None)
+
+
+@pytest.fixture
 def call_main(capsys):
     """call_main(main, arguments) -> exit code, standard output, standard error."""
 

@@ -31,9 +31,7 @@ from minidl.random import Generator
 SAVING = [*TINY, "--steps", str(STEPS), "--save-every", "1", "--keep", "2"]  # saving takes as long as training
 
 
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch):
-    monkeypatch.setattr(run_module, "draw_curves", lambda folder: None)
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 @pytest.fixture

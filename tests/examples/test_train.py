@@ -26,13 +26,8 @@ from minidl.data.transforms import ORDER
 from minidl.ops.dropout import Dropout
 from minidl.random import Generator
 
+pytestmark = pytest.mark.usefixtures("no_curves")
 DRAW_CURVES = run_module.draw_curves
-
-
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch):
-    """Drawing curves takes longer than these runs; the tests about them bring it back."""
-    monkeypatch.setattr(run_module, "draw_curves", lambda folder: None)
 
 
 @pytest.fixture

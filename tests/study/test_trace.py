@@ -10,7 +10,8 @@ import pytest
 import minidl
 import minidl.nn.functional as F
 from minidl import Function, Tensor, memory, nn, parallel
-from minidl.study.trace import Trace, alone, memory_of
+from minidl.memory import owner
+from minidl.study.trace import Trace, alone
 
 SLACK = 6_000  # bytes of Python's own objects
 
@@ -150,7 +151,7 @@ def test_nothing_is_kept_after_the_block():
     x = Tensor(np.ones(10, np.float32))
     with Trace() as trace:
         y = F.relu(x)
-    gone = weakref.ref(memory_of(y.data))
+    gone = weakref.ref(owner(y.data))
     del y
     gc.collect()
     assert gone() is None and len(trace.records) == 1

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minidl import memory, parallel
+from minidl.layout import center
 
 
 def input_step(
@@ -25,7 +26,8 @@ def input_step(
 ) -> np.ndarray:
     """As the plain function in minidl/data/input_step.py."""
     (height, width), dtype = size, np.dtype(dtype)
-    middle, color = _center(mean, height, width).astype(dtype), np.empty((width, 3), dtype)
+    middle = np.broadcast_to(mean, (height, width, 3)) if mean.ndim == 1 else center(mean, height, width)
+    middle, color = middle.astype(dtype), np.empty((width, 3), dtype)
     y = memory.empty((len(tops), height, width, 3), dtype)
     views = len(tops) // max(len(images), 1)
     for n, (top, left, mirrored) in enumerate(zip(tops.tolist(), lefts.tolist(), flips.tolist(), strict=True)):
@@ -45,11 +47,3 @@ def _mirrored(crop: np.ndarray) -> np.ndarray:
     for channel in range(crop.shape[2]):
         mirrored[..., channel] = crop[:, ::-1, channel]
     return mirrored
-
-
-def _center(mean: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle of a mean image (Hm, Wm, 3); of a colour (3,) an image of it."""
-    if mean.ndim == 1:
-        return np.broadcast_to(mean, (height, width, 3))
-    top, left = (mean.shape[0] - height) // 2, (mean.shape[1] - width) // 2
-    return mean[top : top + height, left : left + width]

@@ -41,8 +41,8 @@ _SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use, FAT's, are two s
 def read_image(path: str | os.PathLike, size: int | None = None) -> np.ndarray:
     """The image in a file as (H, W, 3) uint8 RGB, by the rules at the top of this module.
 
-    With `size` it is (size, size, 3): what Resize(size) and CenterCrop(size) make of it, bit for bit, in less time, since only
-    the centre becomes an array.
+    With `size` it is (size, size, 3): what Resize(size) and CenterCrop(size) make of it, in less time, since no more than the
+    centre is made. Where the image shrinks, a pixel may differ by one level (Resize.of_picture says why), else by none.
 
     BadImageError if the file is truncated, no image, or larger than Pillow's limit against decompression bombs
     (Image.MAX_IMAGE_PIXELS), before or after it was resized. An OSError of the file system passes through.
@@ -85,7 +85,7 @@ def _fitted(picture: Any, size: int, limit: int | None) -> Any:
             f"{height * width}"
         )
     left, top = (width - size) // 2, (height - size) // 2
-    return resize.of_picture(picture).crop((left, top, left + size, top + size))
+    return resize.of_picture(picture, (left, top, left + size, top + size))
 
 
 def _rgb(image: Any) -> Any:

@@ -104,13 +104,22 @@ class Resize:
             return image
         return np.asarray(self.of_picture(Image.fromarray(image)))
 
-    def of_picture(self, picture: Any) -> Any:
-        """The same for a Pillow picture."""
+    def of_picture(self, picture: Any, part: tuple[int, int, int, int] | None = None) -> Any:
+        """The same for a Pillow picture; with `part`, only those pixels (left, top, right, bottom) of the new picture.
+
+        Of a picture that shrinks no other pixel is made. Pillow keeps the part's corners, in pixels of the old picture, in
+        float32, which moves its weights by some 1e-7: a sum next to the middle between two levels may go to the other one.
+        """
         from PIL import Image
 
         old, new = (picture.height, picture.width), self.new_size(picture.height, picture.width)
         resample = Image.Resampling.BICUBIC if min(old) < min(new) else Image.Resampling.BILINEAR
-        return picture if old == new else picture.resize(new[::-1], resample)
+        if part is not None and min(old) > min(new):
+            (down, across), (left, top, right, bottom) = (old[0] / new[0], old[1] / new[1]), part
+            box = (left * across, top * down, right * across, bottom * down)
+            return picture.resize((right - left, bottom - top), resample, box)
+        resized = picture if old == new else picture.resize(new[::-1], resample)
+        return resized if part is None else resized.crop(part)
 
     def new_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of what an image of this size becomes."""

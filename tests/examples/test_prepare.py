@@ -18,10 +18,9 @@ import pytest
 from conftest import ALEXNET, make_folder, save_image
 from guards import locked
 
-from minidl.data import CenterCrop, ImageFolder, PackedImages, Resize, SampleKey, color_statistics, read_image
+from minidl.data import ImageFolder, PackedImages, color_statistics, read_image
 
 Image = pytest.importorskip("PIL.Image")
-KEY = SampleKey(0, 0, 0, 0)
 SIZE = 32
 FORMATS = ("packed", "jpeg")
 
@@ -33,7 +32,8 @@ def call(call_main):
 
 
 def fitted(path, size=SIZE):
-    return CenterCrop(size)(Resize(size)(read_image(path), KEY), KEY)
+    """As training reads it: the centre of what Resize makes, which tests/data/test_image_folder.py checks."""
+    return read_image(path, size)
 
 
 def content(folder):
@@ -172,14 +172,14 @@ def kinds(root):
 
 
 def test_every_kind_of_image(call, tmp_path):
-    """Each becomes what Resize and CenterCrop make of its upright RGB pixels."""
+    """Each becomes what its upright RGB pixels become."""
     files = kinds(tmp_path / "source" / "all")
     assert call(tmp_path / "source", tmp_path / "out", "--size", SIZE)[0] == 0
     packed = PackedImages(tmp_path / "out" / "train")
     assert len(packed) == len(files)
     place = {name: i for i, (name, _) in enumerate(packed.samples)}
     for name, (path, pixels) in files.items():
-        expected = CenterCrop(SIZE)(Resize(SIZE)(np.ascontiguousarray(pixels.astype(np.uint8)), KEY), KEY)
+        expected = fitted(save(tmp_path / "upright.png", np.ascontiguousarray(pixels.astype(np.uint8))))
         error = abs(packed[place[f"all/{path.name}"]][0].astype(int) - expected)
         assert error.max() <= (1 if name == "alpha" else 0), name  # Pillow rounds alpha's product twice
         assert expected.std() > 20

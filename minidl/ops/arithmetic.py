@@ -1,18 +1,21 @@
 """Elementwise arithmetic with broadcasting, and the matrix product.
 
-    z = x + y        gx = gz                 gy = gz
-    z = x - y        gx = gz                 gy = -gz
-    z = x * y        gx = gz * y             gy = gz * x
-    z = x / y        gx = gz / y             gy = -gz * x / y^2 = -gz * z / y
-    z = x ^ p        gx = gz * p * x^(p-1)   gp = gz * z * ln x
-    z = e^x          gx = gz * z
-    z = ln x         gx = gz / x
-    z = sqrt(x)      gx = gz / (2 z)
-    z = |x|          gx = gz * sign(x)       (0 at 0)
-    z = x @ y        gx = gz @ y^T           gy = x^T @ gz
+    add       z = x + y        gx = gz                 gy = gz
+    sub       z = x - y        gx = gz                 gy = -gz
+    mul       z = x * y        gx = gz * y             gy = gz * x
+    div       z = x / y        gx = gz / y             gy = -gz * x / y^2 = -gz * z / y
+    pow       z = x ^ p        gx = gz * p * x^(p-1)   gp = gz * z * ln x
+    neg       y = -x           gx = -gy
+    exp       y = e^x          gx = gy * y
+    log       y = ln x         gx = gy / x
+    sqrt      y = sqrt(x)      gx = gy / (2 y)
+    abs       y = |x|          gx = gy * sign(x)       (0 at 0)
+    cast      y = x            gx = gy                 (each in its own dtype)
+    matmul    z = x @ y        gx = gz @ y^T           gy = x^T @ gz
 
 An operand that was broadcast takes part in several outputs, so its gradient is the sum over them: `unbroadcast`.
-Each operand may be a tensor, a NumPy array or a number; a number takes the tensor's dtype.
+Each operand may be a tensor, a NumPy array or a number; a number takes the tensor's dtype. Ints become float32 where the result is
+no int: beside a float, in a division, in exp, log and sqrt.
 """
 
 from typing import Any
@@ -244,10 +247,21 @@ def _binary(op: type[Function], x: Any, y: Any) -> Tensor:
 
 
 def _in_one_kind(x: Any, y: Any) -> tuple[Any, Any]:
-    """An int tensor beside a float one takes its dtype, as in PyTorch; NumPy would make both float64."""
-    if isinstance(x, Tensor) and isinstance(y, Tensor) and (x.dtype.kind == "f") != (y.dtype.kind == "f"):
-        return (x, cast(y, x.dtype)) if x.dtype.kind == "f" else (cast(x, y.dtype), y)
+    """Ints beside floats become floats, of the tensor's dtype or float32, as in PyTorch; NumPy would make float64."""
+    if _is_float(x) == _is_float(y):
+        return x, y
+    dtype = next((z.dtype for z in (x, y) if isinstance(z, Tensor) and _is_float(z)), np.dtype("float32"))
+    x, y = (z if _is_float(z) or not isinstance(z, Tensor) else cast(z, dtype) for z in (x, y))
     return x, y
+
+
+def _is_float(x: Any) -> bool:
+    return x.dtype.kind == "f" if isinstance(x, Tensor) else isinstance(x, float)
+
+
+def as_floats(x: Tensor) -> Tensor:
+    """x itself, or float32 in place of ints, as in PyTorch; NumPy would make float64."""
+    return x if _is_float(x) else cast(x, "float32")
 
 
 def add(x: Any, y: Any) -> Tensor:
@@ -266,7 +280,8 @@ def mul(x: Any, y: Any) -> Tensor:
 
 
 def div(x: Any, y: Any) -> Tensor:
-    """x / y."""
+    """x / y; floats, also of ints."""
+    x, y = (as_floats(z) if isinstance(z, Tensor) and not (_is_float(x) or _is_float(y)) else z for z in (x, y))
     return _binary(Div, x, y)
 
 
@@ -282,17 +297,17 @@ def neg(x: Tensor) -> Tensor:
 
 def exp(x: Tensor) -> Tensor:
     """e ** x."""
-    return Exp.apply(x)
+    return Exp.apply(as_floats(x))
 
 
 def log(x: Tensor) -> Tensor:
     """The natural logarithm."""
-    return Log.apply(x)
+    return Log.apply(as_floats(x))
 
 
 def sqrt(x: Tensor) -> Tensor:
     """The square root."""
-    return Sqrt.apply(x)
+    return Sqrt.apply(as_floats(x))
 
 
 def abs_(x: Tensor) -> Tensor:

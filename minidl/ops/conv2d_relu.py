@@ -4,7 +4,8 @@ Forward
     y = max(conv2d(x, w, b), 0)
 
 Backward
-    the ReLU's, then the convolution's: g = 0 where y <= 0, else gy;  gx, gw, gb from g as in conv2d.py
+    g = 0 where y <= 0, else gy          the ReLU's
+    gx, gw, gb from g                    the convolution's, as in conv2d.py
 
 It gives what `relu(conv2d(...))` gives. One op keeps one array less, and a fast kernel applies the bias and the ReLU, forward
 and backward, while the pixels are in the processor's cache.

@@ -51,6 +51,15 @@ def cross_entropy_backward(gy: Array, logp: Array, t: Array) -> Array:
 
 
 class NLLLoss(Function):
+    """For log-probabilities x (R, C), with t as at the top of this file.
+
+    Forward
+        loss = - sum over c of t[c] * x[c]
+
+    Backward
+        gx[c] = - gloss * t[c]
+    """
+
     name = "nll_loss"
 
     def forward(ctx, logp: Array, t: Array) -> Array:
@@ -112,7 +121,7 @@ def cross_entropy(
     reduction : 'mean', 'sum' or 'none'. (size_average and reduce are PyTorch's old names for it, and must be None.)
 
     ValueError: sizes that don't fit, a bad reduction or smoothing. TypeError: class ids that are floats.
-    IndexError: a class id out of range. All ids ignored, or no row at all, has a mean of NaN, as in PyTorch.
+    IndexError: a class id out of range. All ids ignored, or no row at all, has a mean of NaN and the gradient 0, as in PyTorch.
     """
     _check_arguments("cross_entropy", input, weight, size_average, reduce, reduction)
     if not 0 <= label_smoothing <= 1:
@@ -160,7 +169,9 @@ def _loss(op: type[Function], x: Tensor, target: Any, weight: Any, ignore_index:
     if reduction == "none":
         return losses.reshape(shape)
     total = losses.sum()
-    return total if reduction == "sum" else total * (1 / divisor if divisor else np.nan)
+    if reduction == "sum":
+        return total
+    return total * (1 / divisor) if divisor else total * 0 + np.nan  # no row counts: nothing to learn from
 
 
 def _class_last(x: Tensor) -> tuple[Any, tuple[int, ...]]:

@@ -90,10 +90,12 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     size    : channels in the window, size//2 of them before, (size-1)//2 after.
     returns : input's shape; channels-last memory in 4-d.
 
-    ValueError: fewer than 3 axes, or size < 1.
+    ValueError: fewer than 3 axes, or size < 1. RuntimeError: input is not of floats.
     """
     if input.ndim < 3:
         raise ValueError(f"local_response_norm: x must have at least 3 axes, got {input.ndim} (x {input.shape})")
+    if input.dtype.kind != "f":
+        raise RuntimeError(f"local_response_norm: x must be of floats, got {input.dtype}")
     if size < 1:
         raise ValueError(f"local_response_norm: size must be at least 1, got {size}")
     return LocalResponseNorm.apply(input, size=size, alpha=alpha, beta=beta, k=k)

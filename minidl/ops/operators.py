@@ -11,14 +11,25 @@ from minidl.tensor import Tensor
 
 
 def to(x: Tensor, *args: Any, device: Device | str | None = None, dtype: Any = None) -> Tensor:
-    """x.to("cpu:1"), x.to("float64"), x.to(device=..., dtype=...): on another device, in another dtype, or both."""
+    """x.to("cpu:1"), x.to("float64"), x.to(device=..., dtype=...): on another device, in another dtype, or both.
+
+    DeviceError: no such device, or a name that is no dtype's either.
+    """
     for value in args:
-        if isinstance(value, Device) or (isinstance(value, str) and value.startswith(("cpu", "cuda"))):
+        if isinstance(value, Device) or (isinstance(value, str) and not _names_a_dtype(value)):
             device = value
         else:
             dtype = value
     x = x if dtype is None else arithmetic.cast(x, dtype)
     return x if device is None else to_device(x, device)
+
+
+def _names_a_dtype(name: str) -> bool:
+    try:
+        np.dtype(name)
+    except TypeError:
+        return False
+    return True
 
 
 METHODS = {

@@ -1,14 +1,17 @@
 """Reductions along axes: sum, mean, amax, amin, max, min, and argmax.
 
-    y = sum x        gx = gy, for every x that was summed
-    y = mean x       gx = gy / n
-    y = amax x       gx = gy / (number of maxima) for each x that equals y, else 0      (PyTorch's rule: ties share)
-    y, i = max x     gx = gy for x[i], else 0; i is the first maximum                   (PyTorch's rule on the CPU)
+    sum     y = sum x        gx = gy, for every x that was summed
+    mean    y = mean x       gx = gy / n
+    amax    y = amax x       gx = gy / (number of maxima) for each x that equals y, else 0      (PyTorch's rule: ties share)
+    max     y, i = max x     gx = gy for x[i], else 0; i is the first maximum                   (PyTorch's rule on the CPU)
 
-`max` without a dim is amax over everything. `dim` is an int, or for sum, mean and amax also several; None is all.
+amin and min are alike. `max` without a dim is amax over everything. `dim` is an int, or for sum, mean and amax also several; None
+is all.
 """
 
 from collections.abc import Sequence
+
+import numpy as np
 
 from minidl import shapes
 from minidl.device import Array, array_module
@@ -40,7 +43,8 @@ class Mean(Function):
         ctx.count = 1
         for axis in axes:
             ctx.count *= x.shape[axis]
-        return x.sum(axis=axes, keepdims=keepdim) / x.dtype.type(ctx.count)
+        wide = np.promote_types(x.dtype, "float32")  # float16 ends at 65504, which a sum passes soon
+        return (x.sum(axis=axes, keepdims=keepdim, dtype=wide) / wide.type(ctx.count)).astype(x.dtype, copy=False)
 
     def backward(ctx, gy: Array) -> tuple[Array]:
         return (array_module(gy).broadcast_to((gy / gy.dtype.type(ctx.count)).reshape(ctx.kept), ctx.x_shape),)

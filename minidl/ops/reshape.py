@@ -1,10 +1,10 @@
 """Ops that move elements without changing them. Each backward moves the gradient the opposite way.
 
-y = reshape(x)       gx = reshape(gy) to x's shape
-y = permute(x)       gx = permute(gy) with the inverse permutation
-y = x[index]         gx = 0 everywhere, plus gy at index (added up where an element was taken twice)
-y = cat(x1, x2, …)   gx1, gx2, … = the slices of gy
-y = pad(x)           gx = the inside of gy
+    reshape   y = reshape(x)       gx = reshape(gy) to x's shape
+    permute   y = permute(x)       gx = permute(gy) with the inverse permutation
+    getitem   y = x[index]         gx = 0 everywhere, plus gy at index (added up where an element was taken twice)
+    cat       y = cat(x1, x2, …)   gx1, gx2, … = the slices of gy
+    pad       y = pad(x)           gx = the inside of gy
 """
 
 import math
@@ -17,6 +17,7 @@ import numpy as np
 from minidl import shapes
 from minidl.device import Array, array_module
 from minidl.layout import is_channels_last, nchw
+from minidl.ops.arithmetic import cast
 from minidl.tensor import Function, Tensor
 
 
@@ -181,7 +182,7 @@ def _index_array(part: Any, x: Tensor) -> Any:
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors joined along `dim`; all other sizes must agree."""
+    """Tensors joined along `dim`; all other sizes must agree. Ints beside floats become floats, as in PyTorch."""
     if not tensors:
         raise ValueError("cat: at least 1 tensor is needed, got 0")
     axis = shapes.normalize_dim("cat", dim, tensors[0].ndim)
@@ -190,6 +191,9 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         raise RuntimeError("cat: tensors need at least 1 axis, got ()")
     if len(rest) > 1 or any(t.ndim != tensors[0].ndim for t in tensors):
         raise RuntimeError(f"cat: sizes must agree except along dim {dim}, got {', '.join(str(t.shape) for t in tensors)}")
+    floats = [t.dtype for t in tensors if t.dtype.kind == "f"]
+    if 0 < len(floats) < len(tensors):
+        tensors = [cast(t, np.result_type(*floats)) for t in tensors]
     return Cat.apply(*tensors, axis=axis)
 
 

@@ -1,7 +1,7 @@
 """Logistic sigmoid.
 
 Forward
-    y = 1 / (1 + e^-x), computed as (1 + tanh(x/2)) / 2, which cannot overflow
+    y = 1 / (1 + e^-x)           where x < 0 as e^x / (1 + e^x): e^-|x| cannot overflow, and a small y keeps all its digits
 
 Backward
     gx = gy * y * (1 - y)        at most a quarter of gy: a stack of sigmoids makes gradients vanish
@@ -9,12 +9,15 @@ Backward
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.ops.arithmetic import as_floats
 from minidl.tensor import Function, Tensor
 
 
 def sigmoid_forward(x: Array) -> Array:
     """x of any shape -> y."""
-    return 0.5 * array_module(x).tanh(0.5 * x) + 0.5
+    xp = array_module(x)
+    z = xp.exp(-abs(x))
+    return xp.where(x >= 0, 1, z) / (1 + z)
 
 
 def sigmoid_backward(gy: Array, y: Array) -> Array:
@@ -36,5 +39,5 @@ class Sigmoid(Function):
 
 
 def sigmoid(input: Tensor) -> Tensor:
-    """1 / (1 + e^-input), element by element."""
-    return Sigmoid.apply(input)
+    """1 / (1 + e^-input), element by element. Ints become float32."""
+    return Sigmoid.apply(as_floats(input))

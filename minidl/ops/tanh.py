@@ -9,6 +9,7 @@ Backward
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.ops.arithmetic import as_floats
 from minidl.tensor import Function, Tensor
 
 
@@ -36,5 +37,5 @@ class Tanh(Function):
 
 
 def tanh(input: Tensor) -> Tensor:
-    """tanh, element by element."""
-    return Tanh.apply(input)
+    """tanh, element by element. Ints become float32."""
+    return Tanh.apply(as_floats(input))

@@ -1,7 +1,13 @@
 """to(device): the same values on another device.
 
-Forward copies from the source to the target, backward copies the gradient back. Each is a real copy, also between two logical
-devices of one machine, and its bytes are counted for the pair: what two-device training pays for communication.
+Forward
+    y = x, copied from the source to the target
+
+Backward
+    gx = gy, copied from the target to the source
+
+Each is a real copy, also between two logical devices of one machine, and its bytes are counted for the pair: what two-device
+training pays for communication.
 """
 
 from minidl.device import Array, Device, transfer

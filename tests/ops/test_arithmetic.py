@@ -333,4 +333,13 @@ def test_an_int_tensor_takes_the_floats_dtype_beside_it():
     assert (ids * x).dtype == (x + ids).dtype == np.float32
     (ids * x).sum().backward()
     assert x.grad.tolist() == [1, 2, 3]
-    assert (ids + ids).dtype == np.int64
+    assert (ids + ids).dtype == (ids + 1).dtype == np.int64
+    assert (ids * Tensor(np.ones(3, np.float16))).dtype == np.float16
+
+
+@pytest.mark.parametrize("op", [lambda x: x + 0.5, lambda x: 0.5 * x, lambda x: x / 2, lambda x: x / x, exp, log, sqrt])
+def test_ints_become_float32_where_the_result_is_no_int(op):
+    ids = Tensor(np.array([1, 2, 3]))
+    y, expected = op(ids), op(ids.to("float64"))
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-6)

@@ -134,12 +134,14 @@ def test_ignored_rows_get_no_gradient_and_may_hold_any_ignore_index(run, rng):
 
 
 @pytest.mark.parametrize(("x", "ids"), [(np.zeros((2, 3)), [-100, -100]), (np.zeros((0, 3)), [])])
-def test_the_mean_over_no_row_is_nan_and_the_sum_0(x, ids, device):
+def test_the_mean_over_no_row_is_nan_with_gradient_0_and_the_sum_0(x, ids, device):
     target = np.array(ids, np.int64)
-    scores = Tensor(x, device=device)
-    assert np.isnan(cross_entropy(scores, target).numpy())
-    assert cross_entropy(scores, target, reduction="sum").numpy() == 0
-    assert cross_entropy(scores, target, reduction="none").numpy().tolist() == [0] * len(ids)
+    scores = Tensor(x, True, device)
+    mean = cross_entropy(scores, target)
+    mean.backward()
+    assert np.isnan(mean.item()) and not device.to_host(scores.grad).any()
+    assert cross_entropy(scores, target, reduction="sum").item() == 0
+    assert cross_entropy(scores, target, reduction="none").detach().numpy().tolist() == [0] * len(ids)
 
 
 def test_empty_batch_backward(run):

@@ -116,6 +116,8 @@ def test_errors(device):
         local_response_norm(x, 5)
     with pytest.raises(ValueError, match=f"^{re.escape('local_response_norm: size must be at least 1, got 0')}$"):
         local_response_norm(x.reshape(1, 2, 3), 0)
+    with pytest.raises(RuntimeError, match=r"^local_response_norm: x must be of floats, got int64$"):
+        local_response_norm(Tensor(np.zeros((1, 2, 3), np.int64), device=device), 5)
 
 
 # -------------------------------------------------------------------------------------------------------------- layout

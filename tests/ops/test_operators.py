@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from minidl import Tensor, gradcheck
+from minidl import DeviceError, Tensor, gradcheck
 from minidl.layout import channels_last, is_channels_last
 from minidl.ops.operators import METHODS
 
@@ -123,6 +123,9 @@ def test_to_takes_a_device_a_dtype_or_both_in_any_form(x):
         assert str(y.device) == "cpu:1" and y.dtype == np.float32 and y.requires_grad
     assert x.to(np.float32).device is x.device
     assert x.to(x.device) is x.to(dtype=np.float64) is x.to() is x
+    assert x.to("f4").dtype == np.float32
+    with pytest.raises(DeviceError, match="gpu"):
+        x.to("gpu")
 
 
 def test_float_and_double(x):

@@ -120,6 +120,11 @@ def test_ints_can_be_summed_and_compared(device):
     assert sum_(x).numpy() == 6 and amax(x).numpy() == 3 and min_(x, 0)[1].numpy() == 1
 
 
+def test_the_mean_of_float16_does_not_overflow(run):
+    y, _, (gx,) = run(mean, np.full(5000, 20, np.float16))
+    assert y == 20 and y.dtype == gx.dtype == np.float16
+
+
 # ----------------------------------------------------------------------------------------------------------- gradcheck
 
 

@@ -170,6 +170,13 @@ def test_cat_against_numpy(shapes, dim, run, rng):
         start += array.shape[dim]
 
 
+def test_cat_of_ints_and_floats_takes_the_floats_dtype(device):
+    ids, x = Tensor(np.array([1, 2]), device=device), Tensor(np.array([0.5], np.float32), device=device)
+    y = cat([ids, x])
+    assert y.dtype == np.float32 and y.numpy().tolist() == [1, 2, 0.5]
+    assert cat([ids, ids]).dtype == np.int64
+
+
 def test_cat_of_a_tensor_with_itself_adds_the_gradients(device):
     x = Tensor(np.array([1.0, 2.0]), True, device)
     cat([x, x]).backward(np.array([1.0, 2.0, 30.0, 40.0]))

@@ -41,6 +41,15 @@ def test_saturation_overflows_nowhere(run):
     assert gx[0] == gx[2] == 0
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_small_values_keep_their_digits(dtype, device):
+    x = Tensor(np.array([-20.0, -50.0, -80.0], dtype), True, device)
+    y = sigmoid(x)
+    y.backward(np.ones(3, dtype))
+    for found in (y.detach().numpy(), device.to_host(x.grad)):  # below -20 both are e^x to a part in 1e8
+        np.testing.assert_allclose(found, np.exp([-20.0, -50.0, -80.0]), rtol=8 * np.finfo(dtype).eps + 1e-8)
+
+
 def test_nan_stays_nan(run):
     y, _, (gx,) = run(sigmoid, np.array([np.nan]))
     assert np.isnan(y[0]) and np.isnan(gx[0])
@@ -58,7 +67,7 @@ def test_gradcheck(shape, leaves):
 
 
 def test_sigmoid_has_no_error_of_its_own(device):
-    assert sigmoid(Tensor(np.zeros(2, np.int64), device=device)).dtype == np.float64  # ints become floats
+    assert sigmoid(Tensor(np.zeros(2, np.int64), device=device)).dtype == np.float32  # ints become floats, as PyTorch's
 
 
 # -------------------------------------------------------------------------------------------------------------- layout

@@ -1,6 +1,7 @@
 # make train   train AlexNet on the embedded images, in about three minutes
+# make study   look inside a training step of AlexNet: a page, look/index.html
 # make test    run the tests
-# Both make .venv first, with what they need, if it is not there.
+# Each makes .venv first, with what it needs, if it is not there.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,11 +11,14 @@ TORCH := torch==2.13.0
 OUT ?= gpu-check
 SECONDS ?= 60
 
-.PHONY: train test oracle nvrtc fuzz gpu-check lint types clean
+.PHONY: train study test oracle nvrtc browser docs fuzz gpu-check lint types clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.train
 	$(IN)python examples/alexnet/train.py $(ARGS)
+
+study: $(VENV)/.train
+	$(IN)python -m minidl.study explore --out look $(ARGS)
 
 test: $(VENV)/.test
 	$(IN)python -m pytest $(ARGS)
@@ -25,6 +29,15 @@ oracle: $(VENV)/.oracle
 # compile the CUDA kernels; needs no GPU
 nvrtc: $(VENV)/.cuda
 	$(IN)python -m pytest -m nvrtc $(ARGS)
+
+# the explorer's page and the site in Chromium, which the system must have
+browser: $(VENV)/.browser
+	$(IN)python -m pytest -m browser $(ARGS)
+
+# docs/ as a site, under site/
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(IN)mkdocs build --strict
+	$(IN)python -m pytest -m docs $(ARGS)
 
 # each reader of data files, for SECONDS
 fuzz: $(VENV)/.fuzz
@@ -42,7 +55,7 @@ types: $(VENV)/.dev
 	$(IN)mypy
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -57,6 +70,14 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(IN)python -m pip install --quiet --editable ".[plot,test,dev]"
+	touch $@
+
+$(VENV)/.browser: $(VENV)/.test
+	$(IN)python -m pip install --quiet --editable ".[browser,docs]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.test
+	$(IN)python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 $(VENV)/.fuzz: $(VENV)/.test

@@ -37,6 +37,18 @@ class GradcheckError(RuntimeError):
     """A backward that disagrees with its forward, or a check that could prove nothing. The text is the diagnosis."""
 
 
+class WrongGradientError(GradcheckError):
+    """Backward disagrees with forward."""
+
+
+class NotDifferentiableError(GradcheckError):
+    """There is no slope to compare with: a kink or a tie."""
+
+
+class NotFiniteError(GradcheckError):
+    """An input, an output or a slope is not finite."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The worst of the comparisons made for one input."""
@@ -190,7 +202,7 @@ class _Check:
         for name, array in arrays.items():
             wrong = ~np.isfinite(array)
             if wrong.any():
-                raise GradcheckError(f"{self.op}: {name} {array.shape} must be finite, got {wrong.sum()} elements that are not")
+                raise NotFiniteError(f"{self.op}: {name} {array.shape} must be finite, got {wrong.sum()} elements that are not")
 
     def _check_untouched(self, leaves: dict[str, Tensor], before: dict[str, np.ndarray]) -> None:
         for name, leaf in leaves.items():
@@ -234,7 +246,9 @@ class _Check:
             numeric, tolerance = self.slope(name, leaf, vector)
             analytic = float((grad * vector).sum())
             if not abs(numeric - analytic) <= tolerance + self.settings.rtol * max(abs(numeric), abs(analytic)):
-                raise GradcheckError(self._diagnosis(name, leaf, numeric, analytic))
+                if not np.isfinite(numeric):
+                    raise NotFiniteError(f"{self.op}: the slope along {name} {leaf.shape} must be finite, got {numeric}")
+                raise WrongGradientError(self._diagnosis(name, leaf, numeric, analytic))
             rows.append((numeric, analytic, tolerance))
         if not self.settings.allow_zero and all(abs(numeric) <= tolerance for numeric, _, tolerance in rows):
             raise GradcheckError(
@@ -259,7 +273,7 @@ class _Check:
             bent = abs(bend - 2 * near_bend) > 8 * tolerance + slack
             if not bent and not abs(numeric - near_numeric) > 4 * tolerance + slack / 2:
                 return numeric, tolerance
-        raise GradcheckError(
+        raise NotDifferentiableError(
             f"{self.op}: not differentiable here: along {name} {leaf.shape} the slope is {ahead / eps:.6g} ahead and "
             f"{-behind / eps:.6g} behind; move the inputs away from the kink or tie"
         )

@@ -12,7 +12,7 @@ import pytest
 import minidl
 import minidl.nn.functional as F
 from minidl import Function, GradcheckError, Tensor, gradcheck
-from minidl.gradcheck import gradcheck_leaves
+from minidl.gradcheck import NotFiniteError, gradcheck_leaves
 from minidl.ops.arithmetic import Mul
 from minidl.ops.conv2d import Conv2d
 from minidl.ops.cross_entropy import CrossEntropy
@@ -386,6 +386,12 @@ def test_what_is_not_finite_cannot_be_checked():
     with pytest.raises(GradcheckError) as error:
         gradcheck(lambda x: x[1:], Tensor(np.array([np.inf, 1.0]), requires_grad=True))
     assert str(error.value) == "getitem: input 0 (2,) must be finite, got 1 elements that are not"
+
+
+def test_a_slope_that_is_not_finite_says_nothing_of_backward():
+    with np.errstate(all="ignore"), pytest.raises(NotFiniteError) as error:
+        gradcheck(lambda x: x.sqrt(), Tensor(np.array([0.0, 1.0]), requires_grad=True))
+    assert str(error.value) == "sqrt: the slope along input 0 (2,) must be finite, got nan"
 
 
 # -------------------------------------------------------------------------------------------------------------- kinks

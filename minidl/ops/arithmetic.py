@@ -14,8 +14,8 @@
     matmul    z = x @ y        gx = gz @ y^T           gy = x^T @ gz
 
 An operand that was broadcast takes part in several outputs, so its gradient is the sum over them: `unbroadcast`.
-Each operand may be a tensor, a NumPy array or a number; a number takes the tensor's dtype. Ints become float32 where the result is
-no int: beside a float, in a division, in exp, log and sqrt.
+Each operand may be a tensor, a NumPy array or a number; a number takes the tensor's dtype. Ints become float32 where the result
+is no int: beside a float, in a division, in exp, log and sqrt.
 """
 
 from typing import Any

@@ -5,8 +5,8 @@
     amax    y = amax x       gx = gy / (number of maxima) for each x that equals y, else 0      (PyTorch's rule: ties share)
     max     y, i = max x     gx = gy for x[i], else 0; i is the first maximum                   (PyTorch's rule on the CPU)
 
-amin and min are alike. `max` without a dim is amax over everything. `dim` is an int, or for sum, mean and amax also several; None
-is all.
+amin and min are alike. `max` without a dim is amax over everything. `dim` is an int, or for sum, mean and amax also several;
+None is all.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 Both spread: one infinity in the second layer, and every gradient is NaN. What is worth knowing is where it began. Inside the
 block every op's output and every gradient that an op passes back is looked at when it is made, and the first that is not finite
-ends the program with the op, its layer, and what came in:
+ends the program with the op, its layer, and what came in (in backward: the gradient that arrived, and what forward saved):
 
     AnomalyError: conv2d_relu in tower0.conv2, forward: 3 of 93312 elements of its output are not finite (0 NaN, 3 infinite; the
     first at [0, 5, 1, 2]); x (1, 48, 27, 27) float32 from -1.2e+19 to 9.8e+18; tower0.conv2.weight ...
@@ -10,6 +10,7 @@ ends the program with the op, its layer, and what came in:
 Outside the block nothing is looked at. PyTorch's detect_anomaly looks for NaN only, and in backward only.
 """
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,11 @@ class detect_anomaly(Observer):  # noqa: N801  PyTorch's name
     Backward must run inside the block too, and knows the layers of those ops only whose forward did.
     """
 
+    def __init__(self) -> None:
+        self._models: weakref.WeakSet[Any] = weakref.WeakSet()  # the outermost modules that ran, where leaves have names
+
     def forward_ends(self, node: Any, inputs: Sequence[Any], settings: Mapping[str, Any], out: Any) -> None:
+        self._models.update(node.layer.modules[:1])
         if _all_finite(out.data):
             return
         names = zip(node.layer.names_of(inputs), inputs, strict=True)
@@ -49,13 +54,17 @@ class detect_anomaly(Observer):  # noqa: N801  PyTorch's name
         for i, gx in enumerate(gradients):
             if gx is not None and not _all_finite(gx):
                 name = node.layer.names_of(node._edges)[i]
-                text = f"{_count(f'the gradient of {name}', gx)}; {_statistics('the gradient that arrived', gy)}"
+                known = [_statistics("the gradient that arrived", gy)]
+                known += [_statistics("saved", array) for array in node.saved if hasattr(array, "strides")]
+                text = "; ".join([_count(f"the gradient of {name}", gx), *known])
                 raise AnomalyError(node.name, node.layer.name(), BACKWARD, text)
 
     def leaf_has_gradient(self, tensor: Any) -> None:
         if not _all_finite(tensor.grad):
-            text = _count("a leaf's gradient, the sum over its uses", tensor.grad)
-            raise AnomalyError("accumulation", None, BACKWARD, text)
+            names = [name for model in self._models for name, p in model.named_parameters() if p is tensor]
+            layer = names[0].rpartition(".")[0] if names else ""
+            text = _count(f"the gradient of {names[0] if names else 'a leaf'}, the sum over its uses", tensor.grad)
+            raise AnomalyError("accumulation", layer or None, BACKWARD, text)
 
 
 def _all_finite(array: Array) -> bool:

@@ -152,9 +152,42 @@ def test_a_sum_of_gradients_that_overflows_is_named(device):
     twice = r"mul, backward: 4 of 4 .*sum of the gradients that arrive at its output"
     with pytest.raises(AnomalyError, match=twice), detect_anomaly(), np.errstate(all="ignore"):
         (y * half + y * half).sum().backward()
-    leaf = r"accumulation, backward: 4 of 4 .*a leaf's gradient"
+    leaf = r"accumulation, backward: 4 of 4 .*the gradient of a leaf, the sum over its uses are"
     with pytest.raises(AnomalyError, match=leaf), detect_anomaly(), np.errstate(all="ignore"):
         (x * half + x * half).sum().backward()
+
+
+def test_a_parameter_whose_uses_sum_to_infinity_is_named(device):
+    """Where the module that holds it ran inside the block."""
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Linear(1, 1, device=device)
+            self.inner = nn.Linear(1, 1, bias=False, device=device)
+
+        def forward(self, x):
+            return self.inner(x) + self.inner(x)
+
+    model, another = Twice(), nn.Linear(1, 1, device=device)
+    x = Tensor(np.full((1, 1), 3e38, np.float32), device=device)
+    model.inner.weight.data[...] = 0.1
+    with pytest.raises(AnomalyError) as caught, detect_anomaly(), np.errstate(all="ignore"):
+        another(x)
+        model(x).sum().backward()
+    assert (caught.value.op, caught.value.layer, caught.value.phase) == ("accumulation", "inner", "backward")
+    assert "1 of 1 elements of the gradient of inner.weight, the sum over its uses are not finite" in str(caught.value)
+
+
+def test_backward_says_what_forward_saved(device):
+    """Most often that is the cause: a root, a logarithm or a quotient at 0."""
+    x = Tensor(np.array([4.0, 0.0, 9.0], np.float32), device=device, requires_grad=True)
+    with pytest.raises(AnomalyError) as caught, detect_anomaly(), np.errstate(all="ignore"):
+        x.sqrt().sum().backward()
+    assert caught.value.op == "sqrt" and caught.value.phase == "backward"
+    assert "the gradient that arrived (3,) float32 from 1 to 1, mean magnitude 1; saved (3,) float32 from 0 to 3" in str(
+        caught.value
+    )
 
 
 def test_a_finite_step_goes_through_unchanged(x, device):

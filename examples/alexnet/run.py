@@ -2,7 +2,9 @@
 
 runs/alexnet/
   arguments.json     what was asked for, and the versions that ran it
-  log.jsonl          a line every few steps: step, epoch, lr, loss, top1, skipped, images_per_second, seconds
+  log.jsonl          a line every few steps: step, epoch, lr, loss, top1, skipped, images_per_second, seconds; with --autopsy
+                     also: step, illness, layers
+  autopsy.csv        with --autopsy: a line for each layer and each step that was looked at
   statistics.npz     the mean image and colour components of the training set
   checkpoints/       step-000400/ and so on: the last few and the best one
   best.json          which is the best one, and its score on the held-out set

@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from typing import Any
 import guards
 import numpy as np
 import run
-from check_grads import check_layers
 from data import load_statistics, measure, open_data, save_statistics, test_loader, train_loader
 from evaluate import Score, evaluate
 from guards import DiskFullError, NotFiniteError
@@ -33,10 +32,13 @@ from minidl import Tensor, random
 from minidl.checkpoint import Checkpoint, CheckpointError, clear_leftovers, keep_last, save_checkpoint
 from minidl.optim import SGD
 from minidl.optim.schedules import MultiStepLR
+from minidl.study.autopsy import Autopsy, AutopsyLog
+from minidl.study.gradients import layer_checks
 
 # What differs between a run on a user's images (the paper's values) and the quick one on the embedded patterns.
 DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90, "lr": 0.01, "lr_drops": None}
 EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 1, "lr": 0.003, "lr_drops": [0.6, 0.85]}
+AUTOPSY = "autopsy.csv"  # in the run folder
 STOPPED_BY_SIGNAL = 128  # plus the signal's number: the exit code of a program that a signal ended
 
 
@@ -64,6 +66,7 @@ class Trainer:
         self.last_step = args.steps or args.epochs * self.steps_an_epoch
         self.noise_steps = round(model.profile.noise_until * self.last_step)
         self.meter = Meter(self.step, self.last_step)
+        self.autopsy = Autopsy(model, args.autopsy) if args.autopsy else None
         self.best: dict[str, Any] | None = None
         self.left_out = 0
         self.last_checkpoint: Path | None = None
@@ -88,6 +91,8 @@ class Trainer:
         random.default_generator.set_state(saved.state["random"])
         self.step = saved.state["step"]
         self.meter = Meter(self.step, self.last_step, saved.state["meter"])
+        if self.autopsy is not None and saved.state.get("autopsy"):
+            self.autopsy.load_state_dict(saved.state["autopsy"])
         self.left_out = saved.state.get("left_out", 0)
         best = saved.state.get("best")
         self.best = best if best and run.checkpoint_path(self.folder, best["step"]).is_dir() else None
@@ -101,6 +106,8 @@ class Trainer:
         """
         try:
             self.log = run.Log(self.folder, self.step)
+            if self.autopsy is not None:
+                self.autopsy_log = AutopsyLog(self.folder / AUTOPSY, self.step)
             run.write_best(self.folder, self.best)
             self.schedule = self._schedule()
             self.model.train()
@@ -177,7 +184,8 @@ class Trainer:
             self._count_lost_batches(min(epoch * self.steps_an_epoch + batches.number, end))
             if self.step == end:
                 break
-            self.train_step(images, labels)
+            with self._autopsied(progress):
+                self.train_step(images, labels)
             progress.update(self.meter)
             if self.step % self.args.print_freq == 0 or self.step == self.last_step:
                 self._report(epoch, progress)
@@ -227,6 +235,24 @@ class Trainer:
         self.lr = self.optimizer.param_groups[0]["lr"]
         self.meter.add(value, int((scores.detach().numpy().argmax(axis=1) == labels).sum()), len(labels))
         self._count_step(len(labels))
+
+    @contextmanager
+    def _autopsied(self, progress: Progress) -> Iterator[None]:
+        """A step inside the block is looked at if --autopsy asks for that; its numbers and what is new to say are logged."""
+        if self.autopsy is None:
+            yield
+            return
+        self.autopsy.step = self.step
+        with self.autopsy:
+            yield
+        loss = self.meter.loss
+        diagnoses = self.autopsy.after_step(loss)
+        if self.autopsy.rows:
+            self.disk.write(partial(self.autopsy_log.write, self.step, loss, self.autopsy.rows))
+        for diagnosis in diagnoses:
+            row = {"illness": diagnosis.illness.name, "layers": dict(diagnosis.layers)}
+            self.disk.write(partial(self.log.write, step=self.step, **row))
+            progress.write(f"step {self.step}  {diagnosis}")
 
     def _diagnosis(self, what: str, images: np.ndarray, labels: np.ndarray, generator: dict[str, int]) -> str:
         """Where the first number that is not finite came from. `generator`: the random state before the step."""
@@ -327,6 +353,7 @@ class Trainer:
             step=self.step,
             random=random.default_generator.state(),
             meter=self.meter.sums,
+            autopsy=self.autopsy and self.autopsy.state_dict(),
             left_out=self.left_out,
             best=self.best,
             architecture=architecture(self.args, self.train_set),
@@ -415,6 +442,15 @@ def parser_() -> argparse.ArgumentParser:
     p.add_argument("--width", type=run.positive, help="scale of every hidden layer, default 1; 0.25 on the embedded patterns")
     p.add_argument("--seed", type=run.at_least_zero, help="default 0")
     p.add_argument("-p", "--print-freq", type=run.at_least_one, help="steps between reports, default 10")
+    p.add_argument(
+        "--autopsy",
+        type=run.at_least_one,
+        nargs="?",
+        const=10,
+        metavar="EVERY",
+        help="look at every layer in step 1 and each EVERY-th (default 10): its numbers go to autopsy.csv, and what is wrong "
+        "is said; DIR comes before it",
+    )
     p.add_argument("--save-every", type=run.at_least_one, help="steps between checkpoints, default 200")
     p.add_argument("--keep", type=run.at_least_one, metavar="K", help="the last K checkpoints stay, and the best; default 3")
     p.add_argument("--on-error", choices=("stop", "skip"), help="what an unreadable image does, default stop")
@@ -438,6 +474,7 @@ COMMON = {
     "tf32": False,
     "seed": 0,
     "print_freq": 10,
+    "autopsy": None,
     "save_every": 200,
     "keep": 3,
     "on_error": "stop",
@@ -551,17 +588,24 @@ def draw(model: AlexNet, folder: Path) -> int:
             raise
         print(f"train.py: the run is complete, its pictures are not drawn: {error}", file=sys.stderr)
         return 1
-    print(f"{folder}: log.jsonl, checkpoints/, best.json, conv1.png, " + (missing or "curves.png"))
+    autopsy = f"{AUTOPSY}, " if (folder / AUTOPSY).exists() else ""
+    print(f"{folder}: log.jsonl, {autopsy}checkpoints/, best.json, conv1.png, " + (missing or "curves.png"))
     return 0
 
 
 def check_grads(model: AlexNet) -> int:
-    """A row for each layer's input and parameters."""
-    print(f"{'layer':16}{'gradient of':14}{'relative error':>16}   directions, float64")
-    for name, row in check_layers(model.double()):
-        print(f"{name:16}{row.name:14}{row.relative_error:16.1e}   {row.comparisons}", flush=True)
-    print("every backward agrees with its forward")
-    return 0
+    """A row for each op's inputs and parameters, on an image of random pixels. 1 if a backward is wrong, else 0."""
+    size = model.profile.image_size
+    image = random.Generator(0).normal((1, 3, size, size), np.float32) * 50
+    print(f"{'layer':16}{'gradient of':14}{'op':20}{'relative error':>14}   directions, float64")
+    wrong = 0
+    for badge in layer_checks(model, image):
+        error = "-" if badge.relative_error is None else f"{badge.relative_error:.1e}"
+        row = f"{badge.layer:16}{badge.leaf:14}{badge.op:20}{error:>14}   {badge.directions}   {badge.note}"
+        print(row.rstrip(), flush=True)
+        wrong += badge.failed
+    print(f"{wrong} gradients disagree with their forward" if wrong else "every backward agrees with its forward")
+    return 1 if wrong else 0
 
 
 def dry_run(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any]) -> int:

@@ -3,20 +3,34 @@
 python -m minidl.study summary                                       AlexNet, a row a layer
 python -m minidl.study summary net.py:make --input 1x3x32x32         any network: make() returns a module
 python -m minidl.study ledger --input 8x3x224x224                    every op of a training step, and the memory
+python -m minidl.study explore --out look                            one step as a page to walk through, in a browser
+python -m minidl.study mutations                                     classic mistakes in a backward pass
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import minidl.nn.functional as F
+from minidl import random
+from minidl.data import Patterns, Resize, SampleKey, SubtractMean, read_image
+from minidl.layout import center
 from minidl.nn import Module
+from minidl.study.explore import explore, prepare_folder
 from minidl.study.ledger import Ledger
-from minidl.study.models import ALEXNET, load_model, random_batch
+from minidl.study.models import ALEXNET, ALEXNET_FILE, load_model, module_from, random_batch
+from minidl.study.mutation_checks import updated
+from minidl.study.mutations import listing
 from minidl.study.summary import summary
 
 DEFAULT_INPUT = (1, 3, 224, 224)
+MEAN_COLOUR = (123.675, 116.28, 103.53)  # of ImageNet's pixels: torchvision's (0.485, 0.456, 0.406) on the scale 0 to 255
+PATTERN = 3  # which of the embedded images: a checkered square
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,11 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
     for command in (summarise, account):
         command.add_argument("model", nargs="?", default=ALEXNET, help="alexnet (default), or file.py:function")
         command.add_argument("--input", type=batch_shape, default=DEFAULT_INPUT, metavar="NxCxHxW", help="the batch's shape")
+    _add_explore(commands)
+    gallery = commands.add_parser("mutations", help="classic mistakes in a backward pass, which can be switched on by name")
+    gallery.add_argument("--update", type=Path, metavar="FILE", help="compute docs/mutations.md again; needs PyTorch")
     args = parser.parse_args(arguments)
     try:
-        model = load_model(args.model)
-        print(_summary(model, args) if args.command == "summary" else _ledger(model, args.input))
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        print({"summary": _summary, "ledger": _ledger, "explore": _explore, "mutations": _mutations}[args.command](args))
+    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         parser.exit(2, f"minidl.study: error: {error}\n")
     return 0
 
@@ -50,21 +66,126 @@ def batch_shape(text: str) -> tuple[int, ...]:
     return shape
 
 
-def _summary(model: Module, args: argparse.Namespace) -> str:
-    result = summary(model, args.input)
+def _summary(args: argparse.Namespace) -> str:
+    result = summary(load_model(args.model), args.input)
     return {"text": result.__str__, "markdown": result.markdown, "json": result.json}[args.format]()
 
 
-def _ledger(model: Module, shape: tuple[int, ...]) -> Ledger:
+def _ledger(args: argparse.Namespace) -> Ledger:
     """Of the second of two steps on random images: the first prepares memory that later ones use again."""
-    images = random_batch(model, shape)
+    model = load_model(args.model)
+    images = random_batch(model, args.input)
     for _ in range(2):
         model.zero_grad()
         with Ledger() as ledger:
             scores = model(images)
-            labels = np.arange(shape[0]) % scores.shape[1]
+            labels = np.arange(args.input[0]) % scores.shape[1]
             F.cross_entropy(scores, labels).backward()
     return ledger
+
+
+def _mutations(args: argparse.Namespace) -> str:
+    if args.update is None:
+        return listing()
+    args.update.write_text(updated(args.update.read_text()))
+    return f"{args.update}: table, cases and mistakes made anew"
+
+
+# -------------------------------------------------------------------------------------------------------------- explore
+
+
+def _add_explore(commands: Any) -> None:
+    command = commands.add_parser("explore", help="one step on one image as a page: every op, forward and backward")
+    command.add_argument("model", nargs="?", default=argparse.SUPPRESS, help="alexnet (default), or file.py:function")
+    command.add_argument("--model", dest="model", default=ALEXNET, help="the same")
+    command.add_argument("--run", metavar="DIR", help="a run folder of examples/alexnet: its network as it was trained")
+    command.add_argument("--input", type=batch_shape, default=DEFAULT_INPUT, metavar="1xCxHxW", help="what the model takes")
+    command.add_argument("--image", metavar="FILE", help="a picture; by default one of the embedded patterns")
+    command.add_argument("--label", type=int, metavar="K", help="the image's class; by default the one that the scores favour")
+    command.add_argument("--check-grads", action="store_true", help="check every backward numerically too (minutes)")
+    command.add_argument("--out", required=True, metavar="DIR", help="where index.html is written")
+
+
+def _explore(args: argparse.Namespace) -> str:
+    folder = prepare_folder(args.out)
+    network = _network(args.model, args.run)
+    example = _example(args.input, args.image, network.mean)
+    label = args.label
+    if label is None and example.name in network.classes:
+        label = network.classes.index(example.name)
+    page = explore(
+        network.model,
+        example.batch,
+        label,
+        pixels=example.pixels,
+        classes=network.classes,
+        notes=[network.note, example.note],
+        check_grads=args.check_grads,
+    )
+    path = page.save(folder).resolve()
+    return f"{path}: {path.stat().st_size / 1e6:.1f} MB. Open it in a browser: {path.as_uri()}"
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What is explored. mean : (H, W, 3), or wider, what its images have subtracted; classes : their names, if known."""
+
+    model: Module
+    note: str
+    mean: np.ndarray | None = None
+    classes: Sequence[str] = ()
+
+
+def _network(name: str, run_folder: str | None) -> _Network:
+    if run_folder is None:
+        return _Network(load_model(name), "The network has the weights that it starts with: nothing was trained.")
+    if name != ALEXNET:
+        raise ValueError(f"explore: a run has a model of its own, got --run {run_folder} and the model {name}")
+    run, data, model = (module_from(ALEXNET_FILE.with_name(f"{part}.py")) for part in ("run", "data", "model"))
+    folder = run.find_run(run_folder)
+    best = (folder / run.BEST).is_file()
+    found = run.best_checkpoint(folder) if best else run.find_checkpoint(run_folder)
+    if found is None:
+        raise FileNotFoundError(f"explore: {folder} has no checkpoint yet")
+    saved = run.read_checkpoint(found, "give {} instead")
+    network = model.AlexNet(**saved.state["architecture"])
+    network.load_state_dict(saved.model_state)
+    note = f"The network was trained: {found}{', the best on its held-out images' if best else ''}."
+    return _Network(network, note, data.load_statistics(folder / run.STATISTICS).mean, saved.state["classes"])
+
+
+@dataclass(frozen=True)
+class _Example:
+    """The image. batch : (1, C, H, W) float32; pixels : (H, W, 3) uint8, if it is a picture; name : its class's, if known."""
+
+    batch: np.ndarray
+    note: str
+    pixels: np.ndarray | None = None
+    name: str = ""
+
+
+def _example(shape: tuple[int, ...], file: str | None, mean: np.ndarray | None) -> _Example:
+    """An image of this shape: from a file, or a pattern; random numbers where the shape is not a picture's."""
+    if len(shape) != 4 or shape[1] != 3 or shape[0] != 1:
+        if file is not None:
+            raise ValueError(f"explore: a picture becomes 1x3xHxW, got --input {'x'.join(map(str, shape))}")
+        return _Example(random.Generator(0).normal(shape, np.float32), "What it was given are random numbers, standard normal.")
+    height, width = shape[2:]
+    stored = max(height, width) * 8 // 7  # 256 for 224, as in training
+    pattern = Patterns(PATTERN + 1, train=False)
+    whole = pattern[PATTERN][0] if file is None else read_image(file)
+    whole = Resize(stored)(whole, SampleKey(0, 0, 0, 0))
+    pixels = np.ascontiguousarray(center(whole, height, width))
+    if mean is None:
+        mean = np.broadcast_to(np.array(MEAN_COLOUR, np.float32), (height, width, 3))
+        minus = "ImageNet's mean colour"
+    else:
+        minus = "the mean image of its training set"
+    x = SubtractMean(mean)(pixels, SampleKey(0, 0, 0, 0)).transpose(2, 0, 1)[None]
+    name = pattern.classes[PATTERN % len(pattern.classes)] if file is None else ""
+    source = f"one of the embedded patterns, a {name}" if file is None else file
+    how = f"shorter side to {stored} pixels, the centre {height} x {width}, minus {minus}"
+    return _Example(x, f"The image is {source}: {how}.", pixels, name)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from minidl.nn import Module
 from minidl.tensor import Tensor
 
 ALEXNET = "alexnet"
-_ALEXNET_FILE = Path(__file__).parents[2] / "examples" / "alexnet" / "model.py"
+ALEXNET_FILE = Path(__file__).parents[2] / "examples" / "alexnet" / "model.py"
 
 
 def load_model(name: str) -> Module:
@@ -22,11 +22,11 @@ def load_model(name: str) -> Module:
     Whatever the file itself raises passes through.
     """
     if name == ALEXNET:
-        return _module_from(_ALEXNET_FILE).AlexNet()
+        return module_from(ALEXNET_FILE).AlexNet()
     path, colon, function = name.rpartition(":")
     if not colon or not path.endswith(".py"):
         raise ValueError(f"load_model: a model is {ALEXNET} or file.py:function, got {name!r}")
-    make = getattr(_module_from(Path(path)), function, None)
+    make = getattr(module_from(Path(path)), function, None)
     if not callable(make):
         raise ValueError(f"load_model: {path} must have a function {function!r}, which returns the model")
     model = make()
@@ -41,7 +41,7 @@ def random_batch(model: Module, shape: tuple[int, ...]) -> Tensor:
     return Tensor(random.Generator(0).normal(shape, first.dtype), device=first.device)
 
 
-def _module_from(path: Path) -> ModuleType:
+def module_from(path: Path) -> ModuleType:
     """The file as a module; files beside it can be imported from it, as when it is run."""
     if not path.is_file():
         raise FileNotFoundError(f"load_model: {path} is not a file")

@@ -1,62 +1,50 @@
-"""check_grads.py: every layer is checked at its own shapes, and a wrong backward is found."""
+"""train.py --check-grads: a row for every gradient, and a wrong backward is found."""
 
-import numpy as np
 import pytest
-from check_grads import check_layers
+import train
 from model import PROFILES, AlexNet
 
-from minidl import GradcheckError, kernels
-from minidl.ops import conv2d_relu, linear, local_response_norm, max_pool2d
+from minidl import kernels
+from minidl.ops import linear
 
 
-def tiny(profile="paper", devices=("cpu:0", "cpu:1")):
-    return AlexNet(5, devices, profile, 0.03).double()
+def rows(text):
+    """(layer, gradient of) -> op and what follows."""
+    return {tuple(line.split()[:2]): line.split()[2:] for line in text.splitlines()[1:-1]}
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_every_layer_is_checked(profile):
-    rows = list(check_layers(tiny(profile), batch_size=1))
-    layers = [f"conv{i}" for i in range(1, 6)] + ["fc6", "fc7"]
-    layers = [f"tower0.{name}" for name in layers] + ["fc8"]
-    expected = {(name, part) for name in layers for part in ("input", "weight", "bias")}
-    plain = ["relu6", "relu7", "norm1", "norm2", "pool1", "pool2", "pool5"]
+@pytest.mark.parametrize("profile", ["paper", "original"])
+def test_every_layer_of_both_towers_is_checked(profile, capsys):
+    model = AlexNet(5, ("cpu:0", "cpu:1"), profile, 0.03)
+    assert train.check_grads(model) == 0
+    text = capsys.readouterr().out
+    assert text.endswith("\nevery backward agrees with its forward\n")
+    weighted = [f"conv{i}" for i in range(1, 6)] + ["fc6", "fc7"]
+    weighted = [f"tower{t}.{name}" for name in weighted for t in (0, 1)] + ["fc8"]
+    plain = ["relu6", "relu7", "norm1", "norm2", "pool1", "pool2", "pool5", "drop6", "drop7"]
     plain += ["relu1"] if PROFILES[profile].norm_first else []
-    expected |= {(f"tower0.{name}", "input") for name in [*plain, "drop6", "drop7"]}
-    assert {(name, row.name) for name, row in rows} == expected and len(rows) == len(expected)
-    assert max(row.relative_error for _, row in rows) < 1e-5 and all(row.comparisons == 3 for _, row in rows)
+    expected = {(name, part) for name in weighted for part in ("input", "weight", "bias")}
+    expected |= {(f"tower{t}.{name}", "input") for name in plain for t in (0, 1)}
+    found = rows(text)
+    assert expected == {key for key in found if key[0].startswith(("tower", "fc8"))}
+    assert all(float(found[key][1]) < 1e-5 and found[key][2] == "8" for key in expected)
 
 
-def test_the_model_is_as_before():
-    model = tiny(devices="cpu:1")
-    before = model.state_dict()
-    list(check_layers(model, batch_size=1))
-    for name, values in model.state_dict().items():
-        np.testing.assert_array_equal(values, before[name], name)
-    assert all(p.grad is None for p in model.parameters())
-    assert not any(module._forward_pre_hooks for module in model.modules())
+def test_a_wrong_backward_is_found(monkeypatch, capsys):
+    right = linear.linear_backward
 
+    def linear_backward(*args):
+        """The bias's gradient a thousandth too large."""
+        gx, gw, gb = right(*args)
+        return gx, gw, gb * 1.001
 
-@pytest.mark.parametrize(
-    ("module", "backward"),
-    [
-        (conv2d_relu, "conv2d_relu_backward"),
-        (linear, "linear_backward"),
-        (local_response_norm, "local_response_norm_backward"),
-        (max_pool2d, "max_pool2d_backward"),
-    ],
-)
-def test_a_wrong_backward_is_found(module, backward, monkeypatch):
-    right = getattr(module, backward)
-
-    def wrong(*args, **settings):
-        """A thousandth too large."""
-        result = right(*args, **settings)
-        if isinstance(result, tuple):
-            return tuple(g if g is None else g * 1.001 for g in result)
-        return result * 1.001
-
-    wrong.__name__ = backward
-    monkeypatch.setattr(module, backward, wrong)
-    monkeypatch.delitem(kernels.REPLACEMENTS, ("cpu", backward), raising=False)
-    with pytest.raises(GradcheckError, match="backward disagrees with forward"):
-        list(check_layers(tiny(), batch_size=1))
+    monkeypatch.setattr(linear, "linear_backward", linear_backward)
+    monkeypatch.delitem(kernels.REPLACEMENTS, ("cpu", "linear_backward"))
+    assert train.check_grads(AlexNet(5, "cpu:0", width=0.03, variant="half")) == 1
+    text = capsys.readouterr().out
+    failed = [line for line in text.splitlines() if "FAILED" in line]
+    assert [line.split()[:4] for line in failed] == [
+        [name, "bias", "linear", "-"] for name in ("tower0.fc6", "tower0.fc7", "fc8")
+    ]
+    assert all("FAILED: linear: backward disagrees with forward for bias" in line and "ratio 1.001" in line for line in failed)
+    assert text.endswith("\n3 gradients disagree with their forward\n")

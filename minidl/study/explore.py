@@ -1,0 +1,544 @@
+"""The explorer: one forward and one backward of one image, as a page to walk through.
+
+    page = explore(model, image, label=3)
+    page.save("look")                                   writes look/index.html, which needs no other file and no network
+
+The step is a real one, in training mode, under `plain_kernels()`: the lines that the page shows are those that ran, and those
+that minidl/ops is read for. (A test compares the fast twins with them.) Everything on the page was seen by observers of that
+step, or is `summary`'s; nothing is estimated.
+
+The page is a template, a style sheet and a script, in minidl/study/page, and the step as JSON: `Page.data`.
+"""
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import minidl.nn.functional as F
+from minidl import random
+from minidl.device import Array, Device
+from minidl.kernels import plain_kernels
+from minidl.memory import owner
+from minidl.nn import Module, Parameter
+from minidl.study import im2col
+from minidl.study.explain import saved_because
+from minidl.study.gradients import check_layers
+from minidl.study.pictures import distribution, picture_of
+from minidl.study.source import Passage, SourceLines, equations, find_op
+from minidl.study.summary import HEADINGS, Row, Summary, summary
+from minidl.study.trace import OpRecord, Trace
+from minidl.tensor import Tensor
+
+_ASSETS = Path(__file__).with_name("page")
+_FILE = "index.html"
+_RESERVED = ("overview", "im2col")  # names of sections of the page, which no layer's may be
+_FIGURES = [name for name in HEADINGS if name != "workspace"]  # that depends on which kernels ran
+
+
+@dataclass
+class Page:
+    """The page, and what it shows.
+
+    html : the whole document
+    data : what the script in it reads, made of dicts, lists, strings and numbers. See `_data`.
+    """
+
+    html: str
+    data: dict[str, Any]
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write `folder`/index.html, whole or not at all, and return its path. The folder is made if it is not there.
+
+        NotADirectoryError or FileExistsError: something else has that name. Another OSError: the disk's.
+        """
+        path = prepare_folder(folder) / _FILE
+        temporary = path.with_name(f".{_FILE}.tmp-{os.getpid()}")
+        try:
+            temporary.write_text(self.html, encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+
+def prepare_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder, made if it is not there. NotADirectoryError if it, or what it would be in, is a file; PermissionError if
+    nothing may be written into it."""
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"explore: {path} must be a folder, it is a file")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"explore: {path} can't be made, since a part of its path is a file") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(f"explore: {path} can't be written to")
+    return path
+
+
+def explore(
+    model: Module,
+    image: np.ndarray | Tensor,
+    label: int | None = None,
+    *,
+    pixels: np.ndarray | None = None,
+    classes: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    check_grads: bool = False,
+) -> Page:
+    """Run a training step on one image and make a page of it.
+
+    model   : any module whose forward takes one batch and returns one Tensor
+    image   : (1, ...), what the model is given, e.g. (1, 3, 224, 224); converted to the dtype of the model's parameters
+    label   : the class whose cross-entropy is the loss; by default the one that the scores favour
+    pixels  : (H, W, 3) uint8, the picture that the image was made from, to be shown
+    classes : the classes' names, if they are known
+    notes   : sentences about where the model and the image are from, to be shown
+    check_grads : check every layer's backward numerically too, in float64, on the tensors that it met. Takes minutes.
+
+    The loss of a model whose output is not (1, classes) is the sum of its output times fixed random numbers; the page says so.
+    Gradients, modes and random state are put back. ValueError: more than one image, or a label that is no class; TypeError:
+    the model's output is no Tensor.
+    """
+    x = _batch_for(model, image)
+    with _put_back(model):
+        model.train()
+        seen, loss = _observed_step(model, x, label)
+        checks = [asdict(badge) for badge in check_layers(model, x)] if check_grads else None
+    overall = summary(model, x.shape)
+    data = {
+        **_about(model, x, loss, classes, notes, pixels, seen),
+        **_network(seen, overall),
+        "checks": checks,
+        "ramps": {name: seen.pictures.add(_ramp(low), "gradient") for name, low in (("signed", -1), ("positive", 0))},
+        "pictures": seen.pictures.sources,
+    }
+    return Page(_html(data), data)
+
+
+# ------------------------------------------------------------------------------------------------------------- the step
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """What backward began from: cross_entropy of scores (1, classes) with a label; or, with label None, a weighted sum."""
+
+    value: float
+    label: int | None
+    scores: np.ndarray
+
+
+def _batch_for(model: Module, image: np.ndarray | Tensor) -> Tensor:
+    """One image as the model's first parameter would have it. A model without parameters gives the image a gradient."""
+    first = next(model.parameters(), Tensor(np.float32(0)))
+    host = image.detach().numpy() if isinstance(image, Tensor) else np.asarray(image)
+    if host.ndim == 0 or host.shape[0] != 1:
+        raise ValueError(f"explore: a batch of 1 image is needed, its first axis 1, got {host.shape}")
+    trained = any(p.requires_grad for p in model.parameters())
+    return Tensor(host, requires_grad=not trained, device=first.device, dtype=first.dtype)
+
+
+@contextmanager
+def _put_back(model: Module) -> Iterator[None]:
+    """Gradients, modes and random state are afterwards what they were; inside there are no gradients."""
+    parameters = list(model.parameters())
+    gradients, modes = [p.grad for p in parameters], [(m, m.training) for m in model.modules()]
+    state = random.default_generator.state()
+    model.zero_grad()
+    try:
+        yield
+    finally:
+        random.default_generator.set_state(state)
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+        for module, mode in modes:
+            module.training = mode
+
+
+def _observed_step(model: Module, x: Tensor, label: int | None) -> "tuple[_Seen, _Loss]":
+    with plain_kernels(), SourceLines() as lines, _Seen(lines) as seen:
+        scores = model(x)
+        if not isinstance(scores, Tensor):
+            raise TypeError(f"explore: the model must return a Tensor, got {type(scores).__name__}")
+        loss, label = _loss_of(scores, label)
+        loss.backward()
+    return seen, _Loss(loss.item(), label, scores.device.to_host(scores.data))
+
+
+def _loss_of(scores: Tensor, label: int | None) -> tuple[Tensor, int | None]:
+    """The loss, and the label that it is about."""
+    if scores.ndim == 2 and scores.shape[1] > 1:
+        classes = scores.shape[1]
+        label = int(scores.data.argmax()) if label is None else label
+        if not 0 <= label < classes:
+            raise ValueError(f"explore: label must be in [0, {classes - 1}], a class of the model's {classes}, got {label}")
+        return F.cross_entropy(scores, np.array([label])), label
+    if label is not None:
+        raise ValueError(f"explore: a label needs scores of (1, classes), got label {label} and an output of {scores.shape}")
+    weights = random.Generator(0).normal(scores.shape, scores.dtype)
+    return (scores * Tensor(weights, device=scores.device)).sum(), None
+
+
+# ---------------------------------------------------------------------------------------------------------- what is seen
+
+
+@dataclass
+class _Pictures:
+    """Each different picture once: `sources` are data URIs, and blobs have their places."""
+
+    sources: list[str] = field(default_factory=list)
+    _known: dict[str, int] = field(default_factory=dict)
+
+    def add(self, array: np.ndarray, kind: str) -> dict[str, Any]:
+        picture = picture_of(array, kind)
+        if picture.src not in self._known:
+            self._known[picture.src] = len(self.sources)
+            self.sources.append(picture.src)
+        shown = {name: _finite(value) for name, value in asdict(picture).items() if name != "src"}
+        in_rgb = kind == "image" or (kind == "filters" and array.ndim == 4 and array.shape[1] == 3)
+        ramp = None if in_rgb or not picture.high else "signed" if picture.low else "positive"
+        return {"source": self._known[picture.src], "ramp": ramp, **shown}
+
+
+@dataclass
+class _Op:
+    """An op of the step for the page, beside its OpRecord. Blobs are dicts: see `_Seen.blob`."""
+
+    node: Any
+    record: OpRecord
+    inputs: list[dict[str, Any]]
+    output: dict[str, Any]
+    saved: list[dict[str, Any]]
+    arriving: dict[str, Any] | None = None
+    leaving: list[dict[str, Any] | None] = field(default_factory=list)
+
+
+class _Seen(Trace):
+    """A Trace that draws every array when it passes, so that none has to be kept."""
+
+    def __init__(self, lines: SourceLines) -> None:
+        super().__init__()
+        self.lines = lines
+        self.ops: list[_Op] = []
+        self.pictures = _Pictures()
+        self._makers: dict[int, tuple[Tensor, int]] = {}  # id of an output -> itself, so that the id stays its own; its op
+        self._drawn: dict[int, tuple[Tensor, dict[str, Any]]] = {}  # likewise for what no op made
+
+    def forward_ends(self, node: Any, inputs: Sequence[Any], settings: Mapping[str, Any], out: Tensor) -> None:
+        super().forward_ends(node, inputs, settings, out)
+        names = _names(node, inputs)
+        named = zip(names, inputs, node.needs_grad, strict=True)
+        op = _Op(
+            node,
+            self.records[-1],
+            [self._input(name, x, needed) for name, x, needed in named if isinstance(x, Tensor)],
+            self.blob(out.data, out.device, "activation"),
+            _saved(node, zip([*names, "the output"], [*inputs, out], strict=True)),
+        )
+        self._makers[id(out)] = out, len(self.ops)
+        self.ops.append(op)
+
+    def backward_begins(self, node: Any, gy: Array) -> None:
+        super().backward_begins(node, gy)
+        self._op_of(node).arriving = self.blob(gy, node.device, "gradient")
+
+    def backward_ends(self, node: Any, gy: Array, gradients: Sequence[Array | None]) -> None:
+        super().backward_ends(node, gy, gradients)
+        op = self._op_of(node)
+        of_tensors = [gx for gx, (_, dtype) in zip(gradients, node._inputs, strict=True) if dtype is not None]
+        op.leaving = [
+            None if gx is None else self.blob(gx, Device(x["device"]), "filters" if x["parameter"] else "gradient")
+            for gx, x in zip(of_tensors, op.inputs, strict=True)
+        ]
+
+    def _op_of(self, node: Any) -> _Op:
+        return self.ops[self._of_node[node].number]
+
+    def _input(self, name: str, x: Tensor, needed: bool) -> dict[str, Any]:
+        """An input as the page has it: whose output it is, or what it holds."""
+        made = self._makers.get(id(x))
+        about = {"name": name, "parameter": isinstance(x, Parameter), "needs_gradient": needed, "device": str(x.device)}
+        if made is not None:
+            return {**about, "from": made[1], "blob": self.ops[made[1]].output}
+        if id(x) not in self._drawn:
+            self._drawn[id(x)] = x, self.blob(x.data, x.device, "filters" if about["parameter"] else "activation")
+        return {**about, "from": None, "blob": self._drawn[id(x)][1]}
+
+    def blob(self, array: Array, device: Device, kind: str) -> dict[str, Any]:
+        """An array's shape, dtype, bytes, picture and distribution."""
+        host = array if isinstance(array, np.ndarray) else device.to_host(array)
+        spread = {name: _finite(value) for name, value in asdict(distribution(host)).items()}
+        return {**_measures(host), "picture": self.pictures.add(host, kind), "distribution": spread}
+
+
+def _measures(array: np.ndarray) -> dict[str, Any]:
+    return {"shape": list(array.shape), "dtype": str(array.dtype), "bytes": array.nbytes}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: None stands for them."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _names(node: Any, inputs: Sequence[Any]) -> list[str]:
+    """Parameters by their names in the model; the other input x, or the others x1, x2, ..."""
+    names = node.layer.names_of(inputs)
+    others = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and not isinstance(x, Parameter)]
+    numbered = {i: f"x{n}" if len(others) > 1 else "x" for n, i in enumerate(others, 1)}
+    return [numbered.get(i, name) for i, name in enumerate(names)]
+
+
+def _saved(node: Any, arrays: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
+    """What the op keeps for backward: each array's name, why it is kept, and which of the named arrays is in the same memory,
+    "" if none is."""
+    reasons = list(saved_because(type(node)).items())
+    reasons += [(f"array {i}", "") for i in range(len(reasons), len(node.saved))]
+    memory = {id(owner(x.data)): name for name, x in arrays if isinstance(x, Tensor)}
+    return [
+        {"name": name, "why": why, "shared_with": memory.get(id(owner(array)), ""), **_measures(array)}
+        for (name, why), array in zip(reasons, node.saved, strict=False)
+        if hasattr(array, "nbytes")
+    ]
+
+
+def _ramp(low: float) -> np.ndarray:
+    """A picture's colours from the end at `low` to that at 1: (2, 128), in two rows because one would be a vector."""
+    return np.tile(np.linspace(low, 1, 128), (2, 1))
+
+
+# ---------------------------------------------------------------------------------------------------- the network as data
+
+
+def _about(
+    model: Module,
+    x: Tensor,
+    loss: _Loss,
+    classes: Sequence[str],
+    notes: Sequence[str],
+    pixels: np.ndarray | None,
+    seen: _Seen,
+) -> dict[str, Any]:
+    """The model, the image and the loss."""
+    return {
+        "model": type(model).__name__,
+        "input": list(x.shape),
+        "dtype": str(x.dtype),
+        "notes": list(notes),
+        "image": None if pixels is None else seen.pictures.add(pixels.transpose(2, 0, 1)[None], "image"),
+        "loss": {"value": _finite(loss.value), "label": loss.label, **_chances(loss, classes)},
+    }
+
+
+def _chances(loss: _Loss, names: Sequence[str]) -> dict[str, Any]:
+    """What the softmax of the scores gives the label and the favourites; nothing where there is no label."""
+    if loss.label is None:
+        return {}
+    scores = loss.scores[0].astype(np.float64)
+    p = np.exp(scores - scores.max())
+    p /= p.sum()
+    name_of = dict(enumerate(names))
+
+    def chance(label: int) -> dict[str, Any]:
+        return {"label": label, "name": name_of.get(label, ""), "probability": _finite(float(p[label]))}
+
+    return {"classes": p.size, **chance(loss.label), "best": [chance(i) for i in np.argsort(-p, kind="stable")[:3].tolist()]}
+
+
+def _network(seen: _Seen, overall: Summary) -> dict[str, Any]:
+    """The step as the page's script reads it.
+
+    lanes    : what stands side by side: towers, or devices. [{"name", "devices"}]
+    stations : layers, towers together, and what happens between them, in the order in which they first ran; with summary's
+               figures, and "ops": the places of their ops
+    ops      : every op in the order of forward: names, settings, arrays ("blobs"), bytes that crossed, passages of source
+    events   : [op, "forward" | "backward"] in the order in which they ran
+    passages : each different passage of source once
+    equations : of each op that some op names in its "formulas"
+    """
+    passages = _Passages()
+    lanes, lane_of = _lanes(seen.records)
+    ops = [{**_op_data(op, seen, passages), "lane": lane} for op, lane in zip(seen.ops, lane_of, strict=True)]
+    return {
+        "lanes": lanes,
+        "stations": _stations(seen.records, overall.rows),
+        "ops": ops,
+        "events": _events(seen.records, len(seen.events)),
+        "passages": passages.different,
+        "equations": _equations(seen.ops, ops),
+        "totals": {**overall.totals, "batch_copied": overall.batch_copied},
+    }
+
+
+class _Passages:
+    """Each different passage of source once, in `different`."""
+
+    def __init__(self) -> None:
+        self.different: list[dict[str, Any]] = []
+
+    def places(self, passages: Sequence[Passage]) -> list[int]:
+        """Of passages in `different`, to which they are added if they are new."""
+        found = []
+        for passage in passages:
+            entry = {
+                "file": passage.file,
+                "function": passage.function,
+                "first_line": passage.first_line,
+                "lines": passage.lines,
+                "ran": sorted(passage.ran),
+            }
+            if entry not in self.different:
+                self.different.append(entry)
+            found.append(self.different.index(entry))
+        return found
+
+
+def _op_data(op: _Op, seen: _Seen, passages: _Passages) -> dict[str, Any]:
+    record = op.record
+    forward, backward = seen.lines.of(op.node)
+    return {
+        "op": record.op,
+        "layer": record.layer,
+        "is_layer": record.is_layer,
+        "device": record.device,
+        "settings": {name: str(value) for name, value in record.settings.items()},
+        "inputs": op.inputs,
+        "output": op.output,
+        "arriving": op.arriving,
+        "leaving": op.leaving,
+        "saved": op.saved,
+        "saved_bytes": record.saved_bytes,
+        "freed_after": record.freed_event,
+        "crossing": {
+            "forward": _crossings(record.crossing_forward),
+            "backward": _crossings(record.crossing_backward),
+        },
+        "formulas": _formulas(op, [*forward, *backward]),
+        "source": {"forward": passages.places(forward), "backward": passages.places(backward)},
+    }
+
+
+def _formulas(op: _Op, passages: Sequence[Passage]) -> list[str]:
+    """The op's name, and those of the ops whose plain functions it called: conv2d_relu is conv2d and then relu."""
+    called = (re.sub("_(forward|backward)$", "", passage.function) for passage in passages)
+    return list(dict.fromkeys([op.record.op, *filter(_is_op, called)]))
+
+
+def _is_op(name: str) -> bool:
+    try:
+        return bool(find_op(name))
+    except ValueError:
+        return False
+
+
+def _equations(seen: Sequence[_Op], ops: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of every op that is named in a "formulas"; one of the model's own is known by its class."""
+    of: dict[str, Any] = {name: name for op in ops for name in op["formulas"]}
+    of |= {op.record.op: type(op.node) for op in seen}
+    return {name: asdict(equations(op)) for name, op in of.items()}
+
+
+def _crossings(crossing: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+    return [{"from": source, "to": target, "bytes": nbytes} for (source, target), nbytes in crossing.items()]
+
+
+def _events(records: Sequence[OpRecord], count: int) -> list[list[Any]]:
+    """(op, direction) of every event of the trace, in order."""
+    events: list[list[Any]] = [[]] * count
+    for record in records:
+        events[record.forward_event] = [record.number, "forward"]
+        if record.backward_event is not None:
+            events[record.backward_event] = [record.number, "backward"]
+    return events
+
+
+def _lanes(records: Sequence[OpRecord]) -> tuple[list[dict[str, Any]], list[int]]:
+    """What stands side by side, towers or devices; and for each op the place of its lane among them.
+
+    "tower1.conv2" is in tower 1; an op between the towers is with the tower of its device, in the order of the devices' names.
+    """
+    devices = sorted({record.device for record in records})
+    found = [re.match(r"tower(\d+)\.", record.layer or "") for record in records]
+    keys = [int(match[1]) if match else devices.index(record.device) for match, record in zip(found, records, strict=True)]
+    lanes = sorted(set(keys))
+    on = {lane: sorted({r.device for r, key in zip(records, keys, strict=True) if key == lane}) for lane in lanes}
+    names = [f"tower {lane}" if any(found) else " ".join(on[lane]) for lane in lanes]
+    about = [{"name": name, "devices": on[lane]} for name, lane in zip(names, lanes, strict=True)]
+    return about, [lanes.index(key) for key in keys]
+
+
+def _stations(records: Sequence[OpRecord], rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The ops in the groups of summary's rows, with their figures; and the loss, of which summary knows nothing."""
+    groups: dict[tuple[str, str], list[OpRecord]] = {}
+    last = ""
+    for record in records:
+        if record.is_layer:
+            last = re.sub(r"^tower\d+\.", "", str(record.layer))
+        key = ("loss", "") if record.layer is None else ("layer" if record.is_layer else "between", last)
+        groups.setdefault(key, []).append(record)
+    loss = groups.pop(("loss", ""))
+    stations = [
+        {"title": _title(*key, group), "ops": [r.number for r in group], **{name: getattr(row, name) for name in _FIGURES}}
+        for (key, group), row in zip(groups.items(), rows, strict=True)
+    ]
+    stations.append({"title": "loss", "ops": [r.number for r in loss], **dict.fromkeys(_FIGURES, 0)})
+    for station, name in zip(stations, _unique(str(s["title"]) for s in stations), strict=True):
+        station["id"] = name
+    return stations
+
+
+def _title(kind: str, layer: str, group: Sequence[OpRecord]) -> str:
+    """A layer's name; of ops between layers what they do: "exchange after pool2" between devices, or "reshape after pool5"."""
+    if kind == "layer":
+        return layer
+    if not layer:
+        return "input"
+    targets = {record.device for record in group if record.crossing_forward}
+    what = ", ".join(dict.fromkeys(r.op for r in group))
+    return f"{('gather' if len(targets) == 1 else 'exchange') if targets else what} after {layer}"
+
+
+def _unique(titles: Iterable[str]) -> list[str]:
+    """A name for each title that a link can have, no two the same, none of a section's that every page has."""
+    names: list[str] = []
+    for title in titles:
+        name = stem = re.sub(r"[^\w.]+", "-", title).strip("-")
+        for n in itertools.count(2):
+            if name not in names and name not in _RESERVED:
+                break
+            name = f"{stem}-{n}"
+        names.append(name)
+    return names
+
+
+# ----------------------------------------------------------------------------------------------------------------- html
+
+
+def _html(data: Mapping[str, Any]) -> str:
+    """The template with the style sheet, the script, the data and the section about im2col in their places."""
+    convolves = any(op["op"].startswith("conv2d") for op in data["ops"])
+    pieces = {
+        "title": f"{data['model']}: one step, forward and backward",
+        "style": _asset("explorer.css"),
+        "script": _asset("explorer.js"),
+        "data": _json({name: value for name, value in data.items() if name != "pictures"}),
+        "pictures": _json(data["pictures"]),
+        "im2col": im2col.section() if convolves else "",
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: pieces[place[1]], _asset("index.html"))
+
+
+def _asset(name: str) -> str:
+    return _ASSETS.joinpath(name).read_text(encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    """JSON that may stand in a script element: no tag can end it."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,0 +1,783 @@
+"use strict";
+// The explorer's page. The step is in #data (its form: `_network` in minidl/study/explore.py), the pictures are in #pictures.
+// The address says what is shown: #overview, #conv2, #conv2/backward, #conv2/backward/10 (the op of that number), #im2col.
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const step = JSON.parse(byId("data").textContent);
+  const pictures = JSON.parse(byId("pictures").textContent);
+  const view = byId("view"), extra = byId("extra");
+  const hasIm2col = extra.childElementCount > 0;
+
+  const stationOf = []; // op -> its station
+  step.stations.forEach((station) => station.ops.forEach((n) => { stationOf[n] = station; }));
+  step.ops.forEach((op, n) => { op.number = n; });
+  const eventOf = { forward: {}, backward: {} }; // direction, op -> place among the events
+  step.events.forEach(([n, direction], i) => { eventOf[direction][n] = i; });
+  const opsOf = (station) => station.ops.map((n) => step.ops[n]);
+
+  let shown = { section: "overview", station: null, direction: "forward", event: -1 };
+
+  // ------------------------------------------------------------------------------------------------------------- words
+
+  const whole = (n) => n.toLocaleString("en-US");
+  const bytes = (n) => `${whole(n)} B`;
+  const plural = (n, what) => `${whole(n)} ${what}${n === 1 ? "" : "s"}`;
+  const sizes = (shape) => shape.length ? shape.join("\u00d7") : "1 number";
+
+  function short(v) {
+    if (v === null) return "not finite";
+    const plain = v === 0 || (Math.abs(v) >= 1e-3 && Math.abs(v) < 1e5);
+    return (plain ? String(Number(v.toPrecision(4))) : v.toExponential(2)).replaceAll("-", "\u2212");
+  }
+
+  function percent(part, all) {
+    const p = 100 * part / all;
+    return `${p === 0 || p >= 10 ? p.toFixed(0) : p >= 0.1 ? p.toFixed(1) : "<0.1"} %`;
+  }
+
+  const severalLanes = step.lanes.length > 1;
+  const onDevices = (lane) => severalLanes ? `${lane.name} on ${lane.devices.join(", ")}` : lane.devices.join(", ");
+  const withoutTower = (name) => name.replace(/^tower\d+\./, "");
+
+  // "conv2, tower 1"; the op's name where it is no layer's.
+  function opTitle(op) {
+    const name = op.is_layer ? withoutTower(op.layer) : op.op;
+    return severalLanes ? `${name}, ${step.lanes[op.lane].name}` : name;
+  }
+
+  const placeName = (op) => op.is_layer ? stationOf[op.number].title : op.op;
+
+  // ------------------------------------------------------------------------------------------------------------ making
+
+  // An element: el("a", { href: "#conv1", class: "box" }, "text", child). Children may be nested lists; null is left out.
+  function el(tag, attributes, ...children) {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (name === "onclick") element.addEventListener("click", value);
+      else if (value === true) element.setAttribute(name, "");
+      else if (value !== null && value !== undefined) element.setAttribute(name, value);
+    }
+    element.append(...children.flat(Infinity).filter((child) => child !== null));
+    return element;
+  }
+
+  // A drawing, from the text of its shapes. Without a label it is decoration.
+  function svg(width, height, shapes, label) {
+    const holder = el("div", {});
+    holder.innerHTML = `<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}">${shapes}</svg>`;
+    const drawing = holder.firstChild;
+    if (label) drawing.setAttribute("role", "img");
+    drawing.setAttribute(label ? "aria-label" : "aria-hidden", label || "true");
+    return drawing;
+  }
+
+  const muted = (...text) => el("p", { class: "muted" }, text);
+  const small = (...text) => el("p", { class: "muted small" }, text);
+  const mono = (text, more = "") => el("span", { class: `mono ${more}` }, text);
+  const sign = (text) => el("span", { class: "to", "aria-hidden": "true" }, text);
+  const section = (title, ...children) => el("section", {}, el("h2", {}, title), children);
+  const breakable = (name) => name.split(/(?<=[_.])/).flatMap((part) => [part, el("wbr", {})]);
+  const laneGrid = (more, ...cells) => el("div", { class: `lanes ${more}`, style: `--lanes:${step.lanes.length}` }, cells);
+  const im2colLink = () => el("a", { href: "#im2col" }, "im2col, number by number");
+
+  // Figures by name; those of both directions side by side. What is 0 is left out.
+  const FACTS = [
+    ["parameters", whole, "parameters"],
+    ["neurons", whole, "neurons"],
+    ["multiply-adds", whole, "macs_forward", "macs_backward"],
+    ["new memory in outputs", bytes, "activation"],
+    ["saved for backward", bytes, "saved"],
+    ["between devices", bytes, "crosses_forward", "crosses_backward"],
+  ];
+
+  function facts(figures) {
+    const words = (format, key, both) => el("span", { class: "whole" },
+      el("span", { "data-figure": key }, format(figures[key])),
+      both ? el("small", {}, key.endsWith("forward") ? " forward" : " backward") : null);
+    const rows = FACTS.map(([name, format, ...keys]) => [name, format, keys.filter((key) => figures[key]), keys.length > 1]);
+    return el("dl", { class: "facts" }, rows.filter(([, , present]) => present.length).map(([name, format, present, both]) =>
+      el("div", {}, el("dt", {}, name),
+        el("dd", {}, present.map((key, i) => [i ? ", " : null, words(format, key, both)])))));
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- overview
+
+  function overview() {
+    return [
+      el("h1", { tabindex: -1 }, `${step.model}, one step`),
+      el("div", { class: "intro" },
+        el("div", {},
+          el("p", {}, "One image went through the network, and the gradient of its loss came back. What follows was recorded " +
+            "while that happened: every shape, every byte, every picture and the lines of code that ran."),
+          step.notes.map((note) => muted(note)),
+          lossText(step.loss)),
+        step.image ? el("figure", {}, image(step.image, "The image that was given to the network")) : null),
+      facts(step.totals),
+      section("Data flow",
+        muted("Down: ", el("b", {}, "forward"), ", arrays. Up: ", el("b", {}, "backward"), ", gradients. ",
+          "Each box is a layer and what it gives; choose one to look inside. Figures are for the one image."),
+        networkHead(),
+        el("ol", { class: "network" }, step.stations.map(networkRow))),
+      hasIm2col
+        ? el("p", {}, im2colLink(), ": how a convolution becomes a product of matrices, and the way back of its gradient.")
+        : null,
+    ];
+  }
+
+  function lossText(loss) {
+    const value = el("b", { "data-figure": "loss" }, short(loss.value));
+    if (loss.label === null) {
+      return el("p", {}, "The model's output is not one row of class scores, so the loss is the sum of the output times " +
+        "fixed random numbers: ", value, ". Its gradients test every layer, but mean nothing else.");
+    }
+    const name = (c) => c.name || `class ${c.label}`;
+    const favourites = loss.best.map((c) => `${name(c)} (${percent(c.probability, 1)})`).join(", ");
+    return el("p", {}, `The loss is the cross-entropy of its scores with ${name(loss)}: `, value,
+      ` = \u2212ln ${short(loss.probability)}. The network's favourites are ${favourites}.`);
+  }
+
+  const METERS = [["parameters", whole], ["macs_forward", whole], ["saved", bytes]];
+
+  function networkHead() {
+    const headings = ["parameters", "multiply-adds forward", "saved for backward"];
+    return el("div", { class: "network-head", "aria-hidden": "true" },
+      laneGrid("", step.lanes.map((lane) => el("span", {}, onDevices(lane)))),
+      headings.map((name) => el("span", { class: "meter" }, name)));
+  }
+
+  function networkRow(station, i) {
+    const lanes = [...step.lanes.keys()];
+    const boxes = isCrossing(station)
+      ? [crossingLink(station), lanes.map((lane) => el("span", { class: "mono muted after" }, laneShape(station, lane)))]
+      : lanes.map((lane) => networkBox(station, lane));
+    return el("li", {},
+      laneGrid("", i ? lanes.map((lane) => wires(station, lane)) : null, boxes),
+      METERS.map(([key, format]) => meter(station, key, format)));
+  }
+
+  const inLane = (station, lane) => opsOf(station).filter((op) => op.lane === lane);
+  const lastOf = (station, lane) => inLane(station, lane).at(-1);
+  const isCrossing = (station) => opsOf(station).some((op) => op.crossing.forward.length);
+  const isBetween = (station) => !step.ops[station.ops[0]].is_layer;
+
+  // The shape that a lane has after a station, without the axis of images.
+  function laneShape(station, lane) {
+    const last = lastOf(station, lane);
+    return last ? sizes(last.output.shape.length > 1 ? last.output.shape.slice(1) : last.output.shape) : "";
+  }
+
+  function networkBox(station, lane) {
+    const last = lastOf(station, lane);
+    if (!last) return el("span", {});
+    const where = severalLanes ? `, ${step.lanes[lane].name}` : "";
+    const label = `${station.title}${where}: ${sizes(last.output.shape)}, ${bytes(last.output.bytes)}`;
+    return el("a", { class: "box", href: `#${station.id}`, "aria-label": label },
+      image(last.output.picture, ""), el("b", {}, breakable(station.title)), mono(laneShape(station, lane)));
+  }
+
+  // The arrows above a box: one down, and one up where a gradient went back.
+  function wires(station, lane) {
+    if (!inLane(station, lane).length && !sourcesIn(station, lane).length) return el("span", {});
+    const back = opsOf(station).some((op) => op.inputs.some((x, i) => !x.parameter && op.leaving[i]));
+    return el("span", { class: "wires", "aria-hidden": "true" },
+      el("i", { class: "wire" }), back ? el("i", { class: "wire up" }) : null);
+  }
+
+  function meter(station, key, format) {
+    const value = station[key], most = Math.max(...step.stations.map((other) => other[key]));
+    if (!value) return el("span", { class: "meter" });
+    return el("span", { class: "meter" }, format(value), el("i", { style: `width:${Math.max(1, 100 * value / most)}%` }));
+  }
+
+  // -------------------------------------------------------------------------------------------- crossing between devices
+
+  // Ops outside the station, in a lane, whose output the station uses.
+  function sourcesIn(station, lane) {
+    const from = opsOf(station).flatMap((op) => op.inputs.map((x) => x.from));
+    const outside = [...new Set(from)].filter((n) => n !== null && !station.ops.includes(n));
+    return outside.map((n) => step.ops[n]).filter((op) => op.lane === lane);
+  }
+
+  // Copies between devices as [{from, to, bytes}], from lane to lane.
+  function crossings(station, direction) {
+    const laneOn = (device) => step.lanes.findIndex((lane) => lane.devices.includes(device));
+    const copies = opsOf(station).flatMap((op) => op.crossing[direction]);
+    return copies.map((c) => ({ from: laneOn(c.from), to: laneOn(c.to), bytes: c.bytes }));
+  }
+
+  const total = (copies) => copies.reduce((sum, c) => sum + c.bytes, 0);
+
+  // Does an op in the lane take what was in the lane before?
+  function goesStraight(station, lane) {
+    const own = (x) => x.from === null ? !x.parameter : !station.ops.includes(x.from) && step.ops[x.from].lane === lane;
+    return inLane(station, lane).some((op) => !op.crossing.forward.length && op.inputs.some(own));
+  }
+
+  function crossingLink(station) {
+    const forward = total(crossings(station, "forward")), backward = total(crossings(station, "backward"));
+    const name = isBetween(station) ? station.title.split(" ")[0] : station.title;
+    const label = `${station.title}: ${bytes(forward)} forward between devices, ${bytes(backward)} backward`;
+    return el("a", { class: "crossing", href: `#${station.id}`, style: "grid-column:1/-1", "aria-label": label },
+      el("span", { class: "drawing", "data-station": station.id, "data-direction": "both" }),
+      el("span", { class: "caption" }, el("span", {}, `${name} ${bytes(forward)}${backward ? " each way" : ""}`)));
+  }
+
+  // Fills every .drawing, for the width that there is.
+  function drawCrossings() {
+    for (const holder of document.querySelectorAll(".drawing")) {
+      const station = step.stations.find(({ id }) => id === holder.dataset.station);
+      holder.replaceChildren(crossingDrawing(station, holder.dataset.direction, holder.clientWidth));
+    }
+  }
+
+  // Arrows from lane to lane, straight ones too where the lane goes on. Both directions are drawn side by side.
+  function crossingDrawing(station, direction, width) {
+    const both = direction === "both", height = both ? 72 : 84, gap = 16, n = step.lanes.length;
+    const center = (lane) => (width + gap) * (lane + 0.5) / n - gap / 2;
+    const going = [...step.lanes.keys()].filter((lane) => goesStraight(station, lane));
+    const straight = going.map((lane) => ({ from: lane, to: lane }));
+    const backward = crossings(station, "backward"), shapes = [];
+    if (direction !== "backward") {
+      const shift = both ? -6 : 0;
+      for (const { from, to } of [...straight, ...crossings(station, "forward")]) {
+        shapes.push(arrow("f", center(from) + shift, 3, center(to) + shift, height - 3));
+      }
+    }
+    if (direction !== "forward" && backward.length) {
+      const shift = both ? 6 : 0;
+      for (const { from, to } of [...straight, ...backward]) {
+        shapes.push(arrow("b", center(from) + shift, height - 3, center(to) + shift, 3));
+      }
+    }
+    return svg(width, height, shapes.join(""));
+  }
+
+  function arrow(hue, x1, y1, x2, y2) {
+    const length = Math.hypot(x2 - x1, y2 - y1), ux = (x2 - x1) / length, uy = (y2 - y1) / length;
+    const bx = x2 - 8 * ux, by = y2 - 8 * uy; // where the head begins
+    const head = [[x2, y2], [bx - 4 * uy, by + 4 * ux], [bx + 4 * uy, by - 4 * ux]];
+    const points = head.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
+    return `<line class="${hue}" x1="${x1}" y1="${y1}" x2="${bx}" y2="${by}" stroke-width="2"/>` +
+      `<polygon class="${hue}" points="${points}"/>`;
+  }
+
+  // The station's way from tower to tower in one direction: what is there before, the arrows with their bytes, what is after.
+  function exchange(station, direction) {
+    const copies = crossings(station, direction), lanes = [...step.lanes.keys()], forward = direction === "forward";
+    if (!copies.length) return null;
+    const box = (op, of) => forward
+      ? blobBox(`output of ${of}`, op.output, op.device)
+      : op.arriving && blobBox(`gradient of output of ${of}`, op.arriving, op.device);
+    const before = lanes.map((lane) => sourcesIn(station, lane).map((op) => box(op, placeName(op))));
+    const after = lanes.map((lane) => lastOf(station, lane)).map((op) => op ? box(op, op.op) : []);
+    const row = (cells) => laneGrid("", cells.map((boxes) => el("div", {}, boxes)));
+    return el("div", { class: `exchange ${direction[0]}-row` },
+      laneGrid("muted small", step.lanes.map((lane) => el("span", {}, onDevices(lane)))),
+      row(before),
+      el("div", { class: "crossing" },
+        el("span", { class: "drawing", "data-station": station.id, "data-direction": direction }),
+        copies.map((copy) => crossingLabel(copy, direction))),
+      row(after));
+  }
+
+  // The bytes of a copy, on its arrow a quarter of the way.
+  function crossingLabel({ from, to, bytes: n }, direction) {
+    const center = (lane) => (lane + 0.5) / step.lanes.length;
+    const left = center(from) + 0.24 * (center(to) - center(from)), top = direction === "forward" ? 0.24 : 0.76;
+    return el("span", { class: "label", style: `left:${100 * left}%;top:${100 * top}%` },
+      el("span", { class: "sr" }, `${step.lanes[from].name} to ${step.lanes[to].name}: `), bytes(n));
+  }
+
+  // --------------------------------------------------------------------------------------------------------- a station
+
+  function stationView(station, direction) {
+    const figures = {
+      ...station,
+      crosses_forward: total(crossings(station, "forward")),
+      crosses_backward: total(crossings(station, "backward")),
+    };
+    return [
+      el("div", { class: "head" }, el("h1", { tabindex: -1 }, breakable(station.title)), directions(station, direction)),
+      muted(kinds(opsOf(station))),
+      facts(figures),
+      section("Data flow",
+        exchange(station, "forward"),
+        exchange(station, "backward"),
+        panels(station, (ops) => ops.map(flow))),
+      section(`Formula, and the lines that ran ${direction}`, formulas(station, direction)),
+      section(direction === "forward" ? "The tensors" : "The gradients", tensors(station, direction)),
+      section("Saved for backward", saved(station)),
+      section("Gradient check", checks(station)),
+      onward(station),
+    ];
+  }
+
+  function directions(station, direction) {
+    const current = (name) => name === direction ? "true" : null;
+    const link = (name, text) => el("a", { href: `#${station.id}/${name}`, "aria-current": current(name) }, text);
+    return el("div", { class: "direction", role: "group", "aria-label": "Direction" },
+      link("forward", "forward \u2192"), link("backward", "\u2190 backward"));
+  }
+
+  // "conv2d_relu, stride (1, 1), groups 1": each kind of op once, with the settings that all of them share.
+  function kinds(ops) {
+    return [...new Set(ops.map((op) => op.op))].map((kind) => {
+      const [first, ...others] = ops.filter((op) => op.op === kind);
+      const isShared = ([name, value]) => others.every((op) => op.settings[name] === value);
+      return [kind, ...Object.entries(first.settings).filter(isShared).map((setting) => setting.join(" "))].join(", ");
+    }).join("; ");
+  }
+
+  function onward(station) {
+    const i = step.stations.indexOf(station);
+    const link = (other, text) => other ? el("a", { href: `#${other.id}/${shown.direction}` }, text) : el("span", {});
+    const [before, after] = [step.stations[i - 1], step.stations[i + 1]];
+    return el("nav", { class: "onward", "aria-label": "Neighbouring layers" },
+      link(before, `\u2190 ${before?.title}`), link(after, `${after?.title} \u2192`));
+  }
+
+  // The lanes side by side, each with what `content` makes of its ops.
+  function panels(station, content) {
+    return el("div", { class: "panels" }, step.lanes.map((lane, i) => {
+      const ops = inLane(station, i);
+      if (!ops.length) return null;
+      const name = severalLanes ? lane.name : station.title;
+      return el("div", { class: "panel" },
+        el("h3", {}, name, el("span", { class: "muted" }, `on ${lane.devices.join(", ")}`)), content(ops));
+    }));
+  }
+
+  // --------------------------------------------------------------------------------------------------------- data flow
+
+  // An op as a diagram: forward to the right and, under it, backward to the left. Parameters come from below.
+  function flow(op) {
+    const main = op.inputs.filter((x) => !x.parameter), parameters = op.inputs.filter((x) => x.parameter);
+    const gradient = (x) => op.leaving[op.inputs.indexOf(x)];
+    const row = (direction, ...cells) => cells.map((cell) => el("div", { class: `${direction}-row` }, cell));
+    const forward = row("f",
+      main.map((x) => blobBox(inputName(x), x.blob, x.device)), sign("\u2192"),
+      [opBox(op, "forward"), feeds("\u2191", parameters.map((x) => blobBox(shortName(x), x.blob, x.device)))], sign("\u2192"),
+      blobBox("y", op.output, op.device));
+    if (op.arriving === null) {
+      const none = el("div", { class: "nothing all" }, "No gradient came here: nothing before it is trained.");
+      return el("div", { class: "flow" }, forward, none);
+    }
+    const grads = parameters.filter(gradient).map((x) => blobBox(`${shortName(x)}.grad`, gradient(x), x.device));
+    const backward = row("b",
+      main.map((x) => gradient(x) ? blobBox(`g${x.name}`, gradient(x), x.device) : notComputed(x)), sign("\u2190"),
+      [opBox(op, "backward"), feeds("\u2193", grads)], sign("\u2190"),
+      blobBox("gy", op.arriving, op.device));
+    return el("div", { class: "flow" }, forward, el("div", { class: "all gap" }), backward);
+  }
+
+  function opBox(op, direction) {
+    const event = eventOf[direction][op.number], now = event === shown.event;
+    const attributes = {
+      class: now ? "op now" : "op",
+      href: address(event),
+      "aria-current": now ? "step" : null,
+      "aria-label": `${op.op}, ${direction}, step ${event + 1}`,
+    };
+    return el("a", attributes, el("b", {}, breakable(op.op)), mono(`step ${event + 1}`));
+  }
+
+  const feeds = (arrowSign, boxes) => boxes.length ? [sign(arrowSign), boxes] : [];
+  const shortName = (x) => x.name.split(".").at(-1);
+
+  function inputName(x) {
+    if (x.from === null) return x.name;
+    return [`${x.name}, from `, el("a", { href: `#${stationOf[x.from].id}` }, placeName(step.ops[x.from]))];
+  }
+
+  const NOT_COMPUTED = "not computed: nothing asks for it";
+  const notComputed = (x) => el("div", { class: "nothing" }, el("b", {}, `g${x.name}`), `: ${NOT_COMPUTED}`);
+
+  function blobBox(name, blob, device) {
+    return el("div", { class: "blob" }, el("b", {}, typeof name === "string" ? breakable(name) : name),
+      mono(sizes(blob.shape)), mono(bytes(blob.bytes), "muted"), mono(device, "muted"));
+  }
+
+  // -------------------------------------------------------------------------------------------------- formula and code
+
+  // A part for each kind of op and each way in which it ran; towers mostly run the same lines.
+  function formulas(station, direction) {
+    const alike = new Map();
+    for (const op of opsOf(station)) {
+      const key = JSON.stringify([op.op, op.source[direction]]);
+      alike.set(key, [...(alike.get(key) || []), op]);
+    }
+    return [
+      small("Marked lines ran in this step. The fast twins of these functions were switched off, so that what ran is what ",
+        "you read."),
+      [...alike.values()].map((ops) => formula(ops, direction)),
+    ];
+  }
+
+  function formula(ops, direction) {
+    const [op] = ops;
+    return el("div", { class: "beside" },
+      el("div", { class: "formula" },
+        op.formulas.map((name) => equation(name, direction)),
+        hasIm2col && op.formulas.includes("conv2d") ? el("p", { class: "small" }, im2colLink()) : null),
+      el("div", {},
+        code(op, direction),
+        ops.length > 1 ? small(`The same lines ran for ${ops.map(opTitle).join(" and ")}.`) : null));
+  }
+
+  function equation(name, direction) {
+    const { source, file, [direction]: text } = step.equations[name];
+    return el("div", {},
+      el("h3", {}, `${name}, ${direction}`),
+      el("div", { class: "mono" }, text ? reflowed(text) : "Its file states no formula."),
+      small(`From ${file}.`, source ? ` Source: ${source}` : ""));
+  }
+
+  // A docstring for a narrower column: prose that was broken at the margin is joined, and a remark that stands far to the right
+  // of a formula goes under it.
+  function reflowed(text) {
+    const brokenAtMargin = (line) => line.length > 85 && !/\S\s{3,}\S/.test(line);
+    const goesOn = (line) => /^\S/.test(line) && !/^\S+ +=/.test(line);
+    const lines = [];
+    for (const line of text.split("\n")) {
+      if (lines.length && brokenAtMargin(lines.at(-1)) && goesOn(line)) lines.push(`${lines.pop()} ${line}`);
+      else lines.push(line);
+    }
+    return lines.map((line) => {
+      const [, indent, formula, remark] = line.match(/^(\s*)(.*?)(?:\s{3,}([^\s=].*))?$/);
+      return el("span", { class: "formula-line", style: `--indent:${indent.length}ch` },
+        formula || "\u00a0", remark ? el("span", { class: "muted remark" }, remark) : null);
+    });
+  }
+
+  function code(op, direction) {
+    const passages = op.source[direction].map((n) => step.passages[n]);
+    if (!passages.length) return muted("No line of Python ran for it.");
+    return passages.map((passage) => el("details", { class: "code", open: true },
+      el("summary", {}, el("b", {}, passage.function), ` ${passage.file}, line ${passage.first_line}`),
+      el("pre", {}, passage.lines.map((text, i) => codeLine(text, passage.first_line + i, passage.ran)))));
+  }
+
+  function codeLine(text, number, ranLines) {
+    const ran = ranLines.includes(number), source = text.trimStart();
+    const arrowsWhole = source.split(/(->)/).map((part) => part === "->" ? el("span", { class: "whole" }, part) : part);
+    return el("span", { class: ran ? "line ran" : "line", style: `--indent:${text.length - source.length}ch` },
+      el("i", { "aria-hidden": "true" }, `${ran ? "\u25b8 " : ""}${number}`), source ? arrowsWhole : " ");
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- tensors
+
+  function tensors(station, direction) {
+    const each = direction === "forward" ? forwardTensors : backwardTensors;
+    return [
+      small("One square is one number. Dark grey is 0, orange above, blue below, brighter the farther from 0; each picture ",
+        "has its own range, written under it. Filters that see an RGB image are in colour, around mid grey. The bars of a ",
+        "distribution have logarithmic heights; the dashed line is 0."),
+      panels(station, (ops) => ops.map((op) => each(op, ops.length > 1))),
+    ];
+  }
+
+  // `several`: the op is not alone in its panel. What one of them makes is not shown again as another's input.
+  function forwardTensors(op, several) {
+    const inputs = op.inputs.filter((x) => !several || x.from === null);
+    return [
+      inputs.map((x) => tensor(inputTitle(x), x.blob)),
+      tensor(several ? `Output of ${op.op}` : "Output y", op.output),
+    ];
+  }
+
+  function inputTitle(x) {
+    if (x.parameter) return x.blob.shape.length === 4 ? `Filters, ${x.name}` : x.name;
+    return x.from === null ? `Input ${x.name}` : `Input ${x.name}, from ${placeName(step.ops[x.from])}`;
+  }
+
+  function backwardTensors(op, several) {
+    if (op.arriving === null) return muted("No gradient came here.");
+    const leaving = op.inputs.map((x, i) => {
+      const title = x.parameter ? `Gradient of ${x.name}` : `Gradient that leaves, g${x.name}`;
+      if (op.leaving[i]) return tensor(title, op.leaving[i]);
+      return el("div", { class: "tensor" }, el("h4", {}, title), small(`${NOT_COMPUTED}.`));
+    });
+    return [tensor(several ? `Arrives at ${op.op}` : "Gradient that arrives, gy", op.arriving), leaving];
+  }
+
+  function tensor(title, blob) {
+    const { picture } = blob;
+    const label = `Enlarge: ${title}`, onclick = () => enlarge(title, picture);
+    return el("figure", { class: "tensor" },
+      el("h4", {}, title),
+      el("span", { class: "numbers" }, `${sizes(blob.shape)}, ${blob.dtype}, ${bytes(blob.bytes)}`),
+      el("button", { type: "button", class: "picture", "aria-label": label, onclick },
+        fitted(picture, `${title}. ${picture.caption}`)),
+      el("figcaption", {}, ramp(picture), el("span", { class: "numbers" }, besideRamp(picture))),
+      histogram(title, blob.distribution));
+  }
+
+  // The picture's colours, from its lowest to its highest number.
+  function ramp(picture) {
+    if (!picture.ramp) return null;
+    return el("div", { class: "ramp" }, short(picture.low), image(step.ramps[picture.ramp], "to"), short(picture.high));
+  }
+
+  // A caption without what the ramp says.
+  function besideRamp(picture) {
+    return picture.caption.split("; ").filter((part) => !picture.ramp || !part.startsWith("colours")).join("; ");
+  }
+
+  // Decoded when it comes into sight.
+  const image = (picture, alt) => el("img", { alt, src: pictures[picture.source], loading: "lazy", decoding: "async" });
+
+  function fitted(picture, alt) {
+    const element = image(picture, alt);
+    element.dataset.width = picture.width;
+    element.dataset.height = picture.height;
+    return element;
+  }
+
+  // Enlarges pictures by whole factors, to the width that there is and a moderate height.
+  function fitImages() {
+    for (const element of view.querySelectorAll("img[data-width]")) {
+      const width = Number(element.dataset.width), height = Number(element.dataset.height);
+      const room = element.closest(".panel").clientWidth - 34;
+      const factor = Math.max(1, Math.floor(Math.min(room / width, 420 / height, 24)));
+      element.style.width = `${Math.min(room, width * factor)}px`;
+      element.style.aspectRatio = `${width} / ${height}`;
+    }
+  }
+
+  function enlarge(title, picture) {
+    const dialog = byId("large"), element = image(picture, picture.caption);
+    const factor = Math.floor(Math.min(innerWidth * 0.88 / picture.width, innerHeight * 0.7 / picture.height));
+    element.width = picture.width * Math.max(1, factor);
+    element.height = picture.height * Math.max(1, factor);
+    dialog.querySelector(".scroll").replaceChildren(element);
+    dialog.querySelector("p").textContent = `${title}. ${picture.caption}`;
+    dialog.showModal();
+  }
+
+  function histogram(title, d) {
+    const words = d.size === 0 ? "empty" : [
+      `min ${short(d.low)}`, `mean ${short(d.mean)}`, `max ${short(d.high)}`, `std ${short(d.std)}`,
+      `${percent(d.zeros, d.size)} zeros`, d.nonfinite ? `${plural(d.nonfinite, "number")} not finite` : "",
+    ].filter(Boolean).join(", ");
+    const text = el("div", { class: "numbers" }, words);
+    if (d.low === d.high) return text;
+    const drawing = svg(10 * d.counts.length, 52, bars(d), `Distribution of ${title}: ${words}`);
+    drawing.setAttribute("class", "histogram");
+    drawing.setAttribute("preserveAspectRatio", "none");
+    return el("div", {}, drawing, text);
+  }
+
+  // Bars 10 wide on a line at 50.5, and a line at 0 if the numbers have both signs.
+  function bars({ counts, low, high }) {
+    const width = 10 * counts.length, tallest = Math.log1p(Math.max(...counts));
+    const heights = counts.map((count) => 48 * Math.log1p(count) / tallest);
+    const rectangles = heights.map((h, i) => `<rect x="${10 * i + 0.5}" y="${50 - h}" width="9" height="${h}"/>`);
+    const shapes = [...rectangles, `<line x1="0" x2="${width}" y1="50.5" y2="50.5"/>`];
+    const zero = -low / (high - low) * width;
+    if (low < 0 && high > 0) shapes.push(`<line class="zero" x1="${zero}" x2="${zero}" y1="0" y2="50"/>`);
+    return shapes.join("");
+  }
+
+  // --------------------------------------------------------------------------------------------------- saved, and checks
+
+  function saved(station) {
+    const rows = opsOf(station).flatMap((op) => op.saved.map((array) => [op, array]));
+    if (!rows.length) return muted("Nothing: backward needs only the gradient that arrives, and shapes.");
+    const headings = ["array", "shape", "bytes", "why", "in memory"];
+    const channelsLast = rows.some(([, array]) => array.shape.length === 4);
+    return [
+      el("table", {},
+        el("thead", {}, el("tr", {}, headings.map((name) => el("th", { scope: "col" }, name)))),
+        el("tbody", {}, rows.map(([op, array]) => savedRow(op, array, headings)))),
+      small(freed(opsOf(station)),
+        channelsLast ? " Arrays of four axes have the shapes that the op computes with, channels last." : ""),
+    ];
+  }
+
+  function savedRow(op, array, headings) {
+    const cells = [
+      [el("b", {}, array.name), el("span", { class: "muted" }, ` ${opTitle(op)}`)],
+      el("code", {}, `${sizes(array.shape)} ${array.dtype}`),
+      bytes(array.bytes),
+      array.why || "the op keeps it",
+      array.shared_with ? `that of ${array.shared_with}` : "of its own",
+    ];
+    return el("tr", {}, cells.map((cell, i) => el("td", { "data-label": headings[i] }, cell)));
+  }
+
+  // Until when the ops keep what they saved.
+  function freed(ops) {
+    const kept = ops.filter((op) => op.saved.length && op.freed_after !== null);
+    const words = kept.map((op) => `${opTitle(op)} from step ${eventOf.forward[op.number] + 1} to ${op.freed_after + 1}`);
+    return words.length ? `Kept until the op's own backward is done, then dropped: ${words.join("; ")}.` : "";
+  }
+
+  function checks(station) {
+    if (step.checks === null) {
+      return muted("Not asked for. ", el("code", {}, "python -m minidl.study explore --check-grads"),
+        " compares each layer's backward with numeric slopes, in float64, on these tensors.");
+    }
+    const found = step.checks.filter((badge) => station.ops.includes(badge.number));
+    if (!found.length) return muted("There is no check of what happens here.");
+    return el("ul", { class: "badges" }, found.map(badgeItem));
+  }
+
+  function badgeItem(badge) {
+    const open = badge.relative_error === null, kind = badge.failed ? "failed" : open ? "open" : "passed";
+    const result = open ? null : [
+      ": relative error ", el("span", { class: "whole" }, badge.relative_error.toExponential(0)),
+      `, ${plural(badge.directions, "direction")}, ${badge.dtype}`,
+    ];
+    return el("li", { class: kind }, { failed: "\u2717 ", open: "", passed: "\u2713 " }[kind],
+      el("b", {}, leafName(badge)), result, badge.note ? el("div", { class: "muted small" }, badge.note) : null);
+  }
+
+  // "tower0.conv2.weight"; of an op between layers "cat, tower 0: x2".
+  function leafName(badge) {
+    const op = step.ops[badge.number], place = "xyzuvw".indexOf(badge.leaf);
+    if (op.is_layer) return `${badge.layer}.${badge.leaf}`;
+    return `${opTitle(op)}: ${place < 0 ? badge.leaf : op.inputs.filter((x) => !x.parameter)[place].name}`;
+  }
+
+  // --------------------------------------------------------------------------------------------------------- navigation
+
+  function navigation() {
+    const item = (id, title, kind) => el("li", { class: kind }, el("a", { href: `#${id}` }, title));
+    return el("ol", {},
+      item("overview", "overview"),
+      step.stations.map((station) => item(station.id, station.title, isBetween(station) ? "between" : null)),
+      hasIm2col ? item("im2col", "im2col") : null);
+  }
+
+  // What an address shows; null for an address of something else.
+  function parse(hash) {
+    const [name, direction = "forward", number] = decodeURIComponent(hash.replace(/^#/, "")).split("/");
+    const page = { section: name || "overview", station: null, direction: "forward", event: -1 };
+    if (page.section === "overview" || (page.section === "im2col" && hasIm2col)) return page;
+    const station = step.stations.find(({ id }) => id === name);
+    if (!station || !(direction in eventOf)) return null;
+    const events = station.ops.map((n) => eventOf[direction][n]).filter((event) => event !== undefined);
+    const asked = number === undefined ? Math.min(...events) : eventOf[direction][number];
+    return { section: "station", station, direction, event: events.includes(asked) ? asked : -1 };
+  }
+
+  function address(event) {
+    if (event < 0) return "#overview";
+    const [op, direction] = step.events[event];
+    return `#${stationOf[op].id}/${direction}/${op}`;
+  }
+
+  // To another address without an entry in the history: steps are many.
+  function go(hash) {
+    history.replaceState(null, "", hash);
+    show();
+  }
+
+  function show() {
+    const first = view.childElementCount === 0, next = parse(location.hash) || (first ? shown : null);
+    if (!next) return;
+    const stays = !first && next.section === shown.section && next.station === shown.station, scroll = scrollY;
+    shown = next;
+    document.documentElement.dataset.direction = shown.direction;
+    view.hidden = shown.section === "im2col";
+    extra.hidden = !view.hidden;
+    const content = shown.station ? stationView(shown.station, shown.direction) : overview();
+    view.replaceChildren(...content.filter(Boolean));
+    drawCrossings();
+    fitImages();
+    scrollTo(0, stays ? scroll : 0);
+    showPlace();
+  }
+
+  // The title, the timeline and the list of layers say where we are.
+  function showPlace() {
+    const { station, direction, event, section: name } = shown, timeline = byId("timeline");
+    const title = station ? `${station.title}, ${direction}` : name;
+    document.title = `${title} \u00b7 ${step.model} \u00b7 minidl explorer`;
+    timeline.value = event + 1;
+    timeline.setAttribute("aria-valuetext", event < 0 ? title : `step ${event + 1}, ${title}`);
+    byId("where").textContent = whereText(event, title);
+    byId("previous").disabled = event < 0;
+    byId("next").disabled = event === step.events.length - 1;
+    for (const link of byId("stations").querySelectorAll("a")) {
+      const here = link.hash === `#${station ? station.id : name}`;
+      if (here) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+      if (here) bringIntoList(link);
+    }
+  }
+
+  function whereText(event, title) {
+    if (event < 0) return shown.station ? title : `${step.events.length} steps`;
+    const [op, direction] = step.events[event];
+    return `${event + 1} of ${step.events.length}: ${opTitle(step.ops[op])}, ${direction}`;
+  }
+
+  // Scrolls the list of layers alone, not the page.
+  function bringIntoList(link) {
+    const list = byId("stations"), top = link.offsetTop;
+    if (top < list.scrollTop || top > list.scrollTop + list.clientHeight - 40) list.scrollTop = top - list.clientHeight / 2;
+  }
+
+  function toEvent(event) {
+    if (event >= -1 && event < step.events.length) go(address(event));
+  }
+
+  // A step on or back; the overview is before the first one.
+  const stepBy = (by) => toEvent(shown.event + by);
+
+  function stationBy(by) {
+    const station = step.stations[shown.station ? step.stations.indexOf(shown.station) + by : 0];
+    if (station) go(`#${station.id}/${shown.direction}`);
+  }
+
+  function toDirection(direction) {
+    if (!shown.station) return;
+    const op = shown.event < 0 ? null : step.events[shown.event][0];
+    const number = op !== null && op in eventOf[direction] ? `/${op}` : "";
+    go(`#${shown.station.id}/${direction}${number}`);
+  }
+
+  const KEYS = {
+    ArrowRight: () => stepBy(1),
+    ArrowLeft: () => stepBy(-1),
+    f: () => toDirection("forward"),
+    b: () => toDirection("backward"),
+    "]": () => stationBy(1),
+    "[": () => stationBy(-1),
+    o: () => go("#overview"),
+    "?": () => byId("help").showModal(),
+  };
+
+  // Keys belong to what has the focus where that uses them: the timeline, im2col's tables, a dialog.
+  function onKey(event) {
+    const taken = event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey;
+    const used = event.target.closest("input, select, textarea, #extra") || document.querySelector("dialog[open]");
+    if (taken || used || !(event.key in KEYS)) return;
+    event.preventDefault();
+    KEYS[event.key]();
+  }
+
+  function start() {
+    const timeline = byId("timeline"), turn = step.events.findIndex(([, direction]) => direction === "backward");
+    byId("stations").append(navigation());
+    timeline.max = step.events.length;
+    timeline.style.setProperty("--turn", `${100 * turn / step.events.length}%`);
+    timeline.addEventListener("input", () => toEvent(Number(timeline.value) - 1));
+    byId("previous").addEventListener("click", () => stepBy(-1));
+    byId("next").addEventListener("click", () => stepBy(1));
+    byId("keys").addEventListener("click", KEYS["?"]);
+    addEventListener("keydown", onKey);
+    addEventListener("hashchange", () => {
+      show();
+      view.querySelector("h1").focus({ preventScroll: true });
+    });
+    addEventListener("resize", () => {
+      drawCrossings();
+      fitImages();
+    });
+    show();
+  }
+
+  start();
+})();

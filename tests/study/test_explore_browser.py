@@ -1,0 +1,405 @@
+"""The explorer in Chromium: every layer is reached, figures are the model's, it fits a phone, it is legible in the dark."""
+
+import itertools
+import re
+import shutil
+
+import numpy as np
+import pytest
+from test_explore import SHAPE, Towers
+
+from minidl.study.__main__ import main
+from minidl.study.explore import explore
+from minidl.study.models import load_model
+
+pytestmark = pytest.mark.browser
+sync_api = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+ARGUMENTS += ["--disable-component-update", "--disable-sync"]
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+LARGEST = 15_000_000  # bytes of the full AlexNet's page
+
+# Contrast of text by WCAG 2: of each element that holds text itself, against the first opaque background behind it.
+LOW_CONTRAST = """() => {
+  const channel = (v) => (v /= 255, v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const behind = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = numbers(getComputedStyle(e).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+  };
+  const found = [];
+  for (const e of document.querySelectorAll('body *')) {
+    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !e.checkVisibility() || e.closest('button:disabled, noscript')) continue;
+    const [a, b] = [light(numbers(getComputedStyle(e).color)), light(behind(e))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) found.push(`${e.tagName}.${e.className} ${e.textContent.slice(0, 30)}: ${ratio.toFixed(2)}`);
+  }
+  return [...new Set(found)];
+}"""
+TOO_WIDE = "() => document.documentElement.scrollWidth - innerWidth"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The page of a small network with two towers."""
+    image = np.random.default_rng(5).normal(size=SHAPE).astype(np.float32)
+    pixels = np.random.default_rng(6).integers(0, 256, (10, 10, 3), np.uint8)
+    page = explore(Towers(), image, 2, pixels=pixels, check_grads=True)
+    folder = tmp_path_factory.mktemp("small")
+    page.save(folder)
+    return folder, page.data
+
+
+@pytest.fixture(scope="module")
+def alexnet(tmp_path_factory):
+    """The page of the full AlexNet, as the command makes it."""
+    folder = tmp_path_factory.mktemp("alexnet")
+    main(["explore", "--out", str(folder)])
+    return folder
+
+
+@pytest.fixture
+def open_page(browser):
+    """open_page(folder, hash, **context): its page in a window; fails at the end if the console said anything or the net was
+    asked for something."""
+    contexts, complaints = [], []
+
+    def open_page(folder, name="", **context):
+        contexts.append(browser.new_context(**context))
+        window = contexts[-1].new_page()
+        window.on("console", lambda message: complaints.append(message.text))
+        window.on("pageerror", lambda error: complaints.append(str(error)))
+        window.on("request", lambda request: complaints.extend([request.url] if request.url.startswith("http") else []))
+        window.goto(f"{(folder / 'index.html').as_uri()}{name}")
+        return window
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def is_at(window, title):
+    """The page shows this heading, or will in a moment: a link's effect comes after its click."""
+    sync_api.expect(window.locator("#view h1")).to_have_text(title)
+
+
+def hash_of(window):
+    return window.evaluate("location.hash")
+
+
+def shown(window, key):
+    """A figure on the page as a number; 0 where it is not there."""
+    found = window.locator(f"#view .facts [data-figure={key}]")
+    return int(re.sub(r"\D", "", found.inner_text())) if found.count() else 0
+
+
+def press(window, key, times=1):
+    for _ in range(times):
+        window.keyboard.press(key)
+
+
+# ------------------------------------------------------------------------------------------------------- getting there
+
+
+def test_every_layer_by_hash(open_page, folder):
+    path, data = folder
+    window = open_page(path)
+    is_at(window, "Towers, one step")
+    for station in data["stations"]:
+        for suffix, wanted in (("", "forward"), ("/backward", "backward")):
+            window.evaluate("hash => { location.hash = hash }", f"#{station['id']}{suffix}")
+            window.wait_for_function("title => document.title.startsWith(title)", arg=f"{station['title']}, {wanted} ")
+            is_at(window, station["title"])
+            assert wanted in window.locator(".direction [aria-current]").inner_text()
+            assert window.evaluate("document.activeElement.tagName") == "H1"
+
+
+def test_a_link_from_outside(open_page, folder):
+    path, data = folder
+    number = next(s for s in data["stations"] if s["id"] == "conv1")["ops"][1]
+    window = open_page(path, f"#conv1/backward/{number}")
+    event = data["events"].index([number, "backward"]) + 1
+    assert window.locator("#where").inner_text() == f"{event} of {len(data['events'])}: conv1, tower 1, backward"
+    assert window.locator(".op.now").count() == window.locator(".op[aria-current=step]").count() == 1
+    assert f"step {event}" in window.locator(".op.now").inner_text()
+    is_at(open_page(path, "#no-such-layer"), "Towers, one step")
+
+
+def test_every_layer_by_click(open_page, folder):
+    path, data = folder
+    window = open_page(path)
+    for station in data["stations"]:
+        window.locator(f'#view .network a[href="#{station["id"]}"]').first.click()
+        is_at(window, station["title"])
+        assert window.locator(".stations [aria-current]").all_inner_texts() == [station["title"]]
+        window.locator(".direction a").nth(1).click()
+        assert "/backward" in hash_of(window)
+        window.locator(".brand").click()
+        is_at(window, "Towers, one step")
+    links = window.locator(".stations a")
+    assert [links.nth(i).inner_text() for i in range(links.count())][1:-1] == [s["title"] for s in data["stations"]]
+
+
+def test_every_step_by_keyboard(open_page, folder):
+    """Right goes through all steps in their order, forward and then backward; left goes back to the overview."""
+    path, data = folder
+    window = open_page(path)
+    titles = {op: s["title"] for s in data["stations"] for op in s["ops"]}
+    for i, (op, direction) in enumerate(data["events"], 1):
+        press(window, "ArrowRight")
+        assert window.locator("#where").inner_text().startswith(f"{i} of {len(data['events'])}: ")
+        is_at(window, titles[op])
+        assert window.evaluate("document.documentElement.dataset.direction") == direction
+    press(window, "ArrowRight")
+    assert window.locator("#next").is_disabled()
+    press(window, "ArrowLeft", len(data["events"]))
+    is_at(window, "Towers, one step")
+    assert window.locator("#previous").is_disabled()
+
+
+def test_other_keys(open_page, folder):
+    path, _ = folder
+    window = open_page(path, "#norm1")
+    press(window, "b")
+    assert "/backward" in hash_of(window)
+    is_at(window, "norm1")
+    press(window, "]")
+    is_at(window, "pool1")
+    assert "/backward" in hash_of(window)
+    press(window, "[")
+    press(window, "f")
+    is_at(window, "norm1")
+    assert "/forward" in hash_of(window)
+    press(window, "?")
+    assert window.locator("#help").is_visible()
+    press(window, "ArrowRight")
+    is_at(window, "norm1")  # the dialog has the keys
+    press(window, "Escape")
+    press(window, "o")
+    is_at(window, "Towers, one step")
+    window.keyboard.press("Control+ArrowRight")
+    is_at(window, "Towers, one step")
+
+
+def test_keys_in_im2col_are_its_own(open_page, folder):
+    window = open_page(folder[0], "#im2col")
+    assert window.locator("#im2col").is_visible() and not window.locator("#view").is_visible()
+    window.locator("#im2col select").first.focus()
+    press(window, "b")
+    press(window, "ArrowRight")
+    assert hash_of(window) == "#im2col"
+    window.locator("#content").focus()
+    press(window, "ArrowRight")
+    is_at(window, "input")
+
+
+def test_the_timeline(open_page, folder):
+    path, data = folder
+    window = open_page(path)
+    timeline = window.locator("#timeline")
+    assert timeline.get_attribute("max") == str(len(data["events"]))
+    timeline.focus()
+    press(window, "End")
+    is_at(window, "conv1")
+    assert window.locator("#next").is_disabled()
+    assert timeline.get_attribute("aria-valuetext") == f"step {len(data['events'])}, conv1, backward"
+    press(window, "Home")
+    is_at(window, "Towers, one step")
+
+
+def test_touch(open_page, folder):
+    window = open_page(folder[0], **PHONE)
+    window.locator("#next").tap()
+    is_at(window, "input")
+    window.locator("#next").tap()
+    is_at(window, "conv1")
+    box = window.locator("#next").bounding_box()
+    assert min(box["width"], box["height"]) >= 44 and box["y"] > 600
+
+
+def test_back_leads_to_where_a_link_was_followed(open_page, folder):
+    window = open_page(folder[0])
+    window.locator('#view .network a[href="#pool1"]').first.click()
+    press(window, "ArrowRight", 2)
+    window.go_back()
+    is_at(window, "Towers, one step")
+
+
+# -------------------------------------------------------------------------------------------------------- what is shown
+
+
+def test_figures_on_the_page_are_the_model_s(open_page, folder):
+    path, data = folder
+    window = open_page(path)
+    keys = (
+        "parameters",
+        "neurons",
+        "macs_forward",
+        "macs_backward",
+        "activation",
+        "saved",
+        "crosses_forward",
+        "crosses_backward",
+    )
+    assert {key: shown(window, key) for key in keys} == {key: data["totals"][key] for key in keys}
+    assert shown(window, "parameters") == sum(p.numel() for p in Towers().parameters())
+    assert re.search(r"multiply-adds\s+[\d,]+ forward, [\d,]+ backward", window.locator("#view .facts").inner_text())
+    for station in data["stations"][1:]:
+        window.goto(f"{(path / 'index.html').as_uri()}#{station['id']}")
+        is_at(window, station["title"])
+        assert {key: shown(window, key) for key in keys} == {key: station[key] for key in keys}
+        assert window.locator("#view .facts dd:empty").count() == 0
+
+
+def test_blobs_code_saved_and_checks(open_page, folder):
+    window = open_page(folder[0], "#conv1/backward")
+    flow = window.locator(".flow").first.inner_text()
+    for text in ("1×3×10×10", "weight", "4×3×3×3", "432 B", "weight.grad", "gx: not computed", "cpu:0"):
+        assert text in flow
+    code = window.locator(".code", has_text="conv2d_backward minidl/ops/conv2d.py")
+    lines, ran = ("".join(code.locator(lines).all_inner_texts()) for lines in (".line", ".line.ran"))
+    assert "gyg.T @ col" in ran and "col2im(gcol" in lines and "col2im(gcol" not in ran  # no gradient of the image
+    assert "gcol = gy @ w^T" in window.locator(".formula").inner_text()
+    saved = window.locator("#view tbody tr")
+    assert saved.count() == 6 and "that of tower1.conv1.weight" in saved.nth(5).inner_text()
+    badges = window.locator(".badges li").all_inner_texts()
+    assert len(badges) >= 4 and all("relative error" in text and "8 directions, float64" in text for text in badges)
+    assert any("tower1.conv1.weight: relative error" in text for text in badges)
+
+
+def test_pictures_are_there_and_can_be_enlarged(open_page, folder):
+    path, data = folder
+    window = open_page(path, "#conv1")
+    pictures = window.locator(".tensor img:not(.ramp img)")
+    assert pictures.count() == 2 * 4 and "Filters, tower0.conv1.weight. 4 " in pictures.nth(1).get_attribute("alt")
+    conv = data["ops"][next(s for s in data["stations"] if s["id"] == "conv1")["ops"][0]]
+    blobs = [*(x["blob"] for x in conv["inputs"]), conv["output"]]
+    wanted = [data["pictures"][blob["picture"]["source"]] for blob in blobs]
+    assert [pictures.nth(i).get_attribute("src") for i in range(4)] == wanted
+    pictures.nth(1).scroll_into_view_if_needed()
+    window.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=pictures.nth(1).element_handle())
+    window.locator(".tensor .picture").nth(1).click()
+    assert window.locator("#large img").is_visible()
+    press(window, "Escape")
+    assert not window.locator("#large").is_visible()
+
+
+def test_pictures_are_enlarged_by_whole_factors(open_page, folder):
+    window = open_page(folder[0], "#exchange-after-pool1", viewport={"width": 1240, "height": 900})
+    sizes = window.evaluate(
+        "[...document.querySelectorAll('.tensor img[data-width]')].map((image) =>"
+        " [image.clientWidth / image.dataset.width, image.clientHeight / image.dataset.height])"
+    )
+    assert len(sizes) >= 4 and all(across == down == int(across) > 1 for across, down in sizes)
+
+
+def test_transfers_are_drawn_with_their_bytes(open_page, folder):
+    path, _ = folder
+    window = open_page(path, "#exchange-after-pool1")
+    one_way = 4 * 4 * 4 * 4
+    labels = window.locator(".label").all_inner_texts()
+    assert len(labels) == 4 and all(text.endswith(f"{one_way} B") for text in labels)
+    assert "tower 0 to tower 1" in labels[0] + labels[1]
+    drawings = window.locator(".exchange .drawing svg")
+    assert [drawings.nth(i).locator("line").count() for i in range(2)] == [4, 4]
+    assert [drawings.nth(i).locator(f"line.{hue}").count() for i, hue in enumerate("fb")] == [4, 4]
+    window = open_page(path, "#gather-after-drop2")
+    assert len(window.locator(".label").all_inner_texts()) == 2
+
+
+def test_arrows_go_up_where_a_gradient_goes_on(open_page, folder):
+    """Up from conv2's box to conv1's, but not from conv1's to the image."""
+    window = open_page(folder[0])
+
+    def arrows(name):
+        return window.locator(".network li", has=window.locator(f'a[href="#{name}"]')).locator(".wire.up").count()
+
+    assert window.locator('.drawing[data-station="input"] line').count() == 1  # down, to tower 1
+    assert [arrows(name) for name in ("conv1", "norm1", "exchange-after-pool1", "fc3")] == [0, 2, 2, 1]
+
+
+def test_the_loss_in_words(open_page, folder):
+    path, data = folder
+    window = open_page(path)
+    assert float(window.locator("[data-figure=loss]").inner_text()) == pytest.approx(data["loss"]["value"], rel=1e-3)
+
+
+# -------------------------------------------------------------------------------------------------- sizes and colours
+
+
+@pytest.mark.parametrize(
+    "name", ["", "#input", "#conv1", "#conv1/backward", "#exchange-after-pool1", "#fc3", "#loss/backward", "#im2col"]
+)
+def test_a_phone_scrolls_only_down(open_page, folder, name):
+    window = open_page(folder[0], name, **PHONE)
+    assert window.evaluate(TOO_WIDE) == 0
+    assert window.evaluate("innerWidth") == 360
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["", "#conv1", "#conv1/backward", "#exchange-after-pool1/backward", "#im2col"])
+def test_text_has_contrast(open_page, folder, scheme, name):
+    window = open_page(folder[0], name, color_scheme=scheme)
+    dark = window.evaluate("getComputedStyle(document.documentElement).backgroundColor") != "rgb(255, 255, 255)"
+    assert dark == (scheme == "dark")
+    assert window.evaluate(LOW_CONTRAST) == []
+
+
+def test_headings_names_and_alternatives(open_page, folder):
+    window = open_page(folder[0], "#conv1/backward")
+    levels = window.evaluate(
+        "[...document.querySelectorAll('#view h1, #view h2, #view h3, #view h4')].map((h) => +h.tagName[1])"
+    )
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    assert window.locator("img:not([alt])").count() == 0
+    assert window.evaluate(
+        "[...document.querySelectorAll('button, input, a')].every((e) => e.textContent.trim() || e.ariaLabel)"
+    )
+    ids = window.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
+    assert len(ids) == len(set(ids))
+    press(window, "Tab")
+    style = window.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert style == "solid"
+
+
+# ------------------------------------------------------------------------------------------------------ the full AlexNet
+
+
+def test_alexnet(open_page, alexnet):
+    """The paper's figures, in a page that is not too large."""
+    assert (alexnet / "index.html").stat().st_size < LARGEST
+    window = open_page(alexnet)
+    assert shown(window, "parameters") == sum(p.numel() for p in load_model("alexnet").parameters()) == 60_965_224
+    assert (shown(window, "neurons"), shown(window, "macs_forward")) == (659_272, 724_406_816)
+    assert shown(window, "macs_forward") + shown(window, "macs_backward") == 2_067_805_248
+    assert shown(window, "crosses_forward") == shown(window, "crosses_backward") == 234_496
+    assert window.locator('.drawing[data-station="input"] line').count() == 2  # down to each tower, none up
+    links = window.locator(".network a")
+    names = dict.fromkeys(links.nth(i).get_attribute("href") for i in range(links.count()))
+    assert list(names)[1:8] == ["#conv1", "#norm1", "#pool1", "#conv2", "#norm2", "#pool2", "#exchange-after-pool2"]
+    for name in names:
+        window.evaluate("hash => { location.hash = hash }", f"{name}/backward")
+        window.wait_for_function("name => document.querySelector('.stations [aria-current]').hash === name", arg=name)
+        assert window.locator(".panel").count() >= 1
+
+
+@pytest.mark.parametrize("name", ["", "#conv2/backward", "#exchange-after-pool2", "#fc6", "#norm1"])
+def test_alexnet_on_a_phone(open_page, alexnet, name):
+    assert open_page(alexnet, name, **PHONE).evaluate(TOO_WIDE) == 0

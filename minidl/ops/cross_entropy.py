@@ -95,11 +95,12 @@ def target_rows(ids: Array, classes: int, weight: Array | None, ignore_index: in
 
 
 def mean_divisor(ids: Array, weight: Array | None, ignore_index: int) -> float:
-    """What reduction 'mean' divides the sum of the losses of class ids (R,) by."""
+    """What reduction 'mean' divides the sum of the losses of class ids (R,) by: 0 if none counts, NaN if their weights are 0."""
     counted = ids != ignore_index
     if weight is None:
         return float(counted.sum())
-    return float((weight[array_module(ids).where(counted, ids, 0)] * counted).sum())
+    total = float((weight[array_module(ids).where(counted, ids, 0)] * counted).sum())
+    return total if total or not counted.any() else np.nan
 
 
 def cross_entropy(

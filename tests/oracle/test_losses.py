@@ -126,3 +126,4 @@ def test_zero_weights(rng):
     for reduction in REDUCTIONS:
         check("cross_entropy", rng.standard_normal((6, C)), np.array([0, 1, 2, 3, 4, 0]), weight, reduction=reduction)
         check("cross_entropy", rng.standard_normal((2, C)), np.array([0, 2]), weight, reduction=reduction)
+        check("cross_entropy", rng.standard_normal((2, C)), np.array([-100, -100]), weight, reduction=reduction)

@@ -1,11 +1,16 @@
 """What every test can use."""
 
 import os
+import signal
 from pathlib import Path
 from types import ModuleType
 
 # Small products gain nothing from BLAS's threads, which wait for each other where cores are shared. Before NumPy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Tests press Ctrl-C in programs that they start, which inherit from a job in a shell's background that it is ignored.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest

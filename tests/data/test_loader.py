@@ -5,6 +5,7 @@ import sys
 import threading
 import warnings
 import weakref
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -722,6 +723,16 @@ def test_a_note_of_long_and_odd_names(tmp_path):
     assert last_read(tmp_path / "none") == []
 
 
+@contextmanager
+def started(code):
+    """A program of this code, which ends with the block at the latest."""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
+
+
 def test_ctrl_c_ends_the_program_at_once_and_leaves_nothing():
     """In the middle of an epoch, while the main thread waits for workers that would be busy for a minute."""
     then = """
@@ -740,7 +751,7 @@ for images, labels in DataLoader(Slow(2000), 4, num_workers=2):
     shared = Path("/dev/shm")
     before = set(shared.iterdir()) if shared.is_dir() else set()
     code = PROGRAM.replace("{what}", "pass") + then
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+    with started(code) as program:
         assert program.stdout.readline().startswith("busy")
         children = Path(f"/proc/{program.pid}/task/{program.pid}/children")
         assert not children.exists() or children.read_text() == ""
@@ -760,7 +771,7 @@ for images, labels in DataLoader(Deadly(2000), 4, num_workers=2):
     pass
 """
     code = PROGRAM.replace("{what}", 'print("hangs", flush=True); __import__("threading").Event().wait()') + then
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+    with started(code) as program:
         assert program.stdout.readline() == "hangs\n"
         program.send_signal(signal.SIGINT)
         program.communicate(timeout=20)

@@ -95,7 +95,7 @@ def target_rows(ids: Array, classes: int, weight: Array | None, ignore_index: in
 
 
 def mean_divisor(ids: Array, weight: Array | None, ignore_index: int) -> float:
-    """What reduction 'mean' divides the sum of the losses of class ids (R,) by: 0 if none counts, NaN if their weights are 0."""
+    """What reduction 'mean' divides the sum of the losses of class ids (R,) by: 0 if none counts, NaN if all weigh 0."""
     counted = ids != ignore_index
     if weight is None:
         return float(counted.sum())

@@ -1,10 +1,10 @@
 """Ops that move elements without changing them. Each backward moves the gradient the opposite way.
 
-    reshape   y = reshape(x)       gx = reshape(gy) to x's shape
-    permute   y = permute(x)       gx = permute(gy) with the inverse permutation
-    getitem   y = x[index]         gx = 0 everywhere, plus gy at index (added up where an element was taken twice)
-    cat       y = cat(x1, x2, …)   gx1, gx2, … = the slices of gy
-    pad       y = pad(x)           gx = the inside of gy
+reshape   y = reshape(x)       gx = reshape(gy) to x's shape
+permute   y = permute(x)       gx = permute(gy) with the inverse permutation
+getitem   y = x[index]         gx = 0 everywhere, plus gy at index (added up where an element was taken twice)
+cat       y = cat(x1, x2, …)   gx1, gx2, … = the slices of gy
+pad       y = pad(x)           gx = the inside of gy
 """
 
 import math

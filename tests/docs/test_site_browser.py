@@ -1,15 +1,9 @@
 """The site in Chromium, opened from the disk: no errors, nothing fetched from elsewhere, legible on a phone and in the dark."""
 
-import shutil
-
 import pytest
 
 pytestmark = pytest.mark.browser
-sync_api = pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-ARGUMENTS += ["--disable-component-update", "--disable-sync"]
 PHONE = {"width": 360, "height": 740}
 LEFT = "ERR_ABORTED"  # the page was left before the file came
 
@@ -29,16 +23,6 @@ LOW_CONTRAST = """() => {
     return (Math.max(...sides) + 0.05) / (Math.min(...sides) + 0.05) < 4.5;
   }).map((element) => `${element.tagName} ${element.className} ${element.textContent}`);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

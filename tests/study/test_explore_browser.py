@@ -1,8 +1,8 @@
 """The explorer in Chromium: every layer is reached, figures are the model's, it fits a phone, it is legible in the dark."""
 
+import importlib
 import itertools
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -13,11 +13,7 @@ from minidl.study.explore import explore
 from minidl.study.models import load_model
 
 pytestmark = pytest.mark.browser
-sync_api = pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-ARGUMENTS += ["--disable-component-update", "--disable-sync"]
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 LARGEST = 15_000_000  # bytes of the full AlexNet's page
 
@@ -43,16 +39,6 @@ LOW_CONTRAST = """() => {
   return [...new Set(found)];
 }"""
 TOO_WIDE = "() => document.documentElement.scrollWidth - innerWidth"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +83,7 @@ def open_page(browser):
 
 def is_at(window, title):
     """The page shows this heading, or will in a moment: a link's effect comes after its click."""
-    sync_api.expect(window.locator("#view h1")).to_have_text(title)
+    importlib.import_module("playwright.sync_api").expect(window.locator("#view h1")).to_have_text(title)
 
 
 def hash_of(window):

@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -12,11 +11,7 @@ from minidl import shapes
 from minidl.study import im2col
 
 pytestmark = pytest.mark.browser
-sync_api = pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-ARGUMENTS += ["--disable-component-update", "--disable-sync"]
 DEFAULT = {"height": 5, "width": 5, "channels": 1, "kernel": 3, "stride": 1, "padding": 1, "dilation": 1}
 NAMES = ["kernel", "stride", "padding", "dilation", "channels"]
 SETTINGS = list(itertools.product((1, 2, 3), (1, 2, 3), (0, 1, 2), (1, 2), (1, 2)))
@@ -47,16 +42,6 @@ CHANGE = """(settings) => {
     select.dispatchEvent(new Event('change', {bubbles: true}));
   }
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

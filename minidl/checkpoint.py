@@ -20,6 +20,7 @@ Arrays are stored in the logical order of their shape: (N, C, H, W) whatever the
 restores its own. Equal contents give equal bytes.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -189,6 +190,32 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and wait until the disk has it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def append_whole(path: Path, content: bytes) -> None:
+    """Append to a file, which has all of it on the disk when this returns; or OSError and no part of it."""
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            if file.write(content) < len(content):  # a disk that fills up takes the beginning
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 # ------------------------------------------------------------------------------------------------------------ replacing

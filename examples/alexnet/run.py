@@ -34,7 +34,7 @@ from guards import DISK_FULL, DiskFullError, RunLockedError
 
 import minidl
 from minidl import DeviceError
-from minidl.checkpoint import Checkpoint, CheckpointError, load_checkpoint, sync
+from minidl.checkpoint import Checkpoint, CheckpointError, append_whole, load_checkpoint, write_whole
 from minidl.data import BadFileError, DataLoader, last_read
 
 ARGUMENTS, LOG, STATISTICS, CHECKPOINTS = "arguments.json", "log.jsonl", "statistics.npz", "checkpoints"
@@ -163,19 +163,6 @@ def create(folder: Path) -> None:
     if (folder / ARGUMENTS).exists():
         raise FileExistsError(f"{folder} holds a run; continue it with --resume {folder}, or give another --out")
     folder.mkdir(parents=True, exist_ok=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and wait until the disk has it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -326,16 +313,7 @@ class Log:
 
     def write(self, **row: Any) -> None:
         """One more row, on the disk when this returns; or OSError and no part of it."""
-        line = (json.dumps(row) + "\n").encode()
-        with self.path.open("ab", buffering=0) as file:
-            before = file.tell()
-            try:
-                if file.write(line) < len(line):  # a disk that fills up takes the beginning
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(before)
-                raise
+        append_whole(self.path, (json.dumps(row) + "\n").encode())
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -15,10 +15,8 @@ does. Nothing that is computed is changed: a run gives the same bits with an aut
 """
 
 import csv
-import errno
 import io
 import math
-import os
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +24,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from minidl.checkpoint import sync
+from minidl.checkpoint import append_whole, write_whole
 from minidl.device import Array, array_module, memory_order
 from minidl.layout import nhwc
 from minidl.nn import Module, Parameter
@@ -281,27 +279,12 @@ class AutopsyLog:
     def __init__(self, path: str | Path, step: int = 0) -> None:
         self.path = Path(path)
         kept = [line for line in _whole_lines(self.path) if int(line[0]) <= step]
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        try:
-            temporary.write_bytes(_csv([COLUMNS, *kept]))
-            sync(temporary)
-            os.replace(temporary, self.path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(self.path, _csv([COLUMNS, *kept]))
 
     def write(self, step: int, loss: float, rows: Iterable[Row]) -> None:
         """The lines of one step, on the disk when this returns; or OSError and none of them."""
-        lines = _csv([step, _text(loss), *(_text(getattr(row, name)) for name in COLUMNS[2:])] for row in rows)
-        with self.path.open("ab", buffering=0) as file:
-            before = file.tell()
-            try:
-                if file.write(lines) < len(lines):  # a disk that fills up takes the beginning
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(before)
-                raise
+        lines = ([step, _text(loss), *(_text(getattr(row, name)) for name in COLUMNS[2:])] for row in rows)
+        append_whole(self.path, _csv(lines))
 
 
 def _whole_lines(path: Path) -> list[list[str]]:

@@ -14,8 +14,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import numpy as np
 
 import minidl.nn.functional as F
 from minidl import random
+from minidl.checkpoint import write_whole
 from minidl.device import Array, Device
 from minidl.kernels import plain_kernels
 from minidl.memory import owner
@@ -31,9 +31,10 @@ from minidl.nn import Module, Parameter
 from minidl.study import im2col
 from minidl.study.explain import saved_because
 from minidl.study.gradients import check_layers
+from minidl.study.models import left_as_it_was
 from minidl.study.pictures import distribution, picture_of
 from minidl.study.source import Passage, SourceLines, equations, find_op
-from minidl.study.summary import HEADINGS, Row, Summary, summary
+from minidl.study.summary import HEADINGS, Row, Summary, layer_groups, summary
 from minidl.study.trace import OpRecord, Trace
 from minidl.tensor import Tensor
 
@@ -60,12 +61,7 @@ class Page:
         NotADirectoryError or FileExistsError: something else has that name. Another OSError: the disk's.
         """
         path = prepare_folder(folder) / _FILE
-        temporary = path.with_name(f".{_FILE}.tmp-{os.getpid()}")
-        try:
-            temporary.write_text(self.html, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, self.html.encode())
         return path
 
 
@@ -109,7 +105,8 @@ def explore(
     the model's output is no Tensor.
     """
     x = _batch_for(model, image)
-    with _put_back(model):
+    with left_as_it_was(model):
+        model.zero_grad()
         model.train()
         seen, loss = _observed_step(model, x, label)
         checks = [asdict(badge) for badge in check_layers(model, x)] if check_grads else None
@@ -144,23 +141,6 @@ def _batch_for(model: Module, image: np.ndarray | Tensor) -> Tensor:
         raise ValueError(f"explore: a batch of 1 image is needed, its first axis 1, got {host.shape}")
     trained = any(p.requires_grad for p in model.parameters())
     return Tensor(host, requires_grad=not trained, device=first.device, dtype=first.dtype)
-
-
-@contextmanager
-def _put_back(model: Module) -> Iterator[None]:
-    """Gradients, modes and random state are afterwards what they were; inside there are no gradients."""
-    parameters = list(model.parameters())
-    gradients, modes = [p.grad for p in parameters], [(m, m.training) for m in model.modules()]
-    state = random.default_generator.state()
-    model.zero_grad()
-    try:
-        yield
-    finally:
-        random.default_generator.set_state(state)
-        for p, gradient in zip(parameters, gradients, strict=True):
-            p.grad = gradient
-        for module, mode in modes:
-            module.training = mode
 
 
 def _observed_step(model: Module, x: Tensor, label: int | None) -> "tuple[_Seen, _Loss]":
@@ -476,14 +456,8 @@ def _lanes(records: Sequence[OpRecord]) -> tuple[list[dict[str, Any]], list[int]
 
 def _stations(records: Sequence[OpRecord], rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The ops in the groups of summary's rows, with their figures; and the loss, of which summary knows nothing."""
-    groups: dict[tuple[str, str], list[OpRecord]] = {}
-    last = ""
-    for record in records:
-        if record.is_layer:
-            last = re.sub(r"^tower\d+\.", "", str(record.layer))
-        key = ("loss", "") if record.layer is None else ("layer" if record.is_layer else "between", last)
-        groups.setdefault(key, []).append(record)
-    loss = groups.pop(("loss", ""))
+    loss = [record for record in records if record.layer is None]
+    groups = layer_groups([record for record in records if record.layer is not None])
     stations = [
         {"title": _title(*key, group), "ops": [r.number for r in group], **{name: getattr(row, name) for name in _FIGURES}}
         for (key, group), row in zip(groups.items(), rows, strict=True)
@@ -494,9 +468,9 @@ def _stations(records: Sequence[OpRecord], rows: Sequence[Row]) -> list[dict[str
     return stations
 
 
-def _title(kind: str, layer: str, group: Sequence[OpRecord]) -> str:
+def _title(layer: str, is_layer: bool, group: Sequence[OpRecord]) -> str:
     """A layer's name; of ops between layers what they do: "exchange after pool2" between devices, or "reshape after pool5"."""
-    if kind == "layer":
+    if is_layer:
         return layer
     if not layer:
         return "input"

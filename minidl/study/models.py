@@ -2,6 +2,8 @@
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -33,6 +35,22 @@ def load_model(name: str) -> Module:
     if not isinstance(model, Module):
         raise TypeError(f"load_model: {name} must return a minidl.nn.Module, got {type(model).__name__}")
     return model
+
+
+@contextmanager
+def left_as_it_was(model: Module) -> Iterator[None]:
+    """The model's gradients and modes and the random state are afterwards what they were before the block."""
+    parameters = list(model.parameters())
+    gradients, modes = [p.grad for p in parameters], [(m, m.training) for m in model.modules()]
+    state = random.default_generator.state()
+    try:
+        yield
+    finally:
+        random.default_generator.set_state(state)
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+        for module, mode in modes:
+            module.training = mode
 
 
 def random_batch(model: Module, shape: tuple[int, ...]) -> Tensor:

@@ -16,9 +16,8 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from minidl import random
 from minidl.nn import Module
-from minidl.study.models import random_batch
+from minidl.study.models import left_as_it_was, random_batch
 from minidl.study.table import aligned, number
 from minidl.study.table import shape as shape_text
 from minidl.study.trace import WEIGHTED, OpRecord, Trace, alone
@@ -133,21 +132,12 @@ def summary(model: Module, input_shape: Sequence[int]) -> Summary:
 
 def _traced_step(model: Module, shape: tuple[int, ...]) -> list[OpRecord]:
     """The records of a training step; the model is as before afterwards."""
-    parameters = list(model.parameters())
-    gradients, modes = [p.grad for p in parameters], [(m, m.training) for m in model.modules()]
-    state = random.default_generator.state()
-    try:
+    with left_as_it_was(model):
         model.train()
         x = random_batch(model, shape)
         _step(model, x)  # what Python and NumPy prepare once is no layer's workspace
         with alone(), Trace(workspace=True) as trace:
             _step(model, x)
-    finally:
-        random.default_generator.set_state(state)
-        for p, gradient in zip(parameters, gradients, strict=True):
-            p.grad = gradient
-        for module, mode in modes:
-            module.training = mode
     return trace.records
 
 
@@ -160,21 +150,29 @@ def _step(model: Module, x: Tensor) -> None:
         y.backward(np.ones(y.shape, y.dtype))
 
 
-def _rows(records: Sequence[OpRecord], batch: int) -> list[Row]:
-    """A row for each layer, towers together; and one for what happens after a layer, up to the next."""
-    rows: dict[str, Row] = {}
-    counted: set[int] = set()
+def layer_groups(records: Sequence[OpRecord]) -> dict[tuple[str, bool], list[OpRecord]]:
+    """(layer, True) -> its records, towers together; (layer, False) -> those of what happens after it, up to the next."""
+    groups: dict[tuple[str, bool], list[OpRecord]] = {}
     last = ""
     for record in records:
         if record.is_layer:
             last = re.sub(r"^tower\d+\.", "", str(record.layer))
-        key = last if record.is_layer else f"after {last}"
-        row = rows.setdefault(key, Row(last if record.is_layer else ""))
-        _add(row, record, batch, counted)
-    for row in rows.values():
+        groups.setdefault((last, record.is_layer), []).append(record)
+    return groups
+
+
+def _rows(records: Sequence[OpRecord], batch: int) -> list[Row]:
+    """A row for each group of records."""
+    rows = []
+    counted: set[int] = set()
+    for (layer, is_layer), group in layer_groups(records).items():
+        row = Row(layer if is_layer else "")
+        for record in group:
+            _add(row, record, batch, counted)
         row.devices.sort()
         row.name = row.name or f"({', '.join(dict.fromkeys(row.ops))})"
-    return list(rows.values())
+        rows.append(row)
+    return rows
 
 
 def _add(row: Row, record: OpRecord, batch: int, counted: set[int]) -> None:

@@ -1,6 +1,7 @@
 """What tests of runs share: a tiny run, and how two runs are compared."""
 
 import json
+import shutil
 
 import numpy as np
 
@@ -13,6 +14,13 @@ TIMINGS = ("images_per_second", "seconds")
 
 def checkpoint(folder, step):
     return folder / "checkpoints" / f"step-{step:06d}"
+
+
+def killed_after(folder, step):
+    """What a kill leaves: no checkpoint of a later step. The logs may have later lines."""
+    for later in range(step + 1, STEPS + 1):
+        shutil.rmtree(checkpoint(folder, later))
+    return folder
 
 
 def rows(folder):

@@ -10,6 +10,7 @@ import pytest
 import run
 from run import Log, list_checkpoints, read_log, write_json, write_whole
 
+from minidl import checkpoint
 from minidl.checkpoint import CheckpointError, save_checkpoint
 
 
@@ -34,8 +35,8 @@ def folder(tmp_path):
 
 
 def test_a_file_and_its_name_are_on_the_disk_before_write_whole_returns(tmp_path, monkeypatch):
-    done, sync, replace = [], run.sync, os.replace
-    monkeypatch.setattr(run, "sync", lambda path: (done.append(path.name), sync(path)))
+    done, sync, replace = [], checkpoint.sync, os.replace
+    monkeypatch.setattr(checkpoint, "sync", lambda path: (done.append(path.name), sync(path)))
     monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace(a, b)))
     write_whole(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new" and names(tmp_path) == ["a"]

@@ -18,7 +18,7 @@ import run as run_module
 import train
 from evaluate import Score
 from model import AlexNet
-from run_checks import STEPS, TIMINGS, TINY, assert_same_run, checkpoint, contents, rows
+from run_checks import STEPS, TIMINGS, TINY, assert_same_run, checkpoint, contents, killed_after, rows
 
 import minidl
 from minidl.checkpoint import load_checkpoint
@@ -55,13 +55,6 @@ def whole(images, tmp_path_factory):
 def copy(whole, tmp_path):
     """The same run in a folder of its own."""
     return shutil.copytree(whole, tmp_path / "copy")
-
-
-def killed_after(folder, step):
-    """What a kill leaves: no checkpoint of a later step. (The log may have later rows.)"""
-    for later in range(step + 1, STEPS + 1):
-        shutil.rmtree(checkpoint(folder, later))
-    return folder
 
 
 def before_each_step(monkeypatch, act):

@@ -10,7 +10,7 @@ import pytest
 import run as run_module
 import train
 from model import AlexNet
-from run_checks import STEPS, TINY, assert_same_run, checkpoint, rows
+from run_checks import STEPS, TINY, assert_same_run, checkpoint, killed_after, rows
 
 import minidl
 from minidl.checkpoint import load_checkpoint
@@ -45,13 +45,6 @@ def whole(images, tmp_path_factory):
 @pytest.fixture
 def copy(whole, tmp_path):
     return shutil.copytree(whole, tmp_path / "copy")
-
-
-def killed_after(folder, step):
-    """What a kill leaves: no checkpoint of a later step. The log and the CSV file may have later lines."""
-    for later in range(step + 1, STEPS + 1):
-        shutil.rmtree(checkpoint(folder, later))
-    return folder
 
 
 def table(folder):

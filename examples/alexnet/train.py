@@ -335,13 +335,13 @@ class Trainer:
         NotFiniteError: the last update overflowed. What was saved before stays.
         """
         path = run.checkpoint_path(self.folder, self.step)
-        if path == self.last_checkpoint and not again:
-            return
-        if not guards.all_finite((p.device, p.data) for p in self.model.parameters()):
-            raise NotFiniteError(f"step {self.step}: its update made a parameter that is not finite; {self._advice()}")
-        self.disk.write(partial(self._write_checkpoint, path))
-        self.last_checkpoint = path
-        self.disk.write(partial(run.write_best, self.folder, self.best))  # before the one that was the best goes
+        if path != self.last_checkpoint or again:
+            if not guards.all_finite((p.device, p.data) for p in self.model.parameters()):
+                raise NotFiniteError(f"step {self.step}: its update made a parameter that is not finite; {self._advice()}")
+            self.disk.write(partial(self._write_checkpoint, path))
+            self.last_checkpoint = path
+            self.disk.write(partial(run.write_best, self.folder, self.best))  # before the one that was the best goes
+        # also if it was saved before: a kill may have come between that and this
         beside = [run.checkpoint_path(self.folder, self.best["step"])] if self.best else []
         keep_last(self.folder / run.CHECKPOINTS, self.args.keep, beside)
 

@@ -110,6 +110,14 @@ def test_an_epoch_whose_score_was_cut_off_by_a_kill_is_scored_on_resume(whole, c
     assert_same_run(copy, whole)
 
 
+def test_old_checkpoints_go_also_where_a_kill_came_before_their_turn(copy):
+    """After the last step was saved: the resumed run has nothing left to save."""
+    assert train.main(["--resume", str(copy), "--keep", "2"]) == 0
+    best = json.loads((copy / "best.json").read_text())["checkpoint"]
+    kept = {f"checkpoints/{path.name}" for path in (copy / "checkpoints").iterdir()}
+    assert kept == {f"checkpoints/step-{STEPS - 1:06d}", f"checkpoints/step-{STEPS:06d}", best}
+
+
 def test_without_matplotlib_a_line_says_what_is_missing(copy, call, monkeypatch):
     monkeypatch.setattr(run_module, "draw_curves", DRAW_CURVES)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

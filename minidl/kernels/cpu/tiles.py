@@ -14,15 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from minidl.kernels.winograd import TILE, tile_numbers
 from minidl.parallel import scratch
 from minidl.shapes import Pair
-
-TILE = 4  # outputs of a tile along an axis
-
-
-def tile_numbers(out: Pair) -> Pair:
-    """How many tiles cover the outputs along each axis."""
-    return -(-out[0] // TILE), -(-out[1] // TILE)
 
 
 class Layout(NamedTuple):

@@ -1,9 +1,9 @@
-"""conv2d and conv2d_relu by patches and matrix products; the mathematics is in minidl/ops/conv2d.py.
+"""conv2d and conv2d_relu by patches and matrix products, or by Winograd's tiles where they take less: see winograd.py.
 
-One kernel gathers the patches under all windows, a matrix for each group of channels; one call of cuBLAS multiplies all groups,
-and writes into y where the groups' channels lie side by side; one kernel adds the bias and applies the ReLU. Backward the
-same way round: the ReLU's mask and the bias's gradient in one kernel, one product for each of gw and gcol, and one kernel that
-adds gcol up to gx. Padding is never stored.
+By patches, as in minidl/ops/conv2d.py: one kernel gathers those under all windows, a matrix for each group of channels; one
+call of cuBLAS multiplies all groups, and writes into y where the groups' channels lie side by side; one kernel adds the bias
+and applies the ReLU. Backward the same way round: the ReLU's mask and the bias's gradient in one kernel, one product for each
+of gw and gcol, and one kernel that adds gcol up to gx. Padding is never stored.
 
 Where the patches of all images would take too much memory, they are those of a few images at a time, in one workspace. The
 patches of a 1 x 1 convolution at stride 1 are the pixels themselves.
@@ -13,30 +13,25 @@ import math
 
 from minidl import shapes
 from minidl.device import Array, array_module
+from minidl.kernels.cuda import winograd
 from minidl.kernels.cuda.gemm import gemm
 from minidl.kernels.cuda.launch import launch
 from minidl.kernels.cuda.relu import bias_relu
 from minidl.kernels.cuda.rows import add_bias, column_sums, rectified_gradient
+from minidl.kernels.cuda.workspace import pieces
 from minidl.shapes import Padding, Pair
-
-WORKSPACE = 1 << 30  # bytes of patches at once, or those of one image if they are more
 
 
 def conv2d_forward(x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Array:
     """As the plain function in minidl/ops/conv2d.py."""
-    y = _correlate("conv2d", x, w, stride, padding, dilation, groups)
-    if b is not None:
-        add_bias(_rows(y), b)
-    return y
+    return _forward("conv2d", x, w, b, stride, padding, dilation, groups, relu=False)
 
 
 def conv2d_relu_forward(
     x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> Array:
     """As the plain function in minidl/ops/conv2d_relu.py."""
-    y = _correlate("conv2d_relu", x, w, stride, padding, dilation, groups)
-    bias_relu(_rows(y), b)
-    return y
+    return _forward("conv2d_relu", x, w, b, stride, padding, dilation, groups, relu=True)
 
 
 def conv2d_backward(
@@ -76,15 +71,31 @@ def conv2d_relu_backward(
 # ------------------------------------------------------------------------------------------------------------- products
 
 
-def _correlate(op: str, x: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Array:
-    """The convolution without its bias: y (N, OH, OW, O)."""
+def _forward(
+    op: str,
+    x: Array,
+    w: Array,
+    b: Array | None,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    relu: bool,
+) -> Array:
+    """The convolution, its bias, and the ReLU if asked for: y (N, OH, OW, O)."""
     xp = array_module(x)
-    x, filters = xp.ascontiguousarray(x), _filters(w, groups)
+    x = xp.ascontiguousarray(x)
     out = shapes.out_size(op, x.shape[1:3], w.shape[1:3], stride, padding, dilation)
+    if winograd.pays(w.shape, stride, dilation, groups, out, x.dtype):
+        return winograd.correlate(x, w, b, stride, _corner(padding), groups, out, relu)
     y = xp.empty((x.shape[0], *out, w.shape[0]), x.dtype)
-    patches = _Patches(x, w.shape, out, stride, padding, dilation, groups)
+    patches, filters = _Patches(x, w.shape, out, stride, padding, dilation, groups), _filters(w, groups)
     for images in patches.pieces:
         gemm(patches.gather(images), filters.transpose(0, 2, 1), _by_group(y[images], groups))
+    if relu:
+        bias_relu(_rows(y), b)
+    elif b is not None:
+        add_bias(_rows(y), b)
     return y
 
 
@@ -99,8 +110,34 @@ def _gradients(
     needs: tuple[bool, ...],
 ) -> tuple[Array | None, Array | None]:
     """g (N, OH, OW, O), contiguous -> gx, gw; None where `needs` says so."""
-    xp = array_module(x)
-    x, filters = xp.ascontiguousarray(x), _filters(w, groups)
+    x = array_module(x).ascontiguousarray(x)
+    size, out, corner = x.shape[1:3], g.shape[1:3], _corner(padding)
+    turned = x.shape[3], *w.shape[1:3], len(w) // groups  # of the filters that gather gx from g
+    x_by_tiles = needs[0] and stride == (1, 1) and winograd.pays(turned, stride, dilation, groups, size, x.dtype)
+    w_by_tiles = needs[1] and winograd.pays(w.shape, stride, dilation, groups, out, x.dtype)
+    others = needs[0] and not x_by_tiles, needs[1] and not w_by_tiles
+    gx, gw = _gradients_by_patches(g, x, w, stride, padding, dilation, groups, others)
+    if x_by_tiles:
+        gx = winograd.input_gradient(g, w, corner, groups, size)
+    if w_by_tiles:
+        gw = winograd.weight_gradient(g, x, w.shape, stride, corner, groups)
+    return gx, gw
+
+
+def _gradients_by_patches(
+    g: Array,
+    x: Array,
+    w: Array,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    needs: tuple[bool, bool],
+) -> tuple[Array | None, Array | None]:
+    """As _gradients; x is contiguous too."""
+    if not any(needs):
+        return None, None
+    xp, filters = array_module(x), _filters(w, groups)
     gx = xp.empty(x.shape, x.dtype) if needs[0] else None
     gw = xp.empty(filters.shape, x.dtype) if needs[1] else None
     patches = _Patches(x, w.shape, g.shape[1:3], stride, padding, dilation, groups)
@@ -113,6 +150,11 @@ def _gradients(
             gemm(upstream, filters, gcol)
             patches.add_up(gcol, gx[images])
     return gx, None if gw is None else gw.reshape(w.shape)
+
+
+def _corner(padding: Padding) -> Pair:
+    """Rows and columns of zeros before the images."""
+    return padding[0][0], padding[1][0]
 
 
 def _rows(y: Array) -> Array:
@@ -155,14 +197,12 @@ class _Patches:
     ) -> None:
         (n, h, w, c), (_, kh, kw, group) = x.shape, w_shape
         self.x, self.groups, self.matrix = x, groups, (math.prod(out), kh * kw * group)
-        self.sizes = h, w, c, *out, kh, kw, group, *stride, padding[0][0], padding[1][0], *dilation
+        self.sizes = h, w, c, *out, kh, kw, group, *stride, *_corner(padding), *dilation
         self.are_pixels = (kh, kw) == stride == (1, 1) and out == (h, w)
         image = groups * math.prod(self.matrix)
-        most = n if self.are_pixels else WORKSPACE // max(image * x.dtype.itemsize, 1)
-        pieces = max(-(-n // max(most, 1)), 1)
-        size = max(-(-n // pieces), 1)  # all pieces about as large
-        self.pieces = [slice(i, i + size) for i in range(0, max(n, 1), size)]
-        self.workspace: Array = None if self.are_pixels else array_module(x).empty(min(size, n) * image, x.dtype)
+        self.pieces = pieces(n, 0 if self.are_pixels else image * x.dtype.itemsize)
+        size = len(range(n)[self.pieces[0]])
+        self.workspace: Array = None if self.are_pixels else array_module(x).empty(size * image, x.dtype)
 
     def gather(self, images: slice) -> Array:
         """The patches of these images: im2col."""

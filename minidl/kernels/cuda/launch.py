@@ -21,7 +21,14 @@ MOST_FOR_INT = 2**31 - 4 * MOST_THREADS  # elements, so that an i up to four ste
 
 
 def launch(
-    file: str, kernel: str, count: int, *args: Array | int | float, real: Any, block: int = 256, blocks: int | None = None
+    file: str,
+    kernel: str,
+    count: int,
+    *args: Array | int | float,
+    real: Any,
+    block: int = 256,
+    blocks: int | None = None,
+    defines: tuple[str, ...] = (),
 ) -> None:
     """Run `kernel` of `<file>.cu` on the current device and stream.
 
@@ -30,6 +37,7 @@ def launch(
     real   : float32 or float64.
     block  : threads of a block.
     blocks : blocks of the grid, instead of those that `count` needs; MOST_THREADS is the limit here too.
+    defines : options "-Dname=value" for macros of the file's own.
 
     RuntimeError: an array that is not C-contiguous.
     """
@@ -37,7 +45,7 @@ def launch(
     arrays = [a for a in arguments if not isinstance(a, (int, float))]
     index = "int" if max(count, *(a.size for a in arrays)) < MOST_FOR_INT else "long long"
     cupy = array_module(arrays[0])
-    function = _function(cupy, file, kernel, np.dtype(real).name, index, cupy.cuda.Device().id)
+    function = _function(cupy, file, kernel, (np.dtype(real).name, index, *defines), cupy.cuda.Device().id)
     needed = -(-count // block) if blocks is None else blocks
     function((max(min(needed, MOST_THREADS // block), 1),), (block,), tuple(arguments))
 
@@ -54,13 +62,14 @@ def _argument(kernel: str, value: Any) -> Any:
 
 
 @cache
-def _function(cupy: ModuleType, file: str, kernel: str, real: str, index: str, device: int) -> Any:
-    return _module(cupy, file, real, index, device).get_function(kernel)
+def _function(cupy: ModuleType, file: str, kernel: str, macros: tuple[str, ...], device: int) -> Any:
+    return _module(cupy, file, macros, device).get_function(kernel)
 
 
 @cache
-def _module(cupy: ModuleType, file: str, real: str, index: str, device: int) -> Any:
+def _module(cupy: ModuleType, file: str, macros: tuple[str, ...], device: int) -> Any:
     """Compiled for this device's GPU, and loaded there: a function of it belongs to one device."""
+    real, index, *defines = macros
     c_type = {"float32": "float", "float64": "double"}[real]
     source = (FOLDER / f"{file}.cu").read_text()
-    return cupy.RawModule(code=source, options=(f"-Dreal={c_type}", f"-Dindex={index}"))
+    return cupy.RawModule(code=source, options=(f"-Dreal={c_type}", f"-Dindex={index}", *defines))

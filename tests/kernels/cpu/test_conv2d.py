@@ -9,8 +9,8 @@ import minidl
 from minidl.kernels.cpu import conv2d as kernel
 from minidl.kernels.cpu.conv2d import pieces
 from minidl.kernels.cpu.im2col import Im2col
-from minidl.kernels.cpu.tiles import TILE
 from minidl.kernels.cpu.winograd import Winograd
+from minidl.kernels.winograd import TILE
 from minidl.parallel import shares
 
 FLOAT32 = np.dtype(np.float32)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from minidl.kernels import plain_kernels
-from minidl.kernels.cpu.tiles import TILE, Canvas, Layout, Tiles, layout, tile_numbers
+from minidl.kernels.cpu.tiles import Canvas, Layout, Tiles, layout
 from minidl.kernels.cpu.winograd import Winograd
+from minidl.kernels.winograd import TILE, tile_numbers
 from minidl.ops.conv2d import conv2d_backward, conv2d_forward
 from minidl.shapes import out_size
 

@@ -1,14 +1,13 @@
-"""Winograd's tiles: the identity behind them, where they are used, and how they round."""
+"""Winograd's tiles on a CPU: where they are used, and how they round."""
 
 import numpy as np
 import pytest
 
 from minidl.kernels import plain_kernels
-from minidl.kernels.cpu.tiles import TILE, tile_numbers
-from minidl.kernels.cpu.winograd import LONGEST, Winograd, blocks, pays, transforms, unblocks
+from minidl.kernels.cpu.winograd import Winograd, blocks, pays, unblocks
+from minidl.kernels.winograd import LONGEST, tile_numbers
 from minidl.ops.conv2d import conv2d_forward
 
-LENGTHS = range(2, LONGEST + 1)
 ALEXNET = {  # filters (O, KH, KW, C) of a tower, stride, output
     "conv1": ((48, 11, 11, 3), (4, 4), (55, 55)),
     "conv2": ((128, 5, 5, 48), (1, 1), (27, 27)),
@@ -16,24 +15,6 @@ ALEXNET = {  # filters (O, KH, KW, C) of a tower, stride, output
     "conv4": ((192, 3, 3, 192), (1, 1), (13, 13)),
     "conv5": ((128, 3, 3, 192), (1, 1), (13, 13)),
 }
-
-
-@pytest.mark.parametrize("r", LENGTHS)
-def test_the_transforms_give_correlation(r, rng):
-    AT, G, BT = transforms(r)
-    t = TILE + r - 1
-    assert AT.shape == (TILE, t) and G.shape == (t, r) and BT.shape == (t, t)
-    d, g = rng.standard_normal(t), rng.standard_normal(r)
-    expected = [d[i : i + r] @ g for i in range(TILE)]
-    # sums of at most 8 terms below 100
-    np.testing.assert_allclose(AT @ ((G @ g) * (BT @ d)), expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("r", LENGTHS)
-def test_input_and_output_transforms_are_exact_in_float32(r):
-    AT, _, BT = transforms(r)
-    for matrix in (AT, BT):
-        np.testing.assert_array_equal(matrix, matrix.astype(np.float32))
 
 
 def test_filters_longer_than_the_points_allow():

@@ -11,8 +11,16 @@ from pathlib import Path
 import pytest
 
 import minidl
+from minidl.kernels.cuda import winograd
+from minidl.kernels.winograd import LONGEST
 
 FILES = sorted((Path(minidl.__file__).parent / "kernels" / "cuda").glob("*.cu"))
+MACROS = {"winograd.cu": [winograd.defines(r) for r in range(2, LONGEST + 1)]}  # of files that are compiled in several ways
+WAYS = [
+    pytest.param(path, macros, id=f"{path.name} {' '.join(macros[:1])}".strip())
+    for path in FILES
+    for macros in MACROS.get(path.name, [()])
+]
 GPUS = [75, 80, 90, 120]
 REALS = ["float", "double"]
 INDICES = ["int", "long long"]
@@ -32,11 +40,11 @@ def nvrtc():
     return module
 
 
-def compiled(nvrtc, source, real, index, gpu):
+def compiled(nvrtc, source, real, index, gpu, macros=()):
     """Does it compile, and the compiler's log."""
     from cupy._core.core import assemble_cupy_compiler_options  # headers and language, as for every module of CuPy's
 
-    options = assemble_cupy_compiler_options((f"-Dreal={real}", f"-Dindex={index}"))
+    options = assemble_cupy_compiler_options((f"-Dreal={real}", f"-Dindex={index}", *macros))
     options += ("-ftz=true", f"-arch=sm_{gpu}", "--device-as-default-execution-space", "--ptxas-options=-v")
     program = nvrtc.createProgram(source, "kern.cu", (), ())
     try:
@@ -72,10 +80,9 @@ def faults(passed, log):
 @pytest.mark.parametrize("gpu", GPUS)
 @pytest.mark.parametrize("index", INDICES)
 @pytest.mark.parametrize("real", REALS)
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_a_file_compiles(nvrtc, path, real, index, gpu):
-    source = path.read_text()
-    passed, log = compiled(nvrtc, source, real, index, gpu)
+@pytest.mark.parametrize("path, macros", WAYS)
+def test_a_file_compiles(nvrtc, path, macros, real, index, gpu):
+    passed, log = compiled(nvrtc, path.read_text(), real, index, gpu, macros)
     assert faults(passed, log) == [], log
 
 

@@ -16,6 +16,7 @@ import minidl.nn.functional as F
 from minidl import Device, Tensor, shapes
 from minidl.kernels import REPLACEMENTS
 from minidl.kernels.cuda import conv2d as kernels
+from minidl.kernels.cuda import workspace as module
 from minidl.kernels.cuda.conv2d import conv2d_backward, conv2d_forward, conv2d_relu_backward, conv2d_relu_forward
 from minidl.ops import conv2d as plain
 from minidl.ops import conv2d_relu as plain_relu
@@ -251,12 +252,12 @@ def test_what_is_no_number_passes_the_relu(gpu):
 @pytest.mark.parametrize("images, pieces", [(1, 7), (2, 4), (3, 3), (4, 2), (6, 2), (7, 1)])
 def test_pieces_of_whole_images(gpu, rng, monkeypatch, images, pieces):
     """A workspace for so many images, or a bit more: the 7 images are done in so many pieces."""
-    assert kernels.WORKSPACE == 2**30
+    assert module.WORKSPACE == 2**30
     case = Case((7, 5, 6, 2), 3, (3, 3), padding=((1, 1), (1, 1)), groups=2)
     x, w, b, gy = case.arrays(rng, "d")
     image = 2 * 5 * 6 * w[0].nbytes
     for workspace in (images * image, images * image + image - 1, *([1] if images == 1 else [])):
-        monkeypatch.setattr(kernels, "WORKSPACE", workspace)
+        monkeypatch.setattr(module, "WORKSPACE", workspace)
         patches, _ = patches_of(case, gpu.put(x), w.shape)
         assert len(patches.pieces) == pieces and [i for s in patches.pieces for i in range(7)[s]] == list(range(7))
         assert patches.workspace.nbytes <= max(workspace, image)

@@ -5,11 +5,13 @@
 minidl's nets are the one that examples/alexnet/train.py trains, in two towers on cuda:0 and cuda:1, which share the GPU where
 there is one, and the same layers on one device. PyTorch's net is tried in both memory formats. Both sides multiply float32 with
 the same precision ("high" is TF32), and PyTorch lets cuDNN choose its fastest kernels. The batch lies on the GPU already; a
-training step is forward, loss, backward and the update of SGD with momentum.
+training step is forward, loss, backward and the update of SGD with momentum. A second table has the convolutions alone, by
+Winograd's tiles and by patches: which of them is used was chosen by counting, not by measuring.
 
 Each program takes `--steps` steps between two synchronisations, all programs in turn, `--repeats` times. The floor is the
 larger of two times: the step's multiply-adds at the rate of a large matrix product, and the bytes that a step by patches must
-read and write at the rate of a copy, both measured in the same run. The host's time is that of launching the steps.
+read and write at the rate of a copy, both measured in the same run. Winograd's tiles take less of both, so in float32 it can be
+passed. The host's time is that of launching the steps.
 Needs CuPy and a GPU, and PyTorch with CUDA unless `--peers` is empty.
 """
 
@@ -18,6 +20,7 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import nets
 import numpy as np
@@ -27,6 +30,7 @@ from minidl_programs import GPU_ALEXNETS
 
 import minidl
 from minidl.device import Device
+from minidl.kernels.cuda import conv2d, winograd
 from minidl.kernels.cuda.gemm import gemm
 
 PEERS = ["contiguous", "channels_last"]
@@ -42,6 +46,15 @@ PATCHES = {
 }
 VALUES = 4 * sum(PATCHES.values()) + 2 * (sum(PATCHES.values()) - PATCHES["conv1"]) + 6 * 659_272
 WEIGHTS = 5 * 60_965_224  # read, its gradient written and read, the velocity read and written, the weight written
+
+# Images (H, W, C), filters (O, KH, KW, C / groups), stride, padding and groups of the one-device net
+CONVOLUTIONS = {
+    "conv1": ((227, 227, 3), (96, 11, 11, 3), 4, 0, 1),
+    "conv2": ((27, 27, 96), (256, 5, 5, 48), 1, 2, 2),
+    "conv3": ((13, 13, 256), (384, 3, 3, 256), 1, 1, 1),
+    "conv4": ((13, 13, 384), (384, 3, 3, 192), 1, 1, 2),
+    "conv5": ((13, 13, 384), (256, 3, 3, 192), 1, 1, 2),
+}
 
 
 class Rates:
@@ -77,6 +90,45 @@ def timed(program: Any, inputs: tuple, steps: int) -> tuple[float, float]:
     program.synchronize()
     launched = sum(seconds(lambda: program.train(*inputs)) for _ in range(steps))
     return (launched + seconds(program.synchronize)) / steps, launched / steps
+
+
+class Convolution:
+    """One of AlexNet's convolutions with its ReLU, forward and backward, on random numbers."""
+
+    def __init__(self, name: str, batch: int, device: Device) -> None:
+        size, filters, stride, padding, groups = CONVOLUTIONS[name]
+        self.device, self.first = device, name == "conv1"
+        self.settings = (stride, stride), ((padding, padding), (padding, padding)), (1, 1), groups
+        rng = np.random.default_rng(0)
+        shapes = (batch, *size), filters, filters[:1]
+        self.x, self.w, self.b = (device.asarray(rng.standard_normal(shape, np.float32)) for shape in shapes)
+
+    def train(self) -> None:
+        """gy is y: any values do."""
+        with self.device.active():
+            y = conv2d.conv2d_relu_forward(self.x, self.w, self.b, *self.settings)
+            conv2d.conv2d_relu_backward(y, y, self.x, self.w, *self.settings, (not self.first, True, True))
+
+    def synchronize(self) -> None:
+        self.device.synchronize()
+
+
+def compare_ways(batch: int, repeats: int, steps: int, device: Device) -> None:
+    """The table of the convolutions in float32, each by tiles and by patches."""
+    minidl.set_float32_matmul_precision("highest")
+
+    def run(program: Convolution, by_tiles: bool) -> float:
+        chosen = winograd.fits if by_tiles else lambda *_: False
+        with mock.patch.object(winograd, "pays", lambda w_shape, stride, dilation, *_: chosen(w_shape, stride, dilation)):
+            return timed(program, (), steps)[0]
+
+    rows = []
+    for name in CONVOLUTIONS:
+        program = Convolution(name, batch, device)
+        times = in_turn({way: partial(run, program, way == "tiles") for way in ("tiles", "patches")}, repeats)
+        tiles, patches = (statistics.median(times[way]) for way in ("tiles", "patches"))
+        rows.append([name, f"{1e3 * tiles:.3f}", f"{1e3 * patches:.3f}", f"{patches / tiles:.2f}"])
+    print_table([f"convolution, batch {batch}, float32", "tiles ms", "patches ms", "patches / tiles"], rows)
 
 
 def programs_for(peers: list[str]) -> dict[str, Callable[[], Any]]:
@@ -117,20 +169,22 @@ def compare(peers: list[str], batch: int, precision: str, repeats: int, steps: i
     print_table([kind, "images/s", "ms", "minidl / this", "of the floor", "host ms"], rows)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, nargs="+", default=[128, 1024])
     parser.add_argument("--precisions", nargs="+", choices=["highest", "high"], default=["highest", "high"])
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     device = Device("cuda:0")
     print(gpu_line(device))
     rates = Rates(device)
     for precision in args.precisions:
         for batch in args.batch:
             compare(args.peers, batch, precision, args.repeats, args.steps, rates)
+    for batch in args.batch:
+        compare_ways(batch, args.repeats, args.steps, device)
     print(minidl.memory_summary())
 
 

@@ -87,11 +87,11 @@ def small_step() -> None:
     print("two steps done")
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?", default="gpu-check", type=Path)
     parser.add_argument("--step", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.step:
         small_step()
         return 0

@@ -25,6 +25,7 @@ from emulator import emulator
 from minidl.device import Device, _check_libraries
 
 float32, float64, int64, bool_ = np.float32, np.float64, np.int64, np.bool_
+__version__ = "14.2.0"
 inf, nan, pi, newaxis = np.inf, np.nan, np.pi, None
 
 history: list[tuple] = []
@@ -132,7 +133,14 @@ cuda = SimpleNamespace(
     Device=_Device,
     Stream=_Stream,
     alloc_pinned_memory=bytearray,
-    runtime=SimpleNamespace(getDeviceCount=lambda: devices, CUDARuntimeError=CUDARuntimeError),
+    set_allocator=lambda allocator: None,  # there is no pool to go round
+    runtime=SimpleNamespace(
+        getDeviceCount=lambda: devices,
+        getDeviceProperties=lambda index: {"name": b"a stand-in"},
+        driverGetVersion=lambda: 13000,
+        runtimeGetVersion=lambda: 13020,
+        CUDARuntimeError=CUDARuntimeError,
+    ),
 )
 
 

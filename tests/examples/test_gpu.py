@@ -16,7 +16,7 @@ from minidl.checkpoint import load_checkpoint
 STEPS, CLASSES = 20, 10
 
 
-def trained(devices, profile):
+def trained(devices, profile, batch=4):
     """The losses of 20 steps in float64, at a tenth of the width: weights, images and dropout's masks are the same."""
     minidl.manual_seed(0)
     data = np.random.default_rng(0)
@@ -24,7 +24,7 @@ def trained(devices, profile):
     optimizer = minidl.optim.SGD(net.parameter_groups(0.003, 5e-4), lr=0.003, momentum=0.9, rule="2012")
     losses = []
     for _ in range(STEPS):
-        images, labels = data.uniform(-120, 130, (4, 3, 224, 224)), data.integers(0, CLASSES, 4)
+        images, labels = data.uniform(-120, 130, (batch, 3, 224, 224)), data.integers(0, CLASSES, batch)
         optimizer.zero_grad()
         loss = F.cross_entropy(net(images), labels)
         loss.backward()
@@ -45,6 +45,19 @@ def test_twenty_steps_are_the_hosts(gpu, devices, profile):
         pytest.skip(str(error))
     host = trained(["cpu:0", "cpu:1"][: len(devices)], profile)
     np.testing.assert_allclose(trained(devices, profile), host, rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:cuda.1 is a second context")
+def test_twenty_steps_of_the_kernels_are_the_hosts(monkeypatch):
+    """The kernels themselves, run by the CPU; only cuBLAS is NumPy. A rounding is 1e-16 of a value; sums of some hundred terms in
+    another order, tiles and 20 steps of training leave three digits for that."""
+    if emulator.missing():
+        pytest.skip(str(emulator.missing()))
+    fake_cupy.install(monkeypatch)
+    host = trained(["cpu:0", "cpu:1"], "paper", batch=2)
+    np.testing.assert_allclose(trained(["cuda:0", "cuda:1"], "paper", batch=2), host, rtol=1e-13)
+    assert {"mdl_winograd_output", "mdl_im2col", "mdl_winograd_filter_gradient"} <= set(fake_cupy.launches)
+    assert fake_cupy.errors == []
 
 
 @pytest.mark.filterwarnings("ignore:cuda.1 is a second context")

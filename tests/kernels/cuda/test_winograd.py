@@ -6,6 +6,7 @@ the algorithm sums up if all of its numbers are taken without their signs.
 """
 
 import itertools
+from pathlib import Path
 from typing import NamedTuple
 
 import fake_cublas
@@ -362,6 +363,19 @@ def test_alexnet_goes_by_tiles_unless_products_are_of_tf32(layer):
 )
 def test_where_patches_are_better(shape, stride, dilation, groups, out):
     assert not winograd.pays(shape, stride, dilation, groups, out, F32)
+
+
+@pytest.mark.parametrize("layer", ALEXNET)
+def test_what_the_documentation_counts(layer):
+    """For an image: multiply-adds, and the values of patches, or of V and M."""
+    (filters, *kernel, group), stride, groups, out = ALEXNET[layer]
+    page = (Path(__file__).parents[3] / "docs" / "cuda.md").read_text()
+    cells = next(line for line in page.splitlines() if line.startswith(f"| {layer}, ")).split("|")[2:-1]
+    windows, tiles = np.prod(out), np.prod(tile_numbers(out)) * (TILE + block_kernel(kernel, stride)[0] - 1) ** 2
+    depth, patch = np.prod(stride) * group, np.prod(kernel) * group
+    counts = windows * patch * filters, tiles * depth * filters, windows * patch * groups, tiles * (depth * groups + filters)
+    digits = (1, 1, 2, 2)
+    assert [cell.strip() for cell in cells] == [f"{1e-6 * n:.{d}f} M" for n, d in zip(counts, digits, strict=True)]
 
 
 def test_the_limits_of_where_tiles_are_used():

@@ -1,0 +1,121 @@
+"""What `make gpu-check` runs, on the stand-in for CuPy, so that the first run on a GPU is not the first run at all."""
+
+import importlib
+import sys
+import time
+from pathlib import Path
+
+import fake_cupy
+import pytest
+from emulator import emulator
+
+from minidl import nn
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.filterwarnings("ignore:cuda.1 is a second context")
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """A program of benchmarks/, imported as when it is run from there."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.syspath_prepend(ROOT / "examples" / "alexnet")
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if not name.startswith("minidl"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    if emulator.missing():
+        pytest.skip(str(emulator.missing()))
+    yield fake_cupy.install(monkeypatch)
+    assert fake_cupy.errors == []
+
+
+# --------------------------------------------------------------------------------------------------------------- the parts
+
+
+def test_all_parts_fit_into_nine_minutes_and_name_what_is_there(program, tmp_path):
+    check = program("gpu_check")
+    parts = check.parts(tmp_path)
+    assert {"tests", "train", "bench_gpu"} <= set(parts) <= {"tests", "train", "memcheck", "racecheck", "bench_gpu"}
+    for command, limit in parts.values():
+        assert 0 < limit <= 60 * check.MINUTES
+        scripts = [word for word in command if word.endswith(".py")]
+        assert all((ROOT / script).is_file() for script in scripts)
+
+
+def test_each_part_s_output_and_verdict(program, gpu, tmp_path, monkeypatch, capsys):
+    check = program("gpu_check")
+    python = [sys.executable, "-c"]
+    parts = {
+        "good": ([*python, "print('a table')"], 60),
+        "bad": ([*python, "import sys; print('why', file=sys.stderr); sys.exit(3)"], 60),
+        "slow": ([*python, "import time; time.sleep(60)"], 1),
+        "last": ([*python, "import minidl; print(minidl.__file__)"], 60),
+    }
+    monkeypatch.setattr(check, "parts", lambda out: parts)
+    started = time.monotonic()
+    assert check.main([str(tmp_path / "out")]) == 1
+    assert time.monotonic() - started < 50
+    summary, *logs = ((tmp_path / "out" / f"{name}.txt").read_text() for name in ("summary", *parts))
+    verdicts = dict(line.split(maxsplit=1) for line in summary.splitlines())
+    assert list(verdicts) == list(parts)
+    for name, verdict in zip(parts, ("passed", "failed with exit code 3", "ran out of time (1 s)", "passed"), strict=True):
+        assert verdicts[name].startswith(verdict)
+    assert logs[0] == "a table\n" and logs[1] == "why\n" and str(ROOT / "minidl") in logs[3]
+    monkeypatch.setattr(check, "parts", lambda out: {"good": parts["good"]})
+    assert check.main([str(tmp_path / "out")]) == 0
+    assert "compute-sanitizer is not installed" in capsys.readouterr().out
+
+
+def test_without_a_gpu_it_says_so_in_one_line(program, tmp_path, monkeypatch, capsys):
+    check = program("gpu_check")
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(check.Device, "_made", {})
+    with pytest.raises(SystemExit) as stopped:
+        check.main([str(tmp_path / "out")])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("gpu-check: device: cuda needs CuPy") and not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------------------------------------ what they measure
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_the_small_step_for_the_sanitizer(program, gpu, monkeypatch, capsys, gpus):
+    monkeypatch.setattr(fake_cupy, "devices", gpus)
+    program("gpu_check").main(["--step"])
+    assert capsys.readouterr().out == "two steps done\n"
+    # the layers' own kernels ran, not CuPy's
+    seen = set(fake_cupy.launches)
+    assert {"mdl_im2col", "mdl_max_pool2d_backward_uint8", "mdl_local_response_norm_backward", "mdl_sgd_update_2012"} <= seen
+
+
+def test_the_benchmark_from_its_command_to_its_tables(program, gpu, rng, monkeypatch, capsys):
+    """With nets and convolutions of a few channels: what is timed is one step, of nothing that matters."""
+    bench, programs, nets = program("bench_gpu"), program("minidl_programs"), program("nets")
+
+    def small(device):
+        return lambda: programs.Program(nets.small_convnet(nn).to(device))
+
+    monkeypatch.setattr(bench, "GPU_ALEXNETS", {"minidl, one device": small("cuda:0"), "minidl, two towers": small("cuda:1")})
+    monkeypatch.setattr(nets, "random_images", lambda n: (rng.standard_normal((n, 3, 16, 16), "f"), rng.integers(0, 10, n)))
+    monkeypatch.setattr(bench.Rates, "SIZE", 8)
+    convolutions = {"conv1": ((11, 11, 3), (4, 5, 5, 3), 2, 0, 1), "conv2": ((6, 6, 4), (4, 3, 3, 2), 1, 1, 2)}
+    monkeypatch.setattr(bench, "CONVOLUTIONS", convolutions)
+    monkeypatch.setattr(program("common"), "PAUSE", 0)
+    bench.main(["--batch", "2", "3", "--peers", "--repeats", "1", "--steps", "1"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("a stand-in, driver for CUDA 13.0, runtime 13.2; Python")
+    tables = [line for line in printed.splitlines() if (line.startswith("| ") and "images/s" in line) or "tiles ms" in line]
+    expected = [f"training step, batch {b}, {p}" for p in ("float32", "TF32") for b in (2, 3)]
+    expected += [f"convolution, batch {b}, float32" for b in (2, 3)]
+    assert [line.split("|")[1].strip() for line in tables] == expected
+    assert printed.count("| minidl, one device") == printed.count("| minidl, two towers") == 4
+    assert printed.count("| conv2 ") == 2 and "cuda:0, cuda:1: " in printed
+    assert {"mdl_im2col", "mdl_winograd_output"} <= set(fake_cupy.launches)

@@ -49,7 +49,7 @@ def test_twenty_steps_are_the_hosts(gpu, devices, profile):
 
 @pytest.mark.filterwarnings("ignore:cuda.1 is a second context")
 def test_twenty_steps_of_the_kernels_are_the_hosts(monkeypatch):
-    """The kernels themselves, run by the CPU; only cuBLAS is NumPy. A rounding is 1e-16 of a value; sums of some hundred terms in
+    """The kernels themselves, run by the CPU; only cuBLAS is NumPy. A rounding is 1e-16 of a value; sums of a hundred terms in
     another order, tiles and 20 steps of training leave three digits for that."""
     if emulator.missing():
         pytest.skip(str(emulator.missing()))

@@ -173,6 +173,49 @@ def _gpu_memory(gpu: int, names: list[str]) -> str:
     return f"{', '.join(names)}: {used} GB in arrays, {kept} GB kept, {free} of {total} GB free"
 
 
+class GpuMemory:
+    """What was made and dropped on GPUs while it was watched: bytes in use, less those before, and the most since `reset`."""
+
+    def __init__(self) -> None:
+        self.in_use = self.peak = 0
+        self._sizes: dict[tuple[int, int], int] = {}
+
+    def reset(self) -> None:
+        """Begin the peak anew."""
+        self.peak = self.in_use
+
+    def made(self, gpu: int, pointer: int, size: int) -> None:
+        """`size` bytes as they were asked for; CuPy rounds them up."""
+        self._sizes[gpu, pointer] = size
+        self.in_use += size
+        self.peak = max(self.peak, self.in_use)
+
+    def dropped(self, gpu: int, pointer: int, rounded: int) -> None:
+        """The memory there, of which no more than a rounded size is known if it was made before."""
+        self.in_use -= self._sizes.pop((gpu, pointer), rounded)
+
+
+@contextmanager
+def watch_gpu_memory() -> Iterator[GpuMemory]:
+    """Inside the block, the memory that this thread takes from CuPy's pools and gives back; zeros where no GPU is in use."""
+    seen = GpuMemory()
+    if all(device.kind == "cpu" for device in Device._made.values()):
+        yield seen
+        return
+
+    class Hook(_import_cupy().cuda.MemoryHook):  # type: ignore[misc]
+        name = "minidl"
+
+        def malloc_postprocess(self, **call: int) -> None:
+            seen.made(call["device_id"], call["mem_ptr"], call["size"])
+
+        def free_postprocess(self, **call: int) -> None:
+            seen.dropped(call["device_id"], call["mem_ptr"], call["mem_size"])
+
+    with Hook():
+        yield seen
+
+
 def array_module(array: Array) -> ModuleType:
     """numpy for a NumPy array or a number, cupy for a CuPy array. What the plain functions of ops/ call `xp`."""
     if isinstance(array, (np.ndarray, np.generic, int, float)):

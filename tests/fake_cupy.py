@@ -56,7 +56,7 @@ def install(monkeypatch, gpus=1):
 
 class _Here(threading.local):
     def __init__(self):
-        self.device, self.streams = 0, [None]
+        self.device, self.streams, self.hooks = 0, [None], []
 
 
 _here = _Here()
@@ -116,6 +116,17 @@ class _Stream:
         return stream is self or self.seen.get(stream, 0) >= time
 
 
+class _MemoryHook:
+    """Is told of memory that is taken and given back, while it is entered."""
+
+    def __enter__(self):
+        _here.hooks.append(self)
+        return self
+
+    def __exit__(self, *exc):
+        _here.hooks.remove(self)
+
+
 class CUDARuntimeError(RuntimeError):
     pass
 
@@ -132,6 +143,7 @@ def get_default_memory_pool():
 cuda = SimpleNamespace(
     Device=_Device,
     Stream=_Stream,
+    MemoryHook=_MemoryHook,
     alloc_pinned_memory=bytearray,
     set_allocator=lambda allocator: None,  # there is no pool to go round
     runtime=SimpleNamespace(
@@ -155,6 +167,9 @@ class _Buffer:
             raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: {in_use[device]:,} bytes).")
         self.size, self.counter = size, in_use
         in_use[device] += size
+        self.call = {"device_id": device, "mem_size": -(-size // 512) * 512, "mem_ptr": id(self), "pmem_id": id(self)}
+        for hook in _here.hooks:
+            hook.malloc_postprocess(size=size, **self.call)
 
     def use(self, stream, write):
         if _here.device != self.device:
@@ -171,6 +186,8 @@ class _Buffer:
     def __del__(self):
         if self.size:
             self.counter[self.device] -= self.size
+            for hook in _here.hooks:
+                hook.free_postprocess(**self.call)
         if not all(self.owner.knows(*use) for use in (self.written, *self.readers.items())):
             errors.append(f"memory of {self.owner.name} was freed while another stream used it")
 

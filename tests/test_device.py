@@ -13,7 +13,16 @@ import pytest
 import minidl
 import minidl.nn.functional as F
 from minidl import Device, DeviceError, Tensor, count_traffic
-from minidl.device import _check_libraries, _copy_between_gpus, array_module, gpu_count, memory_order, memory_summary, transfer
+from minidl.device import (
+    _check_libraries,
+    _copy_between_gpus,
+    array_module,
+    gpu_count,
+    memory_order,
+    memory_summary,
+    transfer,
+    watch_gpu_memory,
+)
 from minidl.gradcheck import gradcheck
 from minidl.kernels import plain_kernels
 from minidl.ops.operators import METHODS
@@ -370,6 +379,65 @@ def test_the_stand_in_has_the_real_signatures():
     cupy = pytest.importorskip("cupy")
     for name, parameters in fake_cupy.signatures().items():
         assert parameters == list(inspect.signature(getattr(cupy, name)).parameters), name
+
+
+def public(thing):
+    return {name for name in dir(thing) if not name.startswith("_")}
+
+
+@pytest.mark.nvrtc
+def test_the_stand_in_has_nothing_that_cupy_lacks():
+    """What runs on the stand-in finds on a GPU every function, method and constant that it names. Without cuBLAS, whose library
+    CuPy loads before it says what is in it."""
+    cupy = pytest.importorskip("cupy")
+    helpers = {"install", "signatures", "history", "errors", "launches", "devices", "memory", "in_use", "order"}
+    imported = {name for name in public(fake_cupy) if inspect.ismodule(getattr(fake_cupy, name))}
+    helpers |= imported | {"Counter", "SimpleNamespace", "Device", "UFUNCS"}
+    helpers |= {"CUDARuntimeError", "OutOfMemoryError", "cublas"}  # which CuPy has elsewhere, or not without its library
+    fake_cupy.install(pytest.MonkeyPatch())  # gives it cuBLAS
+    pairs = [(fake_cupy, cupy), (fake_cupy.cuda, cupy.cuda), (fake_cupy.lib.stride_tricks, cupy.lib.stride_tricks)]
+    pairs += [(getattr(fake_cupy.cuda, name), getattr(cupy.cuda, name)) for name in ("runtime", "MemoryHook")]
+    pairs += [(fake_cupy.ndarray, cupy.ndarray), (fake_cupy.ufunc, cupy.ufunc), (fake_cupy.RawModule, cupy.RawModule)]
+    for ours, theirs in pairs:
+        assert public(ours) - helpers <= public(theirs), theirs
+    attributes = {"device_id", "non_blocking", "time", "seen", "name", "made", "knows"}  # of the stand-in's own streams
+    assert public(fake_cupy.cuda.Stream(non_blocking=True)) - attributes <= public(cupy.cuda.Stream)
+    assert public(fake_cupy.cuda.Device()) <= public(cupy.cuda.Device)
+    assert {"malloc_postprocess", "free_postprocess"} <= public(cupy.cuda.MemoryHook)
+
+
+# ------------------------------------------------------------------------------------------------- memory that is watched
+
+
+def test_memory_that_is_watched(one_gpu):
+    device = Device("cuda:0")
+
+    def made(size):
+        with device.active():
+            return device.xp.empty(size, "uint8")
+
+    before = made(600)
+    with watch_gpu_memory() as seen:
+        assert (seen.in_use, seen.peak) == (0, 0)
+        a, b = made(1000), made(30)
+        assert (seen.in_use, seen.peak) == (1030, 1030)
+        del a
+        assert (seen.in_use, seen.peak) == (30, 1030)
+        seen.reset()
+        assert (seen.in_use, seen.peak) == (30, 30)
+        c = made(70)
+        del before, b, c  # 600 bytes were taken as 1024, and nothing else is known of them now
+        assert (seen.in_use, seen.peak) == (-1024, 100)
+    made(5)
+    assert (seen.in_use, seen.peak) == (-1024, 100)
+
+
+def test_without_a_gpu_in_use_no_memory_is_watched(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(Device, "_made", {})
+    Device("cpu:0")
+    with watch_gpu_memory() as seen:
+        assert (seen.in_use, seen.peak) == (0, 0)
 
 
 # ------------------------------------------------------------------------------- every op on the GPU's branch, bit for bit

@@ -157,7 +157,7 @@ def _loss_of(scores: Tensor, label: int | None) -> tuple[Tensor, int | None]:
     """The loss, and the label that it is about."""
     if scores.ndim == 2 and scores.shape[1] > 1:
         classes = scores.shape[1]
-        label = int(scores.data.argmax()) if label is None else label
+        label = int(scores.device.to_host(scores.data).argmax()) if label is None else label
         if not 0 <= label < classes:
             raise ValueError(f"explore: label must be in [0, {classes - 1}], a class of the model's {classes}, got {label}")
         return F.cross_entropy(scores, np.array([label])), label
@@ -227,8 +227,8 @@ class _Seen(Trace):
         self.ops.append(op)
 
     def backward_begins(self, node: Any, gy: Array) -> None:
+        self._op_of(node).arriving = self.blob(gy, node.device, "gradient")  # before traffic is counted: it copies from a GPU
         super().backward_begins(node, gy)
-        self._op_of(node).arriving = self.blob(gy, node.device, "gradient")
 
     def backward_ends(self, node: Any, gy: Array, gradients: Sequence[Array | None]) -> None:
         super().backward_ends(node, gy, gradients)

@@ -136,7 +136,7 @@ def _traced_step(model: Module, shape: tuple[int, ...]) -> list[OpRecord]:
         model.train()
         x = random_batch(model, shape)
         _step(model, x)  # what Python and NumPy prepare once is no layer's workspace
-        with alone(), Trace(workspace=True) as trace:
+        with alone() as meter, Trace(workspace=meter) as trace:
             _step(model, x)
     return trace.records
 

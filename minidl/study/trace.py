@@ -3,8 +3,9 @@
 Bytes are those of memory, not of arrays: views share their memory with what they are views of, and an array that two ops save
 is kept once. The first op that makes or saves a piece of memory is the one it is counted for.
 
-Workspace is the memory that an op needs for a while beyond what it was given and what it leaves: measured by Python's
-tracemalloc, which NumPy reports to, on one thread and with no memory left over from before.
+Workspace is the memory that an op needs for a while beyond what it was given and what it leaves. On the host it is measured by
+Python's tracemalloc, which NumPy reports to, on one thread and with no memory left over from before; on a GPU by CuPy's memory
+hook, in bytes as they were asked for.
 """
 
 import math
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from minidl import memory, parallel
-from minidl.device import Array, count_traffic
+from minidl.device import Array, Device, GpuMemory, count_traffic, watch_gpu_memory
 from minidl.observer import Observer
 from minidl.tensor import Tensor
 
@@ -82,10 +83,10 @@ class Trace(Observer):
     records : an OpRecord for each op, in the order of forward
     events  : "conv1 forward", "relu1 forward", ..., "conv1 backward": every op's runs, in order
     pieces  : the memory of inputs, outputs, gradients and of what was saved
-    workspace : measure it too. Needs `alone()` around the block to be exact, and is slower.
+    workspace : measure it too, with what `alone()` around the block gave. It is slower.
     """
 
-    def __init__(self, workspace: bool = False) -> None:
+    def __init__(self, workspace: "Meter | None" = None) -> None:
         self.records: list[OpRecord] = []
         self.events: list[str] = []
         self.pieces: list[Piece] = []
@@ -93,7 +94,6 @@ class Trace(Observer):
         self._of_node: weakref.WeakKeyDictionary[Any, OpRecord] = weakref.WeakKeyDictionary()
         self._known: dict[int, weakref.ref] = {}  # id of a piece of memory that is alive
         self._saved: set[int] = set()  # ids of those that a node saved
-        self._before = 0  # bytes in use when the present op began
         self._made_to_save = 0  # bytes that the present op made and saved, beside its output
 
     def forward_begins(self, node: Any, inputs: Sequence[Any], settings: Mapping[str, Any]) -> None:
@@ -162,10 +162,7 @@ class Trace(Observer):
         self._traffic = count_traffic()
         self._seen = self._traffic.__enter__()
         if self._workspace:
-            memory.release()
-            parallel.release_scratch()
-            tracemalloc.reset_peak()
-            self._before = tracemalloc.get_traced_memory()[0]
+            self._workspace.begin()
         node.device.synchronize()
         self._started = time.perf_counter()
 
@@ -173,7 +170,7 @@ class Trace(Observer):
         """Seconds and the peak of the memory since _begin, and what crossed between devices."""
         node.device.synchronize()
         seconds = time.perf_counter() - self._started
-        peak = tracemalloc.get_traced_memory()[1] - self._before if self._workspace else 0
+        peak = self._workspace.peak(node.device) if self._workspace else 0
         self._traffic.__exit__(None, None, None)
         return seconds, peak, dict(self._seen)
 
@@ -209,15 +206,36 @@ class Trace(Observer):
         return total
 
 
+class Meter:
+    """The memory that something takes: of the host, and of GPUs."""
+
+    def __init__(self, gpu: GpuMemory) -> None:
+        self._gpu = gpu
+
+    def begin(self) -> None:
+        """Peaks count from here on."""
+        memory.release()
+        parallel.release_scratch()
+        tracemalloc.reset_peak()
+        self._gpu.reset()
+        self._before = tracemalloc.get_traced_memory()[0], self._gpu.in_use
+
+    def peak(self, device: Device) -> int:
+        """The most bytes since then that were in use at a time, beyond those of then: of the host, or of all GPUs."""
+        on_host, on_gpu = self._before
+        return tracemalloc.get_traced_memory()[1] - on_host if device.kind == "cpu" else self._gpu.peak - on_gpu
+
+
 @contextmanager
-def alone() -> Iterator[None]:
-    """One compute thread and tracemalloc, as a Trace with workspace needs."""
+def alone() -> Iterator[Meter]:
+    """One compute thread, and a meter of the memory that is taken on it."""
     threads, tracing = parallel.get_num_threads(), tracemalloc.is_tracing()
     parallel.set_num_threads(1)
     if not tracing:
         tracemalloc.start()
     try:
-        yield
+        with watch_gpu_memory() as gpu:
+            yield Meter(gpu)
     finally:
         if not tracing:
             tracemalloc.stop()

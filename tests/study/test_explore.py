@@ -7,6 +7,7 @@ import re
 import sys
 from collections import Counter
 
+import fake_cupy
 import numpy as np
 import pytest
 
@@ -396,6 +397,20 @@ class Cube(Function):
     def backward(ctx, gy):
         x, square = ctx.saved
         return (gy * 2 * square + gy * x * x,)
+
+
+def test_a_model_on_a_gpu_is_explored_as_on_the_host(image, monkeypatch):
+    """The lines that are followed are the plain functions', on CuPy's arrays: here on the stand-in's, which is NumPy inside."""
+    fake_cupy.install(monkeypatch)
+    pages = []
+    for device in ("cpu:0", "cuda:0"):
+        minidl.manual_seed(3)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 9, 5)).to(device)
+        page = explore(model, image[:, :, :8, :8], check_grads=True)
+        assert len(page.data["checks"]) == 9 and not any(check["failed"] for check in page.data["checks"])
+        seen = {name: value for name, value in page.data.items() if name not in ("checks", "totals")}
+        pages.append(json.dumps(seen, sort_keys=True).replace(device, "the device"))
+    assert pages[0] == pages[1] and "the device" in pages[1] and fake_cupy.errors == []
 
 
 def test_an_op_of_one_s_own(image):

@@ -2,8 +2,10 @@
 
 import json
 
+import fake_cupy
 import numpy as np
 import pytest
+from emulator import emulator
 
 import minidl
 import minidl.nn.functional as F
@@ -81,6 +83,18 @@ def test_workspace_is_what_is_needed_beside_inputs_and_results():
     assert columns <= conv.workspace < 4 * columns
     (relu,) = summary(nn.Sequential(nn.ReLU()), (1, 3000)).rows
     assert relu.workspace < 3000 * FLOAT
+
+
+def test_workspace_on_a_gpu(monkeypatch):
+    """What CuPy's pool was asked for beside inputs and results: the patches, and in backward, which multiplies them again."""
+    if emulator.missing():
+        pytest.skip(str(emulator.missing()))
+    fake_cupy.install(monkeypatch)
+    conv, relu = summary(nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()).to("cuda:0"), (2, 4, 34, 34)).rows
+    assert conv.workspace == 2 * 32 * 32 * 9 * 4 * FLOAT
+    assert relu.workspace == relu.activation  # its gradient is ones in C order, and is copied to the output's
+    assert conv.activation == relu.activation == 2 * 8 * 32 * 32 * FLOAT
+    assert fake_cupy.errors == []
 
 
 def test_towers_share_a_row_and_what_crosses_is_counted():

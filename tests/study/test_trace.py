@@ -51,7 +51,7 @@ def x():
 
 def traced(function, *inputs):
     """The records of function(inputs), and of its backward."""
-    with alone(), Trace(workspace=True) as trace:
+    with alone() as meter, Trace(workspace=meter) as trace:
         y = function(*inputs)
         y.backward(np.ones(y.shape, y.dtype))
     return trace.records
@@ -97,7 +97,7 @@ def test_large_memory_that_was_used_before_counts():
             return x * 1
 
     for _ in range(2):
-        with alone(), Trace(workspace=True) as trace:
+        with alone() as meter, Trace(workspace=meter) as trace:
             Large.apply(minidl.ones(3))
         assert trace.records[0].workspace_forward >= 2_000_000
 

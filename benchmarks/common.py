@@ -52,14 +52,9 @@ def machine_line() -> str:
 
 def gpu_line(device: Device) -> str:
     """GPU, versions and commit, in one line."""
-    cupy = device.xp
-    name = cupy.cuda.runtime.getDeviceProperties(device.physical)["name"].decode()
-    driver, runtime = (
-        f"{v // 1000}.{v % 1000 // 10}" for v in (cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion())
-    )
     return (
-        f"{name}, driver for CUDA {driver}, runtime {runtime}; Python {platform.python_version()}, CuPy {cupy.__version__}, "
-        f"NumPy {np.__version__}, PyTorch {_torch_version()}, minidl at {_commit()}\n"
+        f"{device.hardware()}; Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {_torch_version()}, "
+        f"minidl at {_commit()}\n"
     )
 
 

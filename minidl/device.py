@@ -86,6 +86,16 @@ class Device:
         """The CUDA stream on which other GPUs' arrays are copied to this logical device (None on the host)."""
         return None if self.kind == "cpu" else self._new_stream()
 
+    def hardware(self) -> str:
+        """A GPU's name and what drives it: "NVIDIA H200, CUDA 13.0 by its driver, 13.2 by CuPy 14.2.0". "" for the host."""
+        if self.kind == "cpu":
+            return ""
+        cupy = _import_cupy()
+        runtime = cupy.cuda.runtime
+        name = runtime.getDeviceProperties(self.physical)["name"].decode()
+        driver, own = (f"{v // 1000}.{v % 1000 // 10}" for v in (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
+        return f"{name}, CUDA {driver} by its driver, {own} by CuPy {cupy.__version__}"
+
     def _new_stream(self) -> Any:
         cupy = _import_cupy()
         with cupy.cuda.Device(self.physical):

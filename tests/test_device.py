@@ -406,6 +406,11 @@ def test_the_stand_in_has_nothing_that_cupy_lacks():
     assert {"malloc_postprocess", "free_postprocess"} <= public(cupy.cuda.MemoryHook)
 
 
+def test_hardware(one_gpu):
+    assert Device("cuda:0").hardware() == "a stand-in, CUDA 13.0 by its driver, 13.2 by CuPy 14.2.0"
+    assert Device("cpu:1").hardware() == ""
+
+
 # ------------------------------------------------------------------------------------------------- memory that is watched
 
 

@@ -111,7 +111,7 @@ def test_the_benchmark_from_its_command_to_its_tables(program, gpu, rng, monkeyp
     monkeypatch.setattr(program("common"), "PAUSE", 0)
     bench.main(["--batch", "2", "3", "--peers", "--repeats", "1", "--steps", "1"])
     printed = capsys.readouterr().out
-    assert printed.startswith("a stand-in, driver for CUDA 13.0, runtime 13.2; Python")
+    assert printed.startswith("a stand-in, CUDA 13.0 by its driver, 13.2 by CuPy 14.2.0; Python")
     tables = [line for line in printed.splitlines() if (line.startswith("| ") and "images/s" in line) or "tiles ms" in line]
     expected = [f"training step, batch {b}, {p}" for p in ("float32", "TF32") for b in (2, 3)]
     expected += [f"convolution, batch {b}, float32" for b in (2, 3)]

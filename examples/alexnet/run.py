@@ -33,7 +33,7 @@ import numpy as np
 from guards import DISK_FULL, DiskFullError, RunLockedError
 
 import minidl
-from minidl import DeviceError
+from minidl import Device, DeviceError
 from minidl.checkpoint import Checkpoint, CheckpointError, append_whole, load_checkpoint, write_whole
 from minidl.data import BadFileError, DataLoader, last_read
 
@@ -189,12 +189,13 @@ def arguments_of(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / ARGUMENTS}: must be the JSON that train.py wrote, got {error!r}") from error
 
 
-def versions() -> dict[str, str]:
-    """What computed the numbers."""
+def versions(devices: Iterable[Device]) -> dict[str, str]:
+    """What computed the numbers: "gpu" too, if a device is one."""
     from threadpoolctl import threadpool_info
 
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     blas = [f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads" for pool in pools]
+    gpus = "; ".join(dict.fromkeys(device.hardware() for device in devices if device.kind == "cuda"))
     return {
         "minidl": minidl.__version__,
         "python": platform.python_version(),
@@ -202,6 +203,7 @@ def versions() -> dict[str, str]:
         "blas": "; ".join(blas) or "unknown",
         "threads": str(minidl.get_num_threads()),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        **({"gpu": gpus} if gpus else {}),
     }
 
 

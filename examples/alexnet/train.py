@@ -359,7 +359,7 @@ class Trainer:
             architecture=architecture(self.args, self.train_set),
             classes=self.train_set.classes,
             arguments=vars(self.args),
-            versions=run.versions(),
+            versions=run.versions(tower.device for tower in self.model.towers),
         )
 
 
@@ -398,12 +398,13 @@ def header(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any]) 
     else:
         data = f"{args.data}: {len(train_set)} images of {len(train_set.classes)} classes"
     narrow = "" if args.width == 1 else f" at width {args.width:g} of the paper's (--width 1 trains the full net)"
-    about = run.versions()
+    towers = [tower.device for tower in model.towers]
+    about = run.versions(towers)
     return (
         f"AlexNet{narrow}, profile {args.profile}, variant {args.variant}, {parameters:,} parameters\n"
-        f"on {' and '.join(dict.fromkeys(str(tower.device) for tower in model.towers))}; float32"
+        f"on {' and '.join(dict.fromkeys(map(str, towers)))}; float32"
         f"{', products in TF32' if args.tf32 and 'cuda' in args.device else ''}; "
-        f"NumPy {about['numpy']}, {about['blas']}\n"
+        f"{about['gpu'] + '; ' if 'gpu' in about else ''}NumPy {about['numpy']}, {about['blas']}\n"
         f"data: {data}, {len(held_out)} held out\n"
         f"batch {args.batch_size}, rate {args.lr:g} (biases {2 * args.lr:g}), momentum {args.momentum:g}, "
         f"decay {args.wd:g}, seed {args.seed}"
@@ -528,7 +529,7 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
         model = build(args, datasets[0])
         print(header(args, model, datasets), flush=True)
         save_statistics(folder / run.STATISTICS, measure(datasets[0], args.on_error))
-        run.write_json(folder / run.ARGUMENTS, {"arguments": vars(args), "versions": run.versions()})
+        run.write_json(folder / run.ARGUMENTS, {"arguments": vars(args), "versions": run.versions(map(minidl.Device, devices))})
         return carry_on(Trainer(args, folder, model, datasets))
 
 

@@ -73,9 +73,13 @@ def test_a_run_on_the_stand_in_is_the_hosts(towers_devices, tmp_path, monkeypatc
     weights, devices = [], ",".join(["cuda:0", "cuda:1"][:towers_devices])
     for where, out in ((devices, "gpu"), ("cpu:0,cpu:1", "host")):
         arguments = ["--width", 0.05, "-b", 2, "-j", 1, "--steps", 2, "--device", where, "--out", tmp_path / out]
-        code, _, errors = call_main(train.main, *arguments)
+        code, printed, errors = call_main(train.main, *arguments)
         assert code == 0, errors
-        weights.append(load_checkpoint(tmp_path / out / "checkpoints" / "step-000002").model_state)
+        saved = load_checkpoint(tmp_path / out / "checkpoints" / "step-000002")
+        weights.append(saved.model_state)
+        hardware = "a stand-in, CUDA 13.0 by its driver, 13.2 by CuPy 14.2.0"
+        assert (f"; float32; {hardware}; NumPy" in printed) == (out == "gpu")
+        assert saved.state["versions"].get("gpu") == (hardware if out == "gpu" else None)
     there, here = weights
     for name, expected in here.items():
         np.testing.assert_allclose(there[name], expected, rtol=0, atol=1e-5 * np.abs(expected).max(), err_msg=name)

@@ -14,6 +14,7 @@ import pytest
 import minidl
 import minidl.nn.functional as F
 from minidl import Device, Tensor, shapes
+from minidl.device import watch_gpu_memory
 from minidl.kernels import REPLACEMENTS
 from minidl.kernels.cuda import conv2d as kernels
 from minidl.kernels.cuda import workspace as module
@@ -289,6 +290,14 @@ def test_few_launches(gpu, rng):
     assert kernels_run == ["mdl_im2col"] and calls == several
     kernels_run, calls = launched(gpu, conv2d_backward, gy, x, w, *case.settings, (False, False, True))
     assert kernels_run == ["mdl_column_sums"] and calls == []
+
+
+def test_patches_take_no_memory_where_no_product_needs_them(gpu, rng):
+    case = CASES["3 x 3, padded"]
+    x, w, _, gy = (gpu.put(a) for a in case.arrays(rng, "f"))
+    with watch_gpu_memory() as seen:
+        conv2d_backward(gy, x, w, *case.settings, (False, False, True))
+    assert 0 < seen.peak < 100 < gy[..., 0].nbytes
 
 
 def test_a_1_x_1_convolution_gathers_nothing(gpu, rng):

@@ -358,6 +358,7 @@ def test_alexnet_goes_by_tiles_unless_products_are_of_tf32(layer):
         ((64, 3, 3, 15), ONES, ONES, 1, (40, 40)),
         ((30, 3, 3, 64), ONES, ONES, 2, (40, 40)),
         ((192, 3, 3, 192), (2, 2), ONES, 1, (13, 13)),  # blocks of 2 x 2, with a quarter of zeros
+        ((16, 3, 3, 16), ONES, ONES, 1, (5, 5)),  # fewer multiplications, but more to write and read
         ((192, 3, 3, 256), ONES, ONES, 1, (1, 1)),  # of a tile's 16 outputs one is wanted
     ],
 )
@@ -376,6 +377,17 @@ def test_what_the_documentation_counts(layer):
     counts = windows * patch * filters, tiles * depth * filters, windows * patch * groups, tiles * (depth * groups + filters)
     digits = (1, 1, 2, 2)
     assert [cell.strip() for cell in cells] == [f"{1e-6 * n:.{d}f} M" for n, d in zip(counts, digits, strict=True)]
+
+
+def test_each_product_is_judged_by_its_own_sizes(gpu, rng, monkeypatch):
+    """Forward and the weights' gradient make outputs of w's filters; the input's gradient is as large as the input."""
+    case, asked = Case((2, 9, 6, 2), 3, (3, 3), groups=2), []
+    monkeypatch.setattr(winograd, "pays", lambda *given: asked.append(given))
+    x, w, b, gy = (gpu.put(a) for a in case.arrays(rng, "f"))
+    conv2d_forward(x, w, b, *case.settings)
+    conv2d_backward(gy, x, w, *case.settings, EVERYTHING)
+    outputs, inputs = ((6, 3, 3, 2), ONES, ONES, 2, (7, 4), F32), ((4, 3, 3, 3), ONES, ONES, 2, (9, 6), F32)
+    assert asked == [outputs, inputs, outputs]
 
 
 def test_the_limits_of_where_tiles_are_used():

@@ -119,3 +119,27 @@ def test_the_benchmark_from_its_command_to_its_tables(program, gpu, rng, monkeyp
     assert printed.count("| minidl, one device") == printed.count("| minidl, two towers") == 4
     assert printed.count("| conv2 ") == 2 and "cuda:0, cuda:1: " in printed
     assert {"mdl_im2col", "mdl_winograd_output"} <= set(fake_cupy.launches)
+
+
+def test_each_way_of_a_convolution_is_timed_under_its_own_name(program, gpu, monkeypatch, capsys):
+    bench, ran = program("bench_gpu"), {}
+
+    def in_turn(programs, repeats):
+        for name, run in programs.items():
+            fake_cupy.launches.clear()
+            run()
+            ran[name] = set(fake_cupy.launches)
+        return {"tiles": [0.002], "patches": [0.003]}
+
+    monkeypatch.setattr(bench, "in_turn", in_turn)
+    monkeypatch.setattr(bench, "CONVOLUTIONS", {"conv2": ((6, 6, 4), (4, 3, 3, 2), 1, 1, 2)})
+    bench.compare_ways(1, 1, 1, bench.Device("cuda:0"))
+    tiles = {"mdl_winograd_filters", "mdl_winograd_input", "mdl_winograd_output"}
+    assert tiles <= ran["tiles"] and not tiles & ran["patches"]
+    assert {"mdl_im2col", "mdl_col2im"} <= ran["patches"] and not {"mdl_im2col", "mdl_col2im"} & ran["tiles"]
+    assert [cell.strip() for cell in capsys.readouterr().out.splitlines()[2].split("|")[1:-1]] == [
+        "conv2",
+        "2.000",
+        "3.000",
+        "1.50",
+    ]

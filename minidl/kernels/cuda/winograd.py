@@ -147,7 +147,7 @@ def defines(r: int) -> tuple[str, ...]:
     """Macros for winograd.cu: the filters' elements along an axis, and the matrices."""
     AT, G, BT = transforms(r)
     matrices = {"BT": BT, "A": AT.T, "AT": AT, "G": G, "GT": G.T}
-    return f"-DR={r}", *(f"-DMDL_{name}={_braces(matrix)}" for name, matrix in matrices.items())
+    return f"-DMDL_R={r}", *(f"-DMDL_{name}={_braces(matrix)}" for name, matrix in matrices.items())
 
 
 def _braces(matrix: np.ndarray) -> str:

@@ -398,7 +398,7 @@ def test_the_limits_of_where_tiles_are_used():
 
 def test_the_matrices_as_the_compiler_sees_them():
     options = winograd.defines(3)
-    assert options[0] == "-DR=3" and options[3] == "-DMDL_AT={{1.0,1.0,1.0,1.0,1.0,0.0},{0.0,1.0,-1.0,2.0,-2.0,0.0}," + (
+    assert options[0] == "-DMDL_R=3" and options[3] == "-DMDL_AT={{1.0,1.0,1.0,1.0,1.0,0.0},{0.0,1.0,-1.0,2.0,-2.0,0.0}," + (
         "{0.0,1.0,1.0,4.0,4.0,0.0},{0.0,1.0,-1.0,8.0,-8.0,1.0}}"
     )
     for option, matrix in zip(options[1:], ("BT", "A", "AT", "G", "GT"), strict=True):

@@ -33,7 +33,7 @@ def launch(
     """Run `kernel` of `<file>.cu` on the current device and stream.
 
     count  : how much work there is; one thread is started for each, up to MOST_THREADS.
-    args   : C-contiguous arrays, ints and floats, as the kernel's parameters are.
+    args   : C-contiguous arrays, ints and floats, as the kernel's parameters are; the first is an array.
     real   : float32 or float64.
     block  : threads of a block.
     blocks : blocks of the grid, instead of those that `count` needs; MOST_THREADS is the limit here too.
@@ -41,11 +41,11 @@ def launch(
 
     RuntimeError: an array that is not C-contiguous.
     """
-    arguments = [_argument(kernel, a) for a in args]
-    arrays = [a for a in arguments if not isinstance(a, (int, float))]
-    index = "int" if max(count, *(a.size for a in arrays)) < MOST_FOR_INT else "long long"
-    cupy = array_module(arrays[0])
-    function = _function(cupy, file, kernel, (np.dtype(real).name, index, *defines), cupy.cuda.Device().id)
+    cupy = array_module(args[0])
+    arguments = [a if type(a) is int or type(a) is float else _argument(kernel, a) for a in args]
+    largest = max(count, *[a.size for a in arguments if not isinstance(a, (int, float))])
+    index = "int" if largest < MOST_FOR_INT else "long long"
+    function = _function(cupy, file, kernel, (np.dtype(real).char, index, *defines), cupy.cuda.Device().id)
     needed = -(-count // block) if blocks is None else blocks
     function((max(min(needed, MOST_THREADS // block), 1),), (block,), tuple(arguments))
 
@@ -70,6 +70,6 @@ def _function(cupy: ModuleType, file: str, kernel: str, macros: tuple[str, ...],
 def _module(cupy: ModuleType, file: str, macros: tuple[str, ...], device: int) -> Any:
     """Compiled for this device's GPU, and loaded there: a function of it belongs to one device."""
     real, index, *defines = macros
-    c_type = {"float32": "float", "float64": "double"}[real]
+    c_type = {"f": "float", "d": "double"}[real]
     source = (FOLDER / f"{file}.cu").read_text()
     return cupy.RawModule(code=source, options=(f"-Dreal={c_type}", f"-Dindex={index}", *defines))

@@ -15,9 +15,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # minidl need not be installed
-from minidl import Device, DeviceError
+from minidl import Device, DeviceError, nn
 
 ROOT = Path(__file__).parents[1]
 MINUTES = 9
@@ -32,13 +35,13 @@ def parts(out: Path) -> dict[str, tuple[list[str], int]]:
         iter(map(str, Path("/usr/local").glob("cuda*/bin/compute-sanitizer"))), ""
     )
     found: dict[str, tuple[list[str], int]] = {
-        "tests": ([*python, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests"], 180),
-        "train": ([*train, "--out", str(out / "run")], 60),
+        "tests": ([*python, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests"], 150),
+        "train": ([*train, "--out", str(out / "run")], 50),
     }
     if sanitizer:
         for tool in ("memcheck", "racecheck"):
-            found[tool] = ([sanitizer, "--tool", tool, "--error-exitcode", "1", *step], 90)
-    found["bench_gpu"] = ([*python, "benchmarks/bench_gpu.py"], 240)
+            found[tool] = ([sanitizer, "--tool", tool, "--error-exitcode", "1", *step], 60)
+    found["bench_gpu"] = ([*python, "benchmarks/bench_gpu.py"], 220)
     return found
 
 
@@ -72,19 +75,29 @@ def run(command: list[str], log: Path, limit: float, environment: dict[str, str]
 
 
 def small_step() -> None:
-    """Two steps of a narrow AlexNet on two logical devices. CuPy's pool is off, so that memcheck sees every array's end."""
+    """Two steps of a narrow AlexNet on two logical devices, whose convolutions go by patches, and of convolutions that go by
+    tiles. CuPy's pool is off, so that memcheck sees every array's end."""
     import nets
     from minidl_programs import AlexNet, Program
 
     device = Device("cuda:0")
     device.xp.cuda.set_allocator(None)
     net = AlexNet(devices=("cuda:0", "cuda:1"), width=0.05)
-    program = Program(net, net.parameter_groups(1e-4, 5e-4))
-    images, labels = nets.random_images(2)
+    twice(Program(net, net.parameter_groups(1e-4, 5e-4)), *nets.random_images(2))
+    by_tiles = nn.Sequential(
+        *(nn.Conv2d(3, 32, 8, stride=4), nn.Conv2d(32, 64, 5, padding=2, groups=2), nn.ConvReLU2d(64, 32, 3, padding=1)),
+        *(nn.MaxPool2d(3, 2), nn.Flatten(), nn.Linear(32 * 2 * 3, 10)),
+    )
+    images = np.random.default_rng(0).standard_normal((2, 3, 30, 37), np.float32)
+    twice(Program(by_tiles.to("cuda:1")), images, np.array([3, 9]))
+    print("two steps done of each")
+
+
+def twice(program: Any, images: np.ndarray, labels: np.ndarray) -> None:
+    """Two training steps."""
     for _ in range(2):
-        program.train(images, labels)
+        program.train(*program.inputs(images, labels))
     program.synchronize()
-    print("two steps done")
 
 
 def main(arguments: list[str] | None = None) -> int:

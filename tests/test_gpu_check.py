@@ -39,14 +39,15 @@ def gpu(monkeypatch):
 # --------------------------------------------------------------------------------------------------------------- the parts
 
 
-def test_all_parts_fit_into_nine_minutes_and_name_what_is_there(program, tmp_path):
+def test_all_parts_fit_into_nine_minutes_and_are_there(program, tmp_path, monkeypatch):
     check = program("gpu_check")
+    monkeypatch.setattr(check.shutil, "which", lambda name: f"/cuda/bin/{name}")
     parts = check.parts(tmp_path)
-    assert {"tests", "train", "bench_gpu"} <= set(parts) <= {"tests", "train", "memcheck", "racecheck", "bench_gpu"}
-    for command, limit in parts.values():
-        assert 0 < limit <= 60 * check.MINUTES
-        scripts = [word for word in command if word.endswith(".py")]
-        assert all((ROOT / script).is_file() for script in scripts)
+    assert list(parts) == ["tests", "train", "memcheck", "racecheck", "bench_gpu"]
+    assert sum(limit for _, limit in parts.values()) <= 60 * check.MINUTES
+    assert all(parts[tool][0][:3] == ["/cuda/bin/compute-sanitizer", "--tool", tool] for tool in ("memcheck", "racecheck"))
+    scripts = [word for command, _ in parts.values() for word in command if word.endswith(".py")]
+    assert len(scripts) == 4 and all((ROOT / script).is_file() for script in scripts)
 
 
 def test_each_part_s_output_and_verdict(program, gpu, tmp_path, monkeypatch, capsys):
@@ -90,10 +91,12 @@ def test_without_a_gpu_it_says_so_in_one_line(program, tmp_path, monkeypatch, ca
 def test_the_small_step_for_the_sanitizer(program, gpu, monkeypatch, capsys, gpus):
     monkeypatch.setattr(fake_cupy, "devices", gpus)
     program("gpu_check").main(["--step"])
-    assert capsys.readouterr().out == "two steps done\n"
+    assert capsys.readouterr().out == "two steps done of each\n"
     # the layers' own kernels ran, not CuPy's
     seen = set(fake_cupy.launches)
     assert {"mdl_im2col", "mdl_max_pool2d_backward_uint8", "mdl_local_response_norm_backward", "mdl_sgd_update_2012"} <= seen
+    assert {"mdl_winograd_input", "mdl_winograd_upstream", "mdl_winograd_output"} <= seen
+    assert {"mdl_winograd_filters", "mdl_winograd_filter_gradient"} <= seen
 
 
 def test_the_benchmark_from_its_command_to_its_tables(program, gpu, rng, monkeypatch, capsys):

@@ -427,6 +427,7 @@ def test_memory_that_is_watched(one_gpu):
         a, b = made(1000), made(30)
         assert (seen.in_use, seen.peak) == (1030, 1030)
         del a
+        made(5)
         assert (seen.in_use, seen.peak) == (30, 1030)
         seen.reset()
         assert (seen.in_use, seen.peak) == (30, 30)

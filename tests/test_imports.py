@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "minidl"
 
 # each name stands for a module, or for a package with all its modules; it may import what stands before it, and its own parts
-ORDER = ["shapes", "device", "random", "layout", "memory", "parallel", "observer", "tensor", "kernels"]
+ORDER = ["shapes", "device", "layout", "memory", "parallel", "random", "observer", "tensor", "kernels"]
 ORDER += ["ops", "ops.operators", "create", "nn", "optim", "anomaly", "gradcheck", "data", "checkpoint", "study"]
 OPTIONAL = ["PIL", "matplotlib", "cupy", "safetensors", "tqdm", "torch"]
 

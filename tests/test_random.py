@@ -139,6 +139,19 @@ def test_the_largest_and_smallest_words_give_the_ends(monkeypatch):
     assert abs(normals[4]) < 1e-7  # u = 1
 
 
+def test_normals_are_the_same_with_any_number_of_threads():
+    """Numbers that are made in blocks, on threads, and the first of them as a small draw makes them."""
+    n, before = 2 * 65536 * 3 + 5, minidl.get_num_threads()
+    seen = set()
+    try:
+        for threads in (1, 2, 3):
+            minidl.set_num_threads(threads)
+            seen.add(Generator(7).normal(n).tobytes())
+    finally:
+        minidl.set_num_threads(before)
+    assert len(seen) == 1 and Generator(7).normal(1000).tobytes() == seen.pop()[:4000]
+
+
 @pytest.mark.parametrize("method", ["uniform", "normal"])
 def test_float32_numbers_are_the_float64_ones_rounded(method):
     single = getattr(Generator(8), method)((50, 3))

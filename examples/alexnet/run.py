@@ -195,7 +195,7 @@ def versions(devices: Iterable[Device]) -> dict[str, str]:
 
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     blas = [f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads" for pool in pools]
-    gpus = "; ".join(dict.fromkeys(device.hardware() for device in devices if device.kind == "cuda"))
+    gpus = "; ".join(dict.fromkeys(filter(None, (device.hardware() for device in devices))))
     return {
         "minidl": minidl.__version__,
         "python": platform.python_version(),

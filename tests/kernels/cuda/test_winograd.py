@@ -379,6 +379,17 @@ def test_what_the_documentation_counts(layer):
     assert [cell.strip() for cell in cells] == [f"{1e-6 * n:.{d}f} M" for n, d in zip(counts, digits, strict=True)]
 
 
+def test_the_step_that_the_documentation_counts():
+    """Three products for each layer, two for conv1, whose input needs no gradient: an image's multiply-adds, in millions."""
+    by_tiles = by_patches = 3 * 58_621_952  # the linear layers'
+    for name, ((filters, *kernel, group), stride, _, out) in ALEXNET.items():
+        products, points = 2 if name == "conv1" else 3, (TILE + block_kernel(kernel, stride)[0] - 1) ** 2
+        by_patches += products * np.prod(out) * np.prod(kernel) * group * filters
+        by_tiles += products * points * np.prod(tile_numbers(out)) * np.prod(stride) * group * filters
+    page = (Path(__file__).parents[3] / "docs" / "cuda.md").read_text()
+    assert f"takes {by_tiles / 1e6:,.0f} M multiply-adds an image instead of {by_patches / 1e6:,.0f} M." in page
+
+
 def test_each_product_is_judged_by_its_own_sizes(gpu, rng, monkeypatch):
     """Forward and the weights' gradient make outputs of w's filters; the input's gradient is as large as the input."""
     case, asked = Case((2, 9, 6, 2), 3, (3, 3), groups=2), []

@@ -89,8 +89,12 @@ def test_without_a_gpu_it_says_so_in_one_line(program, tmp_path, monkeypatch, ca
 
 @pytest.mark.parametrize("gpus", [1, 2])
 def test_the_small_step_for_the_sanitizer(program, gpu, monkeypatch, capsys, gpus):
+    allocators = []
     monkeypatch.setattr(fake_cupy, "devices", gpus)
+    monkeypatch.setattr(fake_cupy.cuda, "set_allocator", allocators.append)
     program("gpu_check").main(["--step"])
+    assert allocators == [None] and fake_cupy.launches.count("mdl_cross_entropy_backward") == 4
+    assert fake_cupy.history[-1][0] == "synchronize"
     assert capsys.readouterr().out == "two steps done of each\n"
     # the layers' own kernels ran, not CuPy's
     seen = set(fake_cupy.launches)
@@ -135,6 +139,10 @@ def test_each_way_of_a_convolution_is_timed_under_its_own_name(program, gpu, mon
         return {"tiles": [0.002], "patches": [0.003]}
 
     monkeypatch.setattr(bench, "in_turn", in_turn)
+    monkeypatch.setattr(bench, "CONVOLUTIONS", {"conv1": ((6, 6, 4), (4, 3, 3, 2), 1, 1, 2)})
+    bench.compare_ways(1, 1, 1, bench.Device("cuda:0"))
+    assert "mdl_col2im" not in ran["patches"]  # the first layer's input needs no gradient
+    capsys.readouterr()
     monkeypatch.setattr(bench, "CONVOLUTIONS", {"conv2": ((6, 6, 4), (4, 3, 3, 2), 1, 1, 2)})
     bench.compare_ways(1, 1, 1, bench.Device("cuda:0"))
     tiles = {"mdl_winograd_filters", "mdl_winograd_input", "mdl_winograd_output"}

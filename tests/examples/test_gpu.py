@@ -1,5 +1,7 @@
 """AlexNet on a GPU against the same on the host; and train.py, on the stand-in for a GPU too."""
 
+import json
+
 import data as alexnet_data
 import fake_cupy
 import numpy as np
@@ -79,6 +81,7 @@ def test_a_run_on_the_stand_in_is_the_hosts(towers_devices, tmp_path, monkeypatc
         weights.append(saved.model_state)
         hardware = "a stand-in, CUDA 13.0 by its driver, 13.2 by CuPy 14.2.0"
         assert (f"; float32; {hardware}; NumPy" in printed) == (out == "gpu")
+        assert json.loads((tmp_path / out / "arguments.json").read_text())["versions"] == saved.state["versions"]
         assert saved.state["versions"].get("gpu") == (hardware if out == "gpu" else None)
     there, here = weights
     for name, expected in here.items():

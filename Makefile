@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 OUT ?= gpu-check
 SECONDS ?= 60
 
-.PHONY: train study test oracle nvrtc browser docs fuzz gpu-check lint types clean
+.PHONY: train study test oracle stand-in nvrtc browser docs fuzz gpu-check lint types clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.train
@@ -29,6 +29,10 @@ oracle: $(VENV)/.oracle
 # compile the CUDA kernels; needs no GPU
 nvrtc: $(VENV)/.cuda
 	$(IN)python -m pytest -m nvrtc $(ARGS)
+
+# the tests that are for a GPU, on a stand-in for CuPy
+stand-in: $(VENV)/.test
+	MINIDL_STAND_IN=1 $(IN)python -m pytest -m gpu --ignore=tests/examples/test_gpu.py $(ARGS)
 
 # the explorer's page and the site in Chromium, which the system must have
 browser: $(VENV)/.browser

@@ -76,13 +76,16 @@ class Rates:
             copy = self._best(lambda: self.xp.copyto(self.copy, self.a))
         return self.SIZE**3 / product, 2 * self.a.nbytes / copy
 
-    def _best(self, work: Callable[[], None], repeats: int = 10) -> float:
+    def _best(self, work: Callable[[], None], times: int = 10, repeats: int = 5) -> float:
+        """Seconds of one, of `times` that are waited for together."""
+
         def waited_for() -> None:
-            work()
+            for _ in range(times):
+                work()
             self.device.synchronize()
 
         waited_for()
-        return min(seconds(waited_for) for _ in range(repeats))
+        return min(seconds(waited_for) for _ in range(repeats)) / times
 
 
 def timed(program: Any, inputs: tuple, steps: int) -> tuple[float, float]:

@@ -148,7 +148,7 @@ class _OnGpu:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._stream.__exit__(kind, error, trace)
         self._gpu.__exit__(kind, error, trace)
-        if error is not None and _is_out_of_memory(error):
+        if error is not None and not isinstance(error, DeviceError) and _is_out_of_memory(error):
             raise DeviceError(
                 f"device: {self._device} is out of memory: {_first_line(error)} ({memory_summary()}); "
                 "a smaller --batch-size needs less"
@@ -214,10 +214,11 @@ def watch_gpu_memory() -> Iterator[GpuMemory]:
         return
 
     class Hook(_import_cupy().cuda.MemoryHook):  # type: ignore[misc]
-        name = "minidl"
+        name = f"minidl {id(seen)}"  # CuPy refuses a second of the same name
 
         def malloc_postprocess(self, **call: int) -> None:
-            seen.made(call["device_id"], call["mem_ptr"], call["size"])
+            if call["mem_ptr"]:  # else there was too little memory
+                seen.made(call["device_id"], call["mem_ptr"], call["size"])
 
         def free_postprocess(self, **call: int) -> None:
             seen.dropped(call["device_id"], call["mem_ptr"], call["mem_size"])

@@ -1,8 +1,10 @@
 """What every test can use."""
 
+import importlib.util
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +22,21 @@ import pytest
 
 import minidl
 from minidl.device import Device, DeviceError
+
+
+def _use_the_stand_in() -> None:
+    """`import cupy` finds a copy of the stand-in, apart from the one that tests install, and so there is a GPU: `make stand-in`
+    runs the tests that are for a GPU."""
+    for name, file in (("fake_cublas", "fake_cublas.py"), ("cupy", "fake_cupy.py")):
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(file))
+        assert spec is not None and spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    sys.modules.pop("fake_cublas").install(sys.modules["cupy"])
+
+
+if "MINIDL_STAND_IN" in os.environ:
+    _use_the_stand_in()
 
 
 def _gpu_reason() -> str | None:

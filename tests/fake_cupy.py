@@ -120,6 +120,8 @@ class _MemoryHook:
     """Is told of memory that is taken and given back, while it is entered."""
 
     def __enter__(self):
+        if any(hook.name == self.name for hook in _here.hooks):
+            raise KeyError(f"memory hook {self.name} already exists")
         _here.hooks.append(self)
         return self
 
@@ -253,9 +255,14 @@ def _operator(name):
     def method(self, *others):
         if not all(isinstance(o, (ndarray, int, float, np.generic)) for o in others):
             raise TypeError(f"Unsupported type {[type(o) for o in others]}")
-        return _compute(lambda x, *ys: getattr(x, name)(*ys), self, *others)
+        return _compute(_in_c_order(lambda x, *ys: getattr(x, name)(*ys)), self, *others)
 
     return method
+
+
+def _in_c_order(function):
+    """An elementwise function as CuPy has it: its result is in C order, whatever its operands' memory."""
+    return lambda *args: np.array(function(*args), order="C")
 
 
 def _in_place(name):
@@ -393,7 +400,7 @@ class ufunc:  # noqa: N801  CuPy's name
             raise TypeError("a GPU's ufunc was called without a GPU's array")
         if out is not None:
             return _into(out, lambda o, *xs: self._ufunc(*xs, out=o), *args)
-        return _compute(lambda *xs: self._ufunc(*xs, casting=casting, dtype=dtype), *args)
+        return _compute(_in_c_order(lambda *xs: self._ufunc(*xs, casting=casting, dtype=dtype)), *args)
 
     def at(self, a, indices, b=None):
         place = tuple(_host(part, index=True) for part in _parts(indices))
@@ -483,7 +490,7 @@ def nonzero(a):
 
 
 def where(condition, x=None, y=None):
-    return _compute(np.where, condition, x, y)
+    return _compute(np.where if x is None else _in_c_order(np.where), condition, x, y)
 
 
 def concatenate(tup, axis=0, out=None, *, dtype=None, casting="same_kind"):

@@ -1,6 +1,9 @@
 """What `make gpu-check` runs, on the stand-in for CuPy, so that the first run on a GPU is not the first run at all."""
 
+import contextlib
 import importlib
+import os
+import select
 import sys
 import time
 from pathlib import Path
@@ -47,7 +50,19 @@ def test_all_parts_fit_into_nine_minutes_and_are_there(program, tmp_path, monkey
     assert sum(limit for _, limit in parts.values()) <= 60 * check.MINUTES
     assert all(parts[tool][0][:3] == ["/cuda/bin/compute-sanitizer", "--tool", tool] for tool in ("memcheck", "racecheck"))
     scripts = [word for command, _ in parts.values() for word in command if word.endswith(".py")]
+    assert "kns=mdl_" in parts["racecheck"][0] and ("-n" in parts["tests"][0]) == bool(importlib.util.find_spec("xdist"))
     assert len(scripts) == 4 and all((ROOT / script).is_file() for script in scripts)
+
+
+SLOW = """
+import subprocess, sys, time
+deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(600)"
+print(subprocess.Popen([sys.executable, "-c", deaf]).pid, flush=True)
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    print("what failed so far")
+"""
 
 
 def test_each_part_s_output_and_verdict(program, gpu, tmp_path, monkeypatch, capsys):
@@ -56,7 +71,7 @@ def test_each_part_s_output_and_verdict(program, gpu, tmp_path, monkeypatch, cap
     parts = {
         "good": ([*python, "print('a table')"], 60),
         "bad": ([*python, "import sys; print('why', file=sys.stderr); sys.exit(3)"], 60),
-        "slow": ([*python, "import time; time.sleep(60)"], 1),
+        "slow": ([*python, SLOW], 3),
         "last": ([*python, "import minidl; print(minidl.__file__)"], 60),
     }
     monkeypatch.setattr(check, "parts", lambda out: parts)
@@ -66,9 +81,13 @@ def test_each_part_s_output_and_verdict(program, gpu, tmp_path, monkeypatch, cap
     summary, *logs = ((tmp_path / "out" / f"{name}.txt").read_text() for name in ("summary", *parts))
     verdicts = dict(line.split(maxsplit=1) for line in summary.splitlines())
     assert list(verdicts) == list(parts)
-    for name, verdict in zip(parts, ("passed", "failed with exit code 3", "ran out of time (1 s)", "passed"), strict=True):
+    for name, verdict in zip(parts, ("passed", "failed with exit code 3", "ran out of time (3 s)", "passed"), strict=True):
         assert verdicts[name].startswith(verdict)
     assert logs[0] == "a table\n" and logs[1] == "why\n" and str(ROOT / "minidl") in logs[3]
+    child, words = logs[2].splitlines()
+    assert words == "what failed so far"
+    with contextlib.suppress(ProcessLookupError):  # it has ended, or will before long
+        assert select.select([os.pidfd_open(int(child))], [], [], 30)[0]
     monkeypatch.setattr(check, "parts", lambda out: {"good": parts["good"]})
     assert check.main([str(tmp_path / "out")]) == 0
     assert "compute-sanitizer is not installed" in capsys.readouterr().out

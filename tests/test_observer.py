@@ -18,7 +18,8 @@ class Recorder(Observer):
         self.told = []
 
     def forward_begins(self, node, inputs, settings):
-        self.told.append(("forward_begins", node.name, [np.shape(getattr(x, "data", x)) for x in inputs], dict(settings)))
+        shapes = [getattr(getattr(x, "data", x), "shape", ()) for x in inputs]
+        self.told.append(("forward_begins", node.name, shapes, dict(settings)))
 
     def forward_ends(self, node, inputs, settings, out):
         saved = [getattr(a, "shape", None) for a in node.saved]
@@ -34,7 +35,7 @@ class Recorder(Observer):
         self.told.append(("saved_is_freed", node.name, len(node.saved)))
 
     def leaf_has_gradient(self, tensor):
-        self.told.append(("leaf_has_gradient", tensor.shape, tensor.grad.sum()))
+        self.told.append(("leaf_has_gradient", tensor.shape, tensor.device.to_host(tensor.grad).sum()))
 
 
 @pytest.fixture

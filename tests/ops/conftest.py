@@ -65,7 +65,8 @@ def arrange(request: pytest.FixtureRequest, device: Device) -> Callable[[np.ndar
 def channels_last_leaf(device: Device, rng: np.random.Generator) -> tuple[Tensor, Any, list[bool]]:
     """A channels-last leaf (2, 3, 4, 5), a gradient of that shape and memory, and a list: was the gradient that reached the
     leaf, before it was copied to `.grad`, channels-last?"""
-    x, gy = (channels_last(Tensor(rng.standard_normal((2, 3, 4, 5)), device=device).data) for _ in range(2))
+    with device.active():
+        x, gy = (channels_last(Tensor(rng.standard_normal((2, 3, 4, 5)), device=device).data) for _ in range(2))
     leaf, received = Tensor(x, True, device), []
     leaf.register_hook(lambda g: received.append(is_channels_last(g.data)))
     return leaf, gy, received

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from marks import on_host
 
 from minidl import DeviceError, Tensor, gradcheck
 from minidl.layout import channels_last, is_channels_last
@@ -172,6 +173,7 @@ def test_operators_refuse_tensors_of_two_devices():
 # -------------------------------------------------------------------------------------------------------------- layout
 
 
+@on_host
 def test_a_chain_of_operators_keeps_channels_last_and_float32(device, rng):
     data = channels_last(Tensor(rng.standard_normal((2, 3, 4, 5)).astype(np.float32), device=device).data)
     x = Tensor(data, True, device)

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from marks import on_host
 
 from minidl import Tensor, gradcheck
 from minidl.layout import is_channels_last
@@ -154,6 +155,7 @@ def test_memory_order_of_the_input_changes_nothing(fn, arrange, device, rng):
     np.testing.assert_allclose(device.to_host(x.grad), device.to_host(expected_x.grad), rtol=1e-12, atol=1e-12)
 
 
+@on_host
 @BOTH
 def test_channels_last_stays_channels_last(fn, channels_last_leaf):
     x, gy, received = channels_last_leaf

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from marks import on_host
 
 from minidl import Tensor, gradcheck
 from minidl.layout import is_channels_last
@@ -74,6 +75,7 @@ def test_memory_order_of_the_input_changes_nothing(arrange, device, rng):
     np.testing.assert_allclose(device.to_host(x.grad), device.to_host(expected_x.grad), rtol=1e-12)
 
 
+@on_host
 def test_channels_last_stays_channels_last(channels_last_leaf):
     x, gy, received = channels_last_leaf
     y = tanh(x)

@@ -82,7 +82,8 @@ def one_step(autopsy, model, batch, lr=0.1, zero_after=False):
 def test_the_numbers_are_those_of_a_slow_computation(batch, device, monkeypatch, block):
     monkeypatch.setattr(autopsy_module, "_BLOCK", block)
     model = ConvNet().to(device)
-    model.conv1.bias.data[...] = np.array([0, 0, -9, -9, 9, 0], np.float32)  # two units dead, one always on
+    with device.active():  # two units dead, one always on
+        model.conv1.bias.data[...] = device.asarray(np.array([0, 0, -9, -9, 9, 0], np.float32))
     before = {name: host(p) for name, p in model.named_parameters()}
     autopsy = Autopsy(model)
     loss = one_step(autopsy, model, batch, zero_after=True)

@@ -8,7 +8,9 @@ BATCH = 4  # elements for each thread, as in relu.cu
 
 
 def relu_forward(x: Array) -> Array:
-    """x of any shape -> y in x's memory order; NaN stays NaN."""
+    """x of any shape -> y in x's memory order; NaN stays NaN. Integers are CuPy's."""
+    if x.dtype.kind != "f":
+        return array_module(x).maximum(x, 0)
     order = memory_order(x)
     flat = flatten(x, order)
     y = array_module(x).empty(flat.shape, x.dtype)

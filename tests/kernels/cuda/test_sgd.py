@@ -37,7 +37,7 @@ UPDATES = {label: rest for label, *rest in updates()}
 def errors(w, g, v, options):
     """Some eight products and sums, each rounded, and none larger than their sizes added up."""
     lr, momentum, decay = options[0], options[1], options[-1] if len(options) == 3 else options[3]
-    step = np.abs(g) + decay * np.abs(w)
+    step = np.abs(g) + (decay * np.abs(w) if decay else 0)  # without decay not even an infinite w counts
     velocity = step + momentum * (0 if v is None else np.abs(v))
     scale = 16 * np.finfo(w.dtype).eps
     return scale * (np.abs(w) + lr * (step + 2 * velocity) + velocity), scale * velocity

@@ -16,6 +16,7 @@ Needs CuPy and a GPU, and PyTorch with CUDA unless `--peers` is empty.
 """
 
 import argparse
+import math
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -29,23 +30,20 @@ from common import gpu_line, in_turn, print_table, seconds
 from minidl_programs import GPU_ALEXNETS
 
 import minidl
+from minidl import shapes
 from minidl.device import Device
 from minidl.kernels.cuda import conv2d, winograd
 from minidl.kernels.cuda.gemm import gemm
 
 PEERS = ["contiguous", "channels_last"]
 
-# Values that a step by patches reads or writes for each image: patches, written and read, forward and again for the weights'
-# gradient, and the patches' gradients where the input needs one; activations and their gradients, about six passes in all.
-PATCHES = {
-    "conv1": 55 * 55 * 363,
-    "conv2": 27 * 27 * 2400,
-    "conv3": 13 * 13 * 2304,
-    "conv4": 13 * 13 * 3456,
-    "conv5": 13 * 13 * 3456,
-}
-VALUES = 4 * sum(PATCHES.values()) + 2 * (sum(PATCHES.values()) - PATCHES["conv1"]) + 6 * 659_272
-WEIGHTS = 5 * 60_965_224  # read, its gradient written and read, the velocity read and written, the weight written
+
+def patch_values(size: tuple[int, int, int], filters: tuple[int, int, int, int], stride: int, padding: int, groups: int) -> int:
+    """The values of an image's patches."""
+    around = (padding, padding)
+    out = shapes.out_size("conv2d", size[:2], filters[1:3], (stride, stride), (around, around), (1, 1))
+    return math.prod(out) * math.prod(filters[1:]) * groups
+
 
 # Images (H, W, C), filters (O, KH, KW, C / groups), stride, padding and groups of the one-device net
 CONVOLUTIONS = {
@@ -55,6 +53,12 @@ CONVOLUTIONS = {
     "conv4": ((13, 13, 384), (384, 3, 3, 192), 1, 1, 2),
     "conv5": ((13, 13, 384), (256, 3, 3, 192), 1, 1, 2),
 }
+
+# Values that a step by patches reads or writes for each image: patches, written and read, forward and again for the weights'
+# gradient, and the patches' gradients where the input needs one; activations and their gradients, about six passes in all.
+PATCHES = {name: patch_values(*sizes) for name, sizes in CONVOLUTIONS.items()}
+VALUES = 4 * sum(PATCHES.values()) + 2 * (sum(PATCHES.values()) - PATCHES["conv1"]) + 6 * 659_272
+WEIGHTS = 5 * 60_965_224  # read, its gradient written and read, the velocity read and written, the weight written
 
 
 class Rates:
@@ -103,8 +107,8 @@ class Convolution:
         self.device, self.first = device, name == "conv1"
         self.settings = (stride, stride), ((padding, padding), (padding, padding)), (1, 1), groups
         rng = np.random.default_rng(0)
-        shapes = (batch, *size), filters, filters[:1]
-        self.x, self.w, self.b = (device.asarray(rng.standard_normal(shape, np.float32)) for shape in shapes)
+        arrays = (rng.standard_normal(shape, np.float32) for shape in ((batch, *size), filters, filters[:1]))
+        self.x, self.w, self.b = map(device.asarray, arrays)
 
     def train(self) -> None:
         """gy is y: any values do."""

@@ -129,7 +129,7 @@ class Generator:
                 out[some, 1] = r * np.sin(t)
 
         blocks = -(-len(words) // _NORMALS_AT_ONCE)
-        if blocks > 1:
+        if blocks > 1:  # a small draw is not worth the looking for BLAS's threads
             run(make, blocks)
         else:
             make(0, blocks)

@@ -394,7 +394,7 @@ def public(thing):
 
 
 @pytest.mark.nvrtc
-def test_the_stand_in_has_nothing_that_cupy_lacks():
+def test_the_stand_in_has_nothing_that_cupy_lacks(monkeypatch):
     """What runs on the stand-in finds on a GPU every function, method and constant that it names. Without cuBLAS, whose library
     CuPy loads before it says what is in it."""
     cupy = pytest.importorskip("cupy")
@@ -402,7 +402,7 @@ def test_the_stand_in_has_nothing_that_cupy_lacks():
     imported = {name for name in public(fake_cupy) if inspect.ismodule(getattr(fake_cupy, name))}
     helpers |= imported | {"Counter", "SimpleNamespace", "Device", "UFUNCS"}
     helpers |= {"CUDARuntimeError", "OutOfMemoryError", "cublas"}  # which CuPy has elsewhere, or not without its library
-    fake_cupy.install(pytest.MonkeyPatch())  # gives it cuBLAS
+    fake_cupy.install(monkeypatch)  # gives it cuBLAS
     pairs = [(fake_cupy, cupy), (fake_cupy.cuda, cupy.cuda), (fake_cupy.lib.stride_tricks, cupy.lib.stride_tricks)]
     pairs += [(getattr(fake_cupy.cuda, name), getattr(cupy.cuda, name)) for name in ("runtime", "MemoryHook")]
     pairs += [(fake_cupy.ndarray, cupy.ndarray), (fake_cupy.ufunc, cupy.ufunc), (fake_cupy.RawModule, cupy.RawModule)]

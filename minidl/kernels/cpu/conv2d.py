@@ -16,6 +16,7 @@ from minidl import memory, shapes
 from minidl.kernels.cpu.im2col import Im2col
 from minidl.kernels.cpu.relu import rectify_gradient
 from minidl.kernels.cpu.winograd import Winograd, pays
+from minidl.kernels.geometry import Geometry
 from minidl.parallel import grain, run, scratch, slabs
 from minidl.shapes import Padding, Pair
 
@@ -25,7 +26,7 @@ def conv2d_forward(
 ) -> np.ndarray:
     """As the plain function in minidl/ops/conv2d.py."""
     out = shapes.out_size("conv2d", x.shape[1:3], w.shape[1:3], stride, padding, dilation)
-    return _correlate(x, None, w, b, Geometry(stride, _corner(padding), dilation, groups), out, relu=False)
+    return _correlate(x, None, w, b, Geometry.of(stride, padding, dilation, groups), out, relu=False)
 
 
 def conv2d_relu_forward(
@@ -33,7 +34,7 @@ def conv2d_relu_forward(
 ) -> np.ndarray:
     """As the plain function in minidl/ops/conv2d_relu.py."""
     out = shapes.out_size("conv2d_relu", x.shape[1:3], w.shape[1:3], stride, padding, dilation)
-    return _correlate(x, None, w, b, Geometry(stride, _corner(padding), dilation, groups), out, relu=True)
+    return _correlate(x, None, w, b, Geometry.of(stride, padding, dilation, groups), out, relu=True)
 
 
 def conv2d_backward(
@@ -62,23 +63,10 @@ def conv2d_relu_backward(
     needs: tuple[bool, ...],
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """As the plain function in minidl/ops/conv2d_relu.py; without a ReLU if y is None."""
-    geometry = Geometry(stride, _corner(padding), dilation, groups)
+    geometry = Geometry.of(stride, padding, dilation, groups)
     gx = _input_gradient(gy, y, x.shape, w, geometry) if needs[0] else None
     gw, gb = _parameter_gradients(gy, y, x, w.shape, geometry, needs) if needs[1] or needs[2] else (None, None)
     return gx, gw, gb
-
-
-class Geometry(NamedTuple):
-    """How windows lie on the images. What padding there is at the bottom and right follows from the output's size."""
-
-    stride: Pair
-    corner: Pair  # padding at the top and left
-    dilation: Pair
-    groups: int
-
-
-def _corner(padding: Padding) -> Pair:
-    return padding[0][0], padding[1][0]
 
 
 # --------------------------------------------------------------------------------------------------------------- pieces

@@ -19,19 +19,22 @@ from minidl.kernels.cuda.launch import launch
 from minidl.kernels.cuda.relu import bias_relu
 from minidl.kernels.cuda.rows import add_bias, column_sums, rectified_gradient
 from minidl.kernels.cuda.workspace import pieces
+from minidl.kernels.geometry import Geometry
 from minidl.shapes import Padding, Pair
 
 
 def conv2d_forward(x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Array:
     """As the plain function in minidl/ops/conv2d.py."""
-    return _forward("conv2d", x, w, b, stride, padding, dilation, groups, relu=False)
+    out = shapes.out_size("conv2d", x.shape[1:3], w.shape[1:3], stride, padding, dilation)
+    return _forward(x, w, b, Geometry.of(stride, padding, dilation, groups), out, relu=False)
 
 
 def conv2d_relu_forward(
     x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> Array:
     """As the plain function in minidl/ops/conv2d_relu.py."""
-    return _forward("conv2d_relu", x, w, b, stride, padding, dilation, groups, relu=True)
+    out = shapes.out_size("conv2d_relu", x.shape[1:3], w.shape[1:3], stride, padding, dilation)
+    return _forward(x, w, b, Geometry.of(stride, padding, dilation, groups), out, relu=True)
 
 
 def conv2d_backward(
@@ -46,7 +49,7 @@ def conv2d_backward(
 ) -> tuple[Array | None, Array | None, Array | None]:
     """As the plain function in minidl/ops/conv2d.py."""
     g = array_module(gy).ascontiguousarray(gy)
-    gx, gw = _gradients(g, x, w, stride, padding, dilation, groups, needs)
+    gx, gw = _gradients(g, x, w, Geometry.of(stride, padding, dilation, groups), needs)
     return gx, gw, column_sums(_rows(g)) if needs[2] else None
 
 
@@ -64,32 +67,21 @@ def conv2d_relu_backward(
     """As the plain function in minidl/ops/conv2d_relu.py."""
     xp = array_module(gy)
     g, gb = rectified_gradient(_rows(xp.ascontiguousarray(gy)), _rows(xp.ascontiguousarray(y)))
-    gx, gw = _gradients(g.reshape(gy.shape), x, w, stride, padding, dilation, groups, needs)
+    gx, gw = _gradients(g.reshape(gy.shape), x, w, Geometry.of(stride, padding, dilation, groups), needs)
     return gx, gw, gb if needs[2] else None
 
 
 # ------------------------------------------------------------------------------------------------------------- products
 
 
-def _forward(
-    op: str,
-    x: Array,
-    w: Array,
-    b: Array | None,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
-    relu: bool,
-) -> Array:
+def _forward(x: Array, w: Array, b: Array | None, geometry: Geometry, out: Pair, relu: bool) -> Array:
     """The convolution, its bias, and the ReLU if asked for: y (N, OH, OW, O)."""
-    xp = array_module(x)
+    xp, groups = array_module(x), geometry.groups
     x = xp.ascontiguousarray(x)
-    out = shapes.out_size(op, x.shape[1:3], w.shape[1:3], stride, padding, dilation)
-    if winograd.pays(w.shape, stride, dilation, groups, out, x.dtype):
-        return winograd.correlate(x, w, b, stride, _corner(padding), groups, out, relu)
+    if winograd.pays(w.shape, geometry.stride, geometry.dilation, groups, out, x.dtype):
+        return winograd.correlate(x, w, b, geometry.stride, geometry.corner, groups, out, relu)
     y = xp.empty((x.shape[0], *out, w.shape[0]), x.dtype)
-    patches, filters = _Patches(x, w.shape, out, stride, padding, dilation, groups), _filters(w, groups)
+    patches, filters = _Patches(x, w.shape, out, geometry), _filters(w, groups)
     for images in patches.pieces:
         gemm(patches.gather(images), filters.transpose(0, 2, 1), _by_group(y[images], groups))
     if relu:
@@ -99,24 +91,15 @@ def _forward(
     return y
 
 
-def _gradients(
-    g: Array,
-    x: Array,
-    w: Array,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
-    needs: tuple[bool, ...],
-) -> tuple[Array | None, Array | None]:
+def _gradients(g: Array, x: Array, w: Array, geometry: Geometry, needs: tuple[bool, ...]) -> tuple[Array | None, Array | None]:
     """g (N, OH, OW, O), contiguous -> gx, gw; None where `needs` says so."""
     x = array_module(x).ascontiguousarray(x)
-    size, out, corner = x.shape[1:3], g.shape[1:3], _corner(padding)
+    stride, corner, dilation, groups = geometry
+    size, out = x.shape[1:3], g.shape[1:3]
     turned = x.shape[3], *w.shape[1:3], len(w) // groups  # of the filters that gather gx from g
     x_by_tiles = needs[0] and stride == (1, 1) and winograd.pays(turned, stride, dilation, groups, size, x.dtype)
     w_by_tiles = needs[1] and winograd.pays(w.shape, stride, dilation, groups, out, x.dtype)
-    others = needs[0] and not x_by_tiles, needs[1] and not w_by_tiles
-    gx, gw = _gradients_by_patches(g, x, w, stride, padding, dilation, groups, others)
+    gx, gw = _gradients_by_patches(g, x, w, geometry, (needs[0] and not x_by_tiles, needs[1] and not w_by_tiles))
     if x_by_tiles:
         gx = winograd.input_gradient(g, w, corner, groups, size)
     if w_by_tiles:
@@ -125,24 +108,17 @@ def _gradients(
 
 
 def _gradients_by_patches(
-    g: Array,
-    x: Array,
-    w: Array,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
-    needs: tuple[bool, bool],
+    g: Array, x: Array, w: Array, geometry: Geometry, needs: tuple[bool, bool]
 ) -> tuple[Array | None, Array | None]:
     """As _gradients; x is contiguous too."""
     if not any(needs):
         return None, None
-    xp, filters = array_module(x), _filters(w, groups)
+    xp, filters = array_module(x), _filters(w, geometry.groups)
     gx = xp.empty(x.shape, x.dtype) if needs[0] else None
     gw = xp.empty(filters.shape, x.dtype) if needs[1] else None
-    patches = _Patches(x, w.shape, g.shape[1:3], stride, padding, dilation, groups)
+    patches = _Patches(x, w.shape, g.shape[1:3], geometry)
     for images in patches.pieces:
-        upstream = _by_group(g[images], groups)
+        upstream = _by_group(g[images], geometry.groups)
         if gw is not None:
             gemm(upstream.transpose(0, 2, 1), patches.gather(images), gw, accumulate=images.start > 0)
         if gx is not None:
@@ -150,11 +126,6 @@ def _gradients_by_patches(
             gemm(upstream, filters, gcol)
             patches.add_up(gcol, gx[images])
     return gx, None if gw is None else gw.reshape(w.shape)
-
-
-def _corner(padding: Padding) -> Pair:
-    """Rows and columns of zeros before the images."""
-    return padding[0][0], padding[1][0]
 
 
 def _rows(y: Array) -> Array:
@@ -185,19 +156,10 @@ class _Patches:
     holds either: what is in it is lost when the next matrix is asked for.
     """
 
-    def __init__(
-        self,
-        x: Array,
-        w_shape: tuple[int, ...],
-        out: Pair,
-        stride: Pair,
-        padding: Padding,
-        dilation: Pair,
-        groups: int,
-    ) -> None:
-        (n, h, w, c), (_, kh, kw, group) = x.shape, w_shape
+    def __init__(self, x: Array, w_shape: tuple[int, ...], out: Pair, geometry: Geometry) -> None:
+        (n, h, w, c), (_, kh, kw, group), (stride, corner, dilation, groups) = x.shape, w_shape, geometry
         self.x, self.groups, self.matrix = x, groups, (math.prod(out), kh * kw * group)
-        self.sizes = h, w, c, *out, kh, kw, group, *stride, *_corner(padding), *dilation
+        self.sizes = h, w, c, *out, kh, kw, group, *stride, *corner, *dilation
         self.are_pixels = (kh, kw) == stride == (1, 1) and out == (h, w)
         image = groups * math.prod(self.matrix)
         self.pieces = pieces(n, 0 if self.are_pixels else image * x.dtype.itemsize)

@@ -15,28 +15,26 @@ const int TILE = 4, R = MDL_R, T = TILE + R - 1;
 // needs 128 registers, double or long long more.
 const int BLOCK = 128, AT_LEAST = sizeof(real) + sizeof(index) == 8 ? 4 : 2;
 
+// result = (matrix @ values)^T
+template <int A, int B, int C>
+__device__ void mdl_multiply(const real (&matrix)[A][B], const real (&values)[B][C], real (&result)[C][A]) {
+#pragma unroll
+  for (int j = 0; j < C; j++)
+#pragma unroll
+    for (int i = 0; i < A; i++) {
+      result[j][i] = 0;
+#pragma unroll
+      for (int k = 0; k < B; k++)
+        if (matrix[i][k] != real(0)) result[j][i] += matrix[i][k] * values[k][j];
+    }
+}
+
 // result = matrix @ values @ matrix^T
 template <int A, int B>
 __device__ void mdl_both_axes(const real (&matrix)[A][B], const real (&values)[B][B], real (&result)[A][A]) {
-  real half[A][B];
-#pragma unroll
-  for (int j = 0; j < B; j++)
-#pragma unroll
-    for (int i = 0; i < A; i++) {
-      half[i][j] = 0;
-#pragma unroll
-      for (int k = 0; k < B; k++)
-        if (matrix[i][k] != real(0)) half[i][j] += matrix[i][k] * values[k][j];
-    }
-#pragma unroll
-  for (int i = 0; i < A; i++)
-#pragma unroll
-    for (int j = 0; j < A; j++) {
-      result[i][j] = 0;
-#pragma unroll
-      for (int k = 0; k < B; k++)
-        if (matrix[j][k] != real(0)) result[i][j] += half[i][k] * matrix[j][k];
-    }
+  real half[B][A];
+  mdl_multiply(matrix, values, half);
+  mdl_multiply(matrix, half, result);
 }
 
 // values[g, (p,q), (n,i,j), k] = (matrix @ d @ matrix^T)[p,q], where d is what lies under tile (i,j) of image n: SIZE x SIZE blocks

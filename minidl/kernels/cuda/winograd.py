@@ -41,7 +41,11 @@ def pays(w_shape: tuple[int, ...], stride: Pair, dilation: Pair, groups: int, ou
     filters, channels, patch = w_shape[0] // groups, math.prod(stride) * w_shape[3], math.prod(w_shape[1:])
     if not exact or not fits(w_shape, stride, dilation) or min(channels, filters) < _FEWEST_CHANNELS:
         return False
-    by_tiles = _points(w_shape, stride) * math.prod(tile_numbers(out)) * (channels * filters + _VALUE * (channels + filters))
+    by_tiles = (
+        _points(_elements(w_shape, stride))
+        * math.prod(tile_numbers(out))
+        * (channels * filters + _VALUE * (channels + filters))
+    )
     return by_tiles < math.prod(out) * patch * (filters + _VALUE)
 
 
@@ -53,7 +57,7 @@ def correlate(
     corner : rows and columns of zeros before the images.
     """
     u = _filters(w, stride, groups, turned=False)
-    return _multiplied(x, u.transpose(0, 2, 1), bias, stride, corner, groups, out, block_kernel(w.shape[1:3], stride)[0], relu)
+    return _multiplied(x, u.transpose(0, 2, 1), bias, stride, corner, groups, out, _elements(w.shape, stride), relu)
 
 
 def input_gradient(g: Array, w: Array, corner: Pair, groups: int, size: Pair) -> Array:
@@ -64,8 +68,8 @@ def input_gradient(g: Array, w: Array, corner: Pair, groups: int, size: Pair) ->
 
 def weight_gradient(g: Array, x: Array, w_shape: tuple[int, ...], stride: Pair, corner: Pair, groups: int) -> Array:
     """g (N, OH, OW, O), x (N, H, W, C) -> gw of w_shape."""
-    xp, out, r = array_module(x), g.shape[1:3], block_kernel((w_shape[1], w_shape[2]), stride)[0]
-    filters, depth, points = w_shape[0] // groups, math.prod(stride) * w_shape[3], (TILE + r - 1) ** 2
+    xp, out, r = array_module(x), g.shape[1:3], _elements(w_shape, stride)
+    filters, depth, points = w_shape[0] // groups, math.prod(stride) * w_shape[3], _points(r)
     gu = xp.empty((groups * points, filters, depth), x.dtype)
     for images in pieces(len(x), _image_bytes(points, out, groups * (depth + filters), x.dtype)):
         v, gm = _cut(x[images], stride, corner, groups, out, r), _cut_upstream(g[images], groups, r)
@@ -79,9 +83,14 @@ def weight_gradient(g: Array, x: Array, w_shape: tuple[int, ...], stride: Pair, 
 # ----------------------------------------------------------------------------------------------------------- the kernels
 
 
-def _points(w_shape: tuple[int, ...], stride: Pair) -> int:
+def _elements(w_shape: tuple[int, ...], stride: Pair) -> int:
+    """Of filters that fit, along either axis, in blocks: what is called r."""
+    return block_kernel((w_shape[1], w_shape[2]), stride)[0]
+
+
+def _points(r: int) -> int:
     """T * T, the values of a tile."""
-    return math.prod(TILE + r - 1 for r in block_kernel((w_shape[1], w_shape[2]), stride))
+    return (TILE + r - 1) ** 2
 
 
 def _multiplied(
@@ -92,7 +101,7 @@ def _multiplied(
     y = xp.empty((len(x), *out, groups * filters), x.dtype)
     bias = xp.zeros(groups * filters, x.dtype) if bias is None else xp.ascontiguousarray(bias)
     number = tile_numbers(out)
-    for images in pieces(len(x), _image_bytes(len(u) // groups, out, groups * sum(u.shape[1:]), x.dtype)):
+    for images in pieces(len(x), _image_bytes(_points(r), out, groups * sum(u.shape[1:]), x.dtype)):
         v, part = _cut(x[images], stride, corner, groups, out, r), y[images]
         m = xp.empty((*v.shape[:2], filters), x.dtype)
         gemm(v, u, m)
@@ -111,7 +120,7 @@ def _cut(x: Array, stride: Pair, corner: Pair, groups: int, out: Pair, r: int) -
     n, height, width, channels = x.shape
     number = tile_numbers(out)
     depth = math.prod(stride) * (channels // groups)
-    v = array_module(x).empty((groups * (TILE + r - 1) ** 2, n * math.prod(number), depth), x.dtype)
+    v = array_module(x).empty((groups * _points(r), n * math.prod(number), depth), x.dtype)
     sizes = n, height, width, groups, channels // groups, *number, *stride, *corner
     _launch("mdl_winograd_input", r, v.shape[1] * groups * depth, x, v, *sizes)
     return v
@@ -121,7 +130,7 @@ def _cut_upstream(g: Array, groups: int, r: int) -> Array:
     """gM (groups * T * T, tiles, O / groups) of g (N, OH, OW, O)."""
     n, height, width, filters = g.shape
     number = tile_numbers((height, width))
-    gm = array_module(g).empty((groups * (TILE + r - 1) ** 2, n * math.prod(number), filters // groups), g.dtype)
+    gm = array_module(g).empty((groups * _points(r), n * math.prod(number), filters // groups), g.dtype)
     sizes = n, height, width, groups, filters // groups, *number
     _launch("mdl_winograd_upstream", r, gm.shape[1] * filters, g, gm, *sizes)
     return gm
@@ -131,8 +140,8 @@ def _filters(w: Array, stride: Pair, groups: int, turned: bool) -> Array:
     """U (groups * T * T, O / groups, SH * SW * C / groups) of w (O, KH, KW, C / groups)."""
     w = array_module(w).ascontiguousarray(w)
     filters, depth = len(w) // groups, math.prod(stride) * w.shape[3]
-    r = block_kernel(w.shape[1:3], stride)[0]
-    u = array_module(w).empty((groups * (TILE + r - 1) ** 2, filters, depth), w.dtype)
+    r = _elements(w.shape, stride)
+    u = array_module(w).empty((groups * _points(r), filters, depth), w.dtype)
     sizes = groups, filters, *w.shape[1:], *stride, int(turned)
     _launch("mdl_winograd_filters", r, groups * filters * depth, w, u, *sizes)
     return u

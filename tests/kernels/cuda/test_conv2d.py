@@ -19,6 +19,7 @@ from minidl.kernels import REPLACEMENTS
 from minidl.kernels.cuda import conv2d as kernels
 from minidl.kernels.cuda import workspace as module
 from minidl.kernels.cuda.conv2d import conv2d_backward, conv2d_forward, conv2d_relu_backward, conv2d_relu_forward
+from minidl.kernels.geometry import Geometry
 from minidl.ops import conv2d as plain
 from minidl.ops import conv2d_relu as plain_relu
 
@@ -121,7 +122,7 @@ def padded(x, padding):
 def patches_of(case, x, w):
     """The stand-in's workspace is full of NaN: what isn't written shows."""
     out = shapes.out_size("conv2d", x.shape[1:3], case.kernel, case.stride, case.padding, case.dilation)
-    return kernels._Patches(x, w, out, case.stride, case.padding, case.dilation, case.groups), out
+    return kernels._Patches(x, w, out, Geometry.of(*case.settings)), out
 
 
 @each_dtype

@@ -13,16 +13,16 @@ import minidl
 import minidl.nn.functional as F
 from minidl import Function, GradcheckError, Tensor, gradcheck
 from minidl.gradcheck import NotFiniteError, gradcheck_leaves
-from minidl.ops.arithmetic import Mul
-from minidl.ops.conv2d import Conv2d
-from minidl.ops.cross_entropy import CrossEntropy
-from minidl.ops.dropout import Dropout
-from minidl.ops.linear import Linear
-from minidl.ops.local_response_norm import LocalResponseNorm, negative_power, window_sum
-from minidl.ops.max_pool2d import MaxPool2d
-from minidl.ops.relu import ReLU
-from minidl.ops.softmax import Softmax
-from minidl.ops.tanh import Tanh
+from minidl.ops.arithmetic import MulFunction
+from minidl.ops.conv2d import Conv2dFunction
+from minidl.ops.cross_entropy import CrossEntropyFunction
+from minidl.ops.dropout import DropoutFunction
+from minidl.ops.linear import LinearFunction
+from minidl.ops.local_response_norm import LocalResponseNormFunction, negative_power, window_sum
+from minidl.ops.max_pool2d import MaxPool2dFunction
+from minidl.ops.relu import ReLUFunction
+from minidl.ops.softmax import SoftmaxFunction
+from minidl.ops.tanh import TanhFunction
 
 SEEDS = range(20)
 
@@ -109,17 +109,17 @@ def test_a_strided_input():
 # -------------------------------------------------------------------------------------------------------- planted faults
 
 
-class SoftmaxZero(Softmax):
+class SoftmaxZero(SoftmaxFunction):
     def backward(ctx, gy):
         return (np.zeros_like(gy),)
 
 
-class TanhOff(Tanh):
+class TanhOff(TanhFunction):
     def backward(ctx, gy):
         return (1.001 * super().backward(gy)[0],)
 
 
-class LrnNoCross(LocalResponseNorm):
+class LrnNoCross(LocalResponseNormFunction):
     """The term through the neighbours' denominators is missing."""
 
     def backward(ctx, gy):
@@ -127,7 +127,7 @@ class LrnNoCross(LocalResponseNorm):
         return ((np.moveaxis(gy, 1, -1) * negative_power(d, ctx.settings[2])).transpose(0, 3, 1, 2),)
 
 
-class LrnWindow(LocalResponseNorm):
+class LrnWindow(LocalResponseNormFunction):
     """An even window that is not reversed in backward."""
 
     def backward(ctx, gy):
@@ -137,7 +137,7 @@ class LrnWindow(LocalResponseNorm):
         return (np.moveaxis(direct - (2 * alpha / size * beta) * x * across, -1, 1),)
 
 
-class LinearFirstBias(Linear):
+class LinearFirstBias(LinearFunction):
     """The bias' gradient is the first image's, not the sum over images."""
 
     def backward(ctx, gy):
@@ -145,13 +145,13 @@ class LinearFirstBias(Linear):
         return gx, gw, gy[0].copy()
 
 
-class LinearMeanWeight(Linear):
+class LinearMeanWeight(LinearFunction):
     def backward(ctx, gy):
         gx, gw, gb = super().backward(gy)
         return gx, gw / len(gy), gb
 
 
-class PoolNext(MaxPool2d):
+class PoolNext(MaxPool2dFunction):
     """The gradient goes to the element after the winner."""
 
     def backward(ctx, gy):
@@ -160,7 +160,7 @@ class PoolNext(MaxPool2d):
         return super().backward(gy)
 
 
-class PoolOneWrong(MaxPool2d):
+class PoolOneWrong(MaxPool2dFunction):
     """One window of all has the wrong winner."""
 
     def backward(ctx, gy):
@@ -170,7 +170,7 @@ class PoolOneWrong(MaxPool2d):
         return super().backward(gy)
 
 
-class PoolOverlap(MaxPool2d):
+class PoolOverlap(MaxPool2dFunction):
     """Overlapping windows: the last gradient wins, they are not added up."""
 
     def backward(ctx, gy):
@@ -179,7 +179,7 @@ class PoolOverlap(MaxPool2d):
         return (gx / np.maximum(each, 1),)
 
 
-class ConvFlipped(Conv2d):
+class ConvFlipped(Conv2dFunction):
     """The kernel is upside down on the way back to x."""
 
     def backward(ctx, gy):
@@ -189,13 +189,13 @@ class ConvFlipped(Conv2d):
         return super().backward(gy)[0], gw, gb
 
 
-class ConvFlippedWeight(Conv2d):
+class ConvFlippedWeight(Conv2dFunction):
     def backward(ctx, gy):
         gx, gw, gb = super().backward(gy)
         return gx, gw[:, :, ::-1, ::-1].copy(), gb
 
 
-class ConvOneElement(Conv2d):
+class ConvOneElement(Conv2dFunction):
     """One element of the weight's gradient is 1 % too large."""
 
     def backward(ctx, gy):
@@ -204,23 +204,23 @@ class ConvOneElement(Conv2d):
         return gx, gw, gb
 
 
-class DropoutRedrawn(Dropout):
+class DropoutRedrawn(DropoutFunction):
     def backward(ctx, gy):
         mask = minidl.random.default_generator.bernoulli(0.5, gy.shape)
         return (gy * mask * ctx.scale,)
 
 
-class DropoutNoMask(Dropout):
+class DropoutNoMask(DropoutFunction):
     def backward(ctx, gy):
         return (gy * ctx.scale,)
 
 
-class ReluOfNothing(ReLU):
+class ReluOfNothing(ReLUFunction):
     def backward(ctx, gy):
         return (gy.copy(),)
 
 
-class MulFirst(Mul):
+class MulFirst(MulFunction):
     """A broadcast operand gets its first copy's gradient instead of the sum of all copies'."""
 
     def backward(ctx, gz):
@@ -228,13 +228,13 @@ class MulFirst(Mul):
         return gz * y, (gz * x)[0].copy()
 
 
-class MulSwapped(Mul):
+class MulSwapped(MulFunction):
     def backward(ctx, gz):
         x, y = ctx.saved
         return gz * x, gz * y
 
 
-class CrossEntropyNoOneHot(CrossEntropy):
+class CrossEntropyNoOneHot(CrossEntropyFunction):
     def backward(ctx, gy):
         logp, t = ctx.saved
         return gy[:, None] * np.exp(logp) * t.sum(1, keepdims=True), None
@@ -320,7 +320,7 @@ def test_one_by_one_finds_what_directions_may_miss():
 
 
 def test_writing_to_the_incoming_gradient():
-    class WritesGy(Tanh):
+    class WritesGy(TanhFunction):
         def backward(ctx, gy):
             gx = super().backward(gy)[0]
             gy *= 2
@@ -333,7 +333,7 @@ def test_writing_to_the_incoming_gradient():
 
 @pytest.mark.parametrize("change", [lambda x: np.multiply(x, 2, out=x), lambda x: np.maximum(x, 0, out=x)])
 def test_an_op_that_modifies_its_input_in_forward(change):
-    class InPlace(Tanh):
+    class InPlace(TanhFunction):
         name = "in_place"
 
         def forward(ctx, x):
@@ -346,7 +346,7 @@ def test_an_op_that_modifies_its_input_in_forward(change):
 
 
 def test_an_op_that_modifies_its_input_in_backward():
-    class InPlace(Mul):
+    class InPlace(MulFunction):
         def backward(ctx, gz):
             gx, gy = super().backward(gz)
             ctx.saved[0][...] = 0
@@ -364,7 +364,7 @@ def test_a_function_that_is_not_deterministic():
 
 
 def test_a_gradient_of_the_wrong_shape_is_the_engines_error():
-    class NoSum(Mul):
+    class NoSum(MulFunction):
         def backward(ctx, gz):
             x, y = ctx.saved
             return gz * y, gz * x
@@ -520,7 +520,7 @@ def test_no_input_requires_a_gradient():
 
 
 def test_the_diagnosis_names_the_op_the_input_the_element_and_the_values():
-    class OneWrong(Mul):
+    class OneWrong(MulFunction):
         def backward(ctx, gz):
             gx, gy = super().backward(gz)
             gy[1, 2] *= 3
@@ -567,7 +567,7 @@ def test_inputs_and_their_gradients_are_left_alone(device):
     assert x.data is data and np.array_equal(device.to_host(x.data), values) and x.grad is None
 
 
-@pytest.mark.parametrize("op", [Tanh, TanhOff])
+@pytest.mark.parametrize("op", [TanhFunction, TanhOff])
 def test_leaves_are_left_as_they_were(op):
     w, b = x_of(0, 3, 4), x_of(1, 4)
     w.grad = kept = np.full((3, 4), 9.0)

@@ -49,7 +49,7 @@ def _check_broadcast(op: str, x: Any, y: Any) -> None:
         raise RuntimeError(f"{op}: sizes must be equal or 1, counted from the last axis, got x {_shape(x)}, y {_shape(y)}")
 
 
-class Add(Function):
+class AddFunction(Function):
     name = "add"
 
     def forward(ctx, x: Array, y: Array) -> Array:
@@ -62,7 +62,7 @@ class Add(Function):
         return gx, gy
 
 
-class Sub(Function):
+class SubFunction(Function):
     name = "sub"
 
     def forward(ctx, x: Array, y: Array) -> Array:
@@ -75,7 +75,7 @@ class Sub(Function):
         return gx, gy
 
 
-class Mul(Function):
+class MulFunction(Function):
     name = "mul"
 
     def forward(ctx, x: Array, y: Array) -> Array:
@@ -90,7 +90,7 @@ class Mul(Function):
         return gx, gy
 
 
-class Div(Function):
+class DivFunction(Function):
     name = "div"
 
     def forward(ctx, x: Array, y: Array) -> Array:
@@ -106,7 +106,7 @@ class Div(Function):
         return gx, gy
 
 
-class Pow(Function):
+class PowFunction(Function):
     """x ** p. Where x is 0, gp is 0: for p > 0 the limit of x^p ln x, for p = 0 PyTorch's choice."""
 
     name = "pow"
@@ -130,7 +130,7 @@ class Pow(Function):
         return gx, gp
 
 
-class Neg(Function):
+class NegFunction(Function):
     name = "neg"
 
     def forward(ctx, x: Array) -> Array:
@@ -140,7 +140,7 @@ class Neg(Function):
         return (-gy,)
 
 
-class Exp(Function):
+class ExpFunction(Function):
     name = "exp"
 
     def forward(ctx, x: Array) -> Array:
@@ -153,7 +153,7 @@ class Exp(Function):
         return (gy * y,)
 
 
-class Log(Function):
+class LogFunction(Function):
     name = "log"
 
     def forward(ctx, x: Array) -> Array:
@@ -165,7 +165,7 @@ class Log(Function):
         return (gy / x,)
 
 
-class Sqrt(Function):
+class SqrtFunction(Function):
     name = "sqrt"
 
     def forward(ctx, x: Array) -> Array:
@@ -178,7 +178,7 @@ class Sqrt(Function):
         return (gy / (2 * y),)
 
 
-class Abs(Function):
+class AbsFunction(Function):
     name = "abs"
 
     def forward(ctx, x: Array) -> Array:
@@ -190,7 +190,7 @@ class Abs(Function):
         return (gy * sign,)
 
 
-class Cast(Function):
+class CastFunction(Function):
     """Another dtype; the engine casts the gradient back."""
 
     name = "cast"
@@ -207,7 +207,7 @@ def matrix_product(x: Array, y: Array) -> Array:
     return x @ y
 
 
-class Matmul(Function):
+class MatmulFunction(Function):
     """(..., n, k) @ (..., k, m) -> (..., n, m); leading axes broadcast. 1-d operands are a row or a column."""
 
     name = "matmul"
@@ -266,53 +266,53 @@ def as_floats(x: Tensor) -> Tensor:
 
 def add(x: Any, y: Any) -> Tensor:
     """x + y."""
-    return _binary(Add, x, y)
+    return _binary(AddFunction, x, y)
 
 
 def sub(x: Any, y: Any) -> Tensor:
     """x - y."""
-    return _binary(Sub, x, y)
+    return _binary(SubFunction, x, y)
 
 
 def mul(x: Any, y: Any) -> Tensor:
     """x * y, element by element."""
-    return _binary(Mul, x, y)
+    return _binary(MulFunction, x, y)
 
 
 def div(x: Any, y: Any) -> Tensor:
     """x / y; floats, also of ints."""
     x, y = (as_floats(z) if isinstance(z, Tensor) and not (_is_float(x) or _is_float(y)) else z for z in (x, y))
-    return _binary(Div, x, y)
+    return _binary(DivFunction, x, y)
 
 
 def pow(x: Any, y: Any) -> Tensor:
     """x ** y."""
-    return _binary(Pow, x, y)
+    return _binary(PowFunction, x, y)
 
 
 def neg(x: Tensor) -> Tensor:
     """-x."""
-    return Neg.apply(x)
+    return NegFunction.apply(x)
 
 
 def exp(x: Tensor) -> Tensor:
     """e ** x."""
-    return Exp.apply(as_floats(x))
+    return ExpFunction.apply(as_floats(x))
 
 
 def log(x: Tensor) -> Tensor:
     """The natural logarithm."""
-    return Log.apply(as_floats(x))
+    return LogFunction.apply(as_floats(x))
 
 
 def sqrt(x: Tensor) -> Tensor:
     """The square root."""
-    return Sqrt.apply(as_floats(x))
+    return SqrtFunction.apply(as_floats(x))
 
 
 def abs_(x: Tensor) -> Tensor:
     """|x|; its gradient at 0 is 0."""
-    return Abs.apply(x)
+    return AbsFunction.apply(x)
 
 
 def cast(x: Tensor, dtype: Any) -> Tensor:
@@ -320,7 +320,7 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     wanted = np.dtype(dtype)
     if x.requires_grad and wanted.kind != "f":
         raise RuntimeError(f"cast: a tensor that requires a gradient can become another float only, got {wanted}")
-    return x if x.dtype == wanted else Cast.apply(x, dtype=wanted)
+    return x if x.dtype == wanted else CastFunction.apply(x, dtype=wanted)
 
 
 def matmul(x: Any, y: Any) -> Tensor:
@@ -334,4 +334,4 @@ def matmul(x: Any, y: Any) -> Tensor:
         raise RuntimeError(f"matmul: x has {x.shape[-1]} columns, y has {inner} rows, got x {x.shape}, y {y.shape}")
     if not _broadcasts(x.shape[:-2], y.shape[:-2]):
         raise RuntimeError(f"matmul: axes before the last two must be equal or 1, got x {x.shape}, y {y.shape}")
-    return Matmul.apply(x, y)
+    return MatmulFunction.apply(x, y)

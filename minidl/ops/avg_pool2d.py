@@ -74,7 +74,7 @@ def avg_pool2d_backward(gy: Array, counts: Array, x_shape: tuple[int, ...], kern
     return gx[:, top : top + h, left : left + w]
 
 
-class AvgPool2d(Function):
+class AvgPool2dFunction(Function):
     name = "avg_pool2d"
 
     def forward(
@@ -109,7 +109,7 @@ def avg_pool2d(
         raise RuntimeError("avg_pool2d: divisor_override must not be 0, got 0")
     kernel, strides, pads, _, x = pool_arguments("avg_pool2d", input, kernel_size, stride, padding)
     out = shapes.pool_out_size("avg_pool2d", x.shape[2:], kernel, strides, pads, (1, 1), ceil_mode)
-    y = AvgPool2d.apply(
+    y = AvgPool2dFunction.apply(
         x,
         kernel=kernel,
         stride=strides,

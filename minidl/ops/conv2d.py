@@ -133,7 +133,7 @@ def conv2d_backward(
     return gx, gw, gb
 
 
-class Conv2d(Function):
+class Conv2dFunction(Function):
     name = "conv2d"
 
     def forward(ctx, x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Array:
@@ -169,7 +169,7 @@ def conv2d(
 
     RuntimeError: channels or sizes that don't fit, different dtypes, stride < 1, padding < 0 and the like.
     """
-    return convolve(Conv2d, input, weight, bias, stride, padding, dilation, groups)
+    return convolve(Conv2dFunction, input, weight, bias, stride, padding, dilation, groups)
 
 
 def convolve(

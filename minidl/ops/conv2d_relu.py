@@ -45,7 +45,7 @@ def conv2d_relu_backward(
     return conv2d_backward(relu_backward(gy, y), x, w, stride, padding, dilation, groups, needs)
 
 
-class Conv2dReLU(Function):
+class Conv2dReLUFunction(Function):
     name = "conv2d_relu"
 
     def forward(ctx, x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Array:
@@ -71,4 +71,4 @@ def conv2d_relu(
     groups: int = 1,
 ) -> Tensor:
     """relu(conv2d(input, weight, bias, ...)) in one op. Arguments, shapes and errors as for conv2d."""
-    return convolve(Conv2dReLU, input, weight, bias, stride, padding, dilation, groups)
+    return convolve(Conv2dReLUFunction, input, weight, bias, stride, padding, dilation, groups)

@@ -50,7 +50,7 @@ def cross_entropy_backward(gy: Array, logp: Array, t: Array) -> Array:
     return gy[:, None] * (array_module(logp).exp(logp) * t.sum(axis=1, keepdims=True) - t)
 
 
-class NLLLoss(Function):
+class NLLLossFunction(Function):
     """For log-probabilities x (R, C), with t as at the top of this file.
 
     Forward
@@ -71,7 +71,7 @@ class NLLLoss(Function):
         return fastest(nll_loss_backward, gy)(gy, t), None
 
 
-class CrossEntropy(Function):
+class CrossEntropyFunction(Function):
     name = "cross_entropy"
 
     def forward(ctx, x: Array, t: Array) -> Array:
@@ -127,7 +127,7 @@ def cross_entropy(
     _check_arguments("cross_entropy", input, weight, size_average, reduce, reduction)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
-    return _loss(CrossEntropy, input, target, weight, ignore_index, reduction, label_smoothing)
+    return _loss(CrossEntropyFunction, input, target, weight, ignore_index, reduction, label_smoothing)
 
 
 def nll_loss(
@@ -141,7 +141,7 @@ def nll_loss(
 ) -> Tensor:
     """-input[target]: what cross_entropy does after log_softmax. Arguments and errors as there, class ids only."""
     _check_arguments("nll_loss", input, weight, size_average, reduce, reduction)
-    return _loss(NLLLoss, input, target, weight, ignore_index, reduction, 0.0)
+    return _loss(NLLLossFunction, input, target, weight, ignore_index, reduction, 0.0)
 
 
 def _check_arguments(op: str, x: Tensor, weight: Any, size_average: Any, reduce: Any, reduction: str) -> None:

@@ -37,7 +37,7 @@ def dropout_backward(gy: Array, mask: Array, scale: float) -> Array:
     return gy * mask * gy.dtype.type(scale)
 
 
-class Dropout(Function):
+class DropoutFunction(Function):
     name = "dropout"
 
     def forward(ctx, x: Array, p: float, scale: float) -> Array:
@@ -68,4 +68,4 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     if not training:
         return input if scale_at == "train" else input * (1 - p)
     inverted = scale_at == "train" and p < 1
-    return Dropout.apply(input, p=p, scale=1 / (1 - p) if inverted else 1.0)
+    return DropoutFunction.apply(input, p=p, scale=1 / (1 - p) if inverted else 1.0)

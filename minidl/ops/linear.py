@@ -35,7 +35,7 @@ def linear_backward(gy: Array, x: Array, w: Array, needs: tuple[bool, ...]) -> t
     return gx, gw, gb
 
 
-class Linear(Function):
+class LinearFunction(Function):
     name = "linear"
 
     def forward(ctx, x: Array, w: Array, b: Array | None) -> Array:
@@ -66,4 +66,4 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     for name, other in (("weight", weight), ("bias", bias)):
         if other is not None and other.dtype != input.dtype:
             raise RuntimeError(f"linear: {name} must have x's dtype {input.dtype}, got {other.dtype}")
-    return Linear.apply(input, weight, bias)
+    return LinearFunction.apply(input, weight, bias)

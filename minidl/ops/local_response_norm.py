@@ -58,7 +58,7 @@ def local_response_norm_backward(gy: Array, x: Array, d: Array, size: int, alpha
     return direct - (2 * alpha / size * beta) * x * across
 
 
-class LocalResponseNorm(Function):
+class LocalResponseNormFunction(Function):
     name = "local_response_norm"
 
     def forward(ctx, x: Array, size: int, alpha: float, beta: float, k: float) -> Array:
@@ -98,4 +98,4 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
         raise RuntimeError(f"local_response_norm: x must be of floats, got {input.dtype}")
     if size < 1:
         raise ValueError(f"local_response_norm: size must be at least 1, got {size}")
-    return LocalResponseNorm.apply(input, size=size, alpha=alpha, beta=beta, k=k)
+    return LocalResponseNormFunction.apply(input, size=size, alpha=alpha, beta=beta, k=k)

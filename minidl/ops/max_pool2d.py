@@ -85,7 +85,7 @@ def flat_indices(argmax: Array, width: int, kernel: Pair, stride: Pair, padding:
     return h * width + w
 
 
-class MaxPool2d(Function):
+class MaxPool2dFunction(Function):
     name = "max_pool2d"
 
     def forward(
@@ -126,7 +126,7 @@ def max_pool2d(
     """
     kernel, strides, pads, dilations, x = pool_arguments("max_pool2d", input, kernel_size, stride, padding, dilation)
     out = shapes.pool_out_size("max_pool2d", x.shape[2:], kernel, strides, pads, dilations, ceil_mode)
-    result = MaxPool2d.apply(
+    result = MaxPool2dFunction.apply(
         x, kernel=kernel, stride=strides, padding=pads, dilation=dilations, out=out, return_indices=return_indices
     )
     if input.ndim == 4:

@@ -24,7 +24,7 @@ def _keepdims_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int,
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
-class Sum(Function):
+class SumFunction(Function):
     name = "sum"
 
     def forward(ctx, x: Array, axes: tuple[int, ...], keepdim: bool) -> Array:
@@ -35,7 +35,7 @@ class Sum(Function):
         return (array_module(gy).broadcast_to(gy.reshape(ctx.kept), ctx.x_shape),)
 
 
-class Mean(Function):
+class MeanFunction(Function):
     name = "mean"
 
     def forward(ctx, x: Array, axes: tuple[int, ...], keepdim: bool) -> Array:
@@ -50,7 +50,7 @@ class Mean(Function):
         return (array_module(gy).broadcast_to((gy / gy.dtype.type(ctx.count)).reshape(ctx.kept), ctx.x_shape),)
 
 
-class Extreme(Function):
+class ExtremeFunction(Function):
     """amax or amin: every element that equals the extreme gets an equal share of the gradient."""
 
     name = "amax"
@@ -68,7 +68,7 @@ class Extreme(Function):
         return (winners * share,)
 
 
-class ExtremeAlong(Function):
+class ExtremeAlongFunction(Function):
     """max or min along one axis, with the position of the first one."""
 
     name = "max"
@@ -96,14 +96,14 @@ class ExtremeAlong(Function):
 
 def sum_(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The sum over `dim` (None: over everything)."""
-    return Sum.apply(x, axes=shapes.normalize_dims("sum", dim, x.ndim), keepdim=keepdim)
+    return SumFunction.apply(x, axes=shapes.normalize_dims("sum", dim, x.ndim), keepdim=keepdim)
 
 
 def mean(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The mean over `dim` (None: over everything). RuntimeError unless x is of floats."""
     if x.dtype.kind != "f":
         raise RuntimeError(f"mean: x must be of floats, got {x.dtype}")
-    return Mean.apply(x, axes=shapes.normalize_dims("mean", dim, x.ndim), keepdim=keepdim)
+    return MeanFunction.apply(x, axes=shapes.normalize_dims("mean", dim, x.ndim), keepdim=keepdim)
 
 
 def amax(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
@@ -137,13 +137,13 @@ def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
 def _extreme(op: str, x: Tensor, dim: Dims, keepdim: bool, largest: bool) -> Tensor:
     axes = shapes.normalize_dims(op, dim, x.ndim)
     _check_not_empty(op, x, axes)
-    return Extreme.apply(x, axes=axes, keepdim=keepdim, largest=largest)
+    return ExtremeFunction.apply(x, axes=axes, keepdim=keepdim, largest=largest)
 
 
 def _extreme_along(op: str, x: Tensor, dim: int, keepdim: bool, largest: bool) -> tuple[Tensor, Tensor]:
     axis = shapes.normalize_dim(op, dim, x.ndim)
     _check_not_empty(op, x, (axis,) if x.ndim else ())
-    return ExtremeAlong.apply(x, axis=axis, keepdim=keepdim, largest=largest)
+    return ExtremeAlongFunction.apply(x, axis=axis, keepdim=keepdim, largest=largest)
 
 
 def _check_not_empty(op: str, x: Tensor, axes: tuple[int, ...]) -> None:

@@ -25,7 +25,7 @@ def relu_backward(gy: Array, y: Array) -> Array:
     return array_module(gy).where(y <= 0, 0, gy)
 
 
-class ReLU(Function):
+class ReLUFunction(Function):
     name = "relu"
 
     def forward(ctx, x: Array) -> Array:
@@ -40,4 +40,4 @@ class ReLU(Function):
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(input, 0), element by element. `inplace` is PyTorch's; the result is a new tensor either way."""
-    return ReLU.apply(input)
+    return ReLUFunction.apply(input)

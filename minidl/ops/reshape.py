@@ -21,7 +21,7 @@ from minidl.ops.arithmetic import cast
 from minidl.tensor import Function, Tensor
 
 
-class Reshape(Function):
+class ReshapeFunction(Function):
     name = "reshape"
 
     def forward(ctx, x: Array, shape: tuple[int, ...]) -> Array:
@@ -32,7 +32,7 @@ class Reshape(Function):
         return (gy.reshape(ctx.x_shape),)
 
 
-class Permute(Function):
+class PermuteFunction(Function):
     name = "permute"
 
     def forward(ctx, x: Array, dims: tuple[int, ...]) -> Array:
@@ -43,7 +43,7 @@ class Permute(Function):
         return (gy.transpose(ctx.inverse),)
 
 
-class GetItem(Function):
+class GetItemFunction(Function):
     name = "getitem"
 
     def forward(ctx, x: Array, index: Any) -> Array:
@@ -60,7 +60,7 @@ class GetItem(Function):
         return (gx,)
 
 
-class Cat(Function):
+class CatFunction(Function):
     name = "cat"
 
     def forward(ctx, *xs: Array, axis: int) -> Array:
@@ -77,7 +77,7 @@ class Cat(Function):
         return tuple(gy[(*before, slice(end - n, end))] for n, end in zip(ctx.sizes, ends, strict=True))
 
 
-class Pad(Function):
+class PadFunction(Function):
     name = "pad"
 
     def forward(ctx, x: Array, widths: tuple[tuple[int, int], ...], value: float) -> Array:
@@ -119,7 +119,7 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
     fits = known == x.numel() if guesses == 0 else guesses == 1 and known and x.numel() % known == 0
     if not fits or min(sizes, default=0) < -1:
         raise RuntimeError(f"reshape: shape {sizes} is invalid for {x.numel()} elements (x {x.shape})")
-    return Reshape.apply(x, shape=sizes)
+    return ReshapeFunction.apply(x, shape=sizes)
 
 
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -132,19 +132,19 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     if first > last:
         raise RuntimeError(f"flatten: start_dim must not come after end_dim, got {start_dim} and {end_dim} (x {x.shape})")
     middle = math.prod(x.shape[first : last + 1])
-    return Reshape.apply(x, shape=(*x.shape[:first], middle, *x.shape[last + 1 :]))
+    return ReshapeFunction.apply(x, shape=(*x.shape[:first], middle, *x.shape[last + 1 :]))
 
 
 def squeeze(x: Tensor, dim: int | None = None) -> Tensor:
     """Drop axes of length 1: all, or `dim` if it is one."""
     drop = range(x.ndim) if dim is None else (shapes.normalize_dim("squeeze", dim, x.ndim),)
-    return Reshape.apply(x, shape=tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in drop))
+    return ReshapeFunction.apply(x, shape=tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in drop))
 
 
 def unsqueeze(x: Tensor, dim: int) -> Tensor:
     """A new axis of length 1 at `dim`."""
     axis = shapes.normalize_dim("unsqueeze", dim, x.ndim + 1)
-    return Reshape.apply(x, shape=(*x.shape[:axis], 1, *x.shape[axis:]))
+    return ReshapeFunction.apply(x, shape=(*x.shape[:axis], 1, *x.shape[axis:]))
 
 
 def permute(x: Tensor, *dims: Any) -> Tensor:
@@ -153,7 +153,7 @@ def permute(x: Tensor, *dims: Any) -> Tensor:
     order = tuple(shapes.normalize_dim("permute", d, x.ndim) for d in given)
     if sorted(order) != list(range(x.ndim)):
         raise RuntimeError(f"permute: dims must name each of {x.ndim} axes once, got {given}")
-    return Permute.apply(x, dims=order)
+    return PermuteFunction.apply(x, dims=order)
 
 
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -162,14 +162,14 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     i, j = (shapes.normalize_dim("transpose", d, x.ndim) for d in (dim0, dim1))
     if x.ndim:
         order[i], order[j] = order[j], order[i]
-    return Permute.apply(x, dims=tuple(order))
+    return PermuteFunction.apply(x, dims=tuple(order))
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index] with NumPy's rules: integers, slices, None, ..., boolean masks and integer arrays or tensors."""
     parts = index if isinstance(index, tuple) else (index,)
     arrays = tuple(_index_array(part, x) for part in parts)
-    return GetItem.apply(x, index=arrays if isinstance(index, tuple) else arrays[0])
+    return GetItemFunction.apply(x, index=arrays if isinstance(index, tuple) else arrays[0])
 
 
 def _index_array(part: Any, x: Tensor) -> Any:
@@ -194,7 +194,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     floats = [t.dtype for t in tensors if t.dtype.kind == "f"]
     if 0 < len(floats) < len(tensors):
         tensors = [cast(t, np.result_type(*floats)) for t in tensors]
-    return Cat.apply(*tensors, axis=axis)
+    return CatFunction.apply(*tensors, axis=axis)
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
@@ -210,7 +210,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     widths = ((0, 0),) * (input.ndim - len(pairs)) + tuple(reversed(pairs))
     if any(n + min(before, 0) + min(after, 0) < 0 for n, (before, after) in zip(input.shape, widths, strict=True)):
         raise RuntimeError(f"pad: sizes must not become negative, got x {input.shape}, pad {tuple(pad)}")
-    return Pad.apply(input, widths=widths, value=0.0 if value is None else value)
+    return PadFunction.apply(input, widths=widths, value=0.0 if value is None else value)
 
 
 def _ints(op: str, values: tuple) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ def sigmoid_backward(gy: Array, y: Array) -> Array:
     return gy * y * (1 - y)
 
 
-class Sigmoid(Function):
+class SigmoidFunction(Function):
     name = "sigmoid"
 
     def forward(ctx, x: Array) -> Array:
@@ -40,4 +40,4 @@ class Sigmoid(Function):
 
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + e^-input), element by element. Ints become float32."""
-    return Sigmoid.apply(as_floats(input))
+    return SigmoidFunction.apply(as_floats(input))

@@ -44,7 +44,7 @@ def log_softmax_backward(gy: Array, y: Array, axis: int) -> Array:
     return gy - array_module(y).exp(y) * gy.sum(axis=axis, keepdims=True)
 
 
-class Softmax(Function):
+class SoftmaxFunction(Function):
     name = "softmax"
 
     def forward(ctx, x: Array, axis: int) -> Array:
@@ -58,7 +58,7 @@ class Softmax(Function):
         return (fastest(softmax_backward, gy)(gy, y, ctx.axis),)
 
 
-class LogSoftmax(Function):
+class LogSoftmaxFunction(Function):
     name = "log_softmax"
 
     def forward(ctx, x: Array, axis: int) -> Array:
@@ -77,12 +77,12 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
 
     dtype : convert input to it first. RuntimeError unless floats, IndexError for a dim out of range.
     """
-    return _apply(Softmax, input, dim, dtype)
+    return _apply(SoftmaxFunction, input, dim, dtype)
 
 
 def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     """ln softmax(input), more exact than the logarithm of softmax. Arguments as softmax's."""
-    return _apply(LogSoftmax, input, dim, dtype)
+    return _apply(LogSoftmaxFunction, input, dim, dtype)
 
 
 def _apply(op: type[Function], x: Tensor, dim: int | None, dtype: Any) -> Tensor:

@@ -23,7 +23,7 @@ def tanh_backward(gy: Array, y: Array) -> Array:
     return gy * (1 - y * y)
 
 
-class Tanh(Function):
+class TanhFunction(Function):
     name = "tanh"
 
     def forward(ctx, x: Array) -> Array:
@@ -38,4 +38,4 @@ class Tanh(Function):
 
 def tanh(input: Tensor) -> Tensor:
     """tanh, element by element. Ints become float32."""
-    return Tanh.apply(as_floats(input))
+    return TanhFunction.apply(as_floats(input))

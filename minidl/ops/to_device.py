@@ -14,7 +14,7 @@ from minidl.device import Array, Device, transfer
 from minidl.tensor import Function, Tensor
 
 
-class ToDevice(Function):
+class ToDeviceFunction(Function):
     name = "to_device"
 
     def forward(ctx, x: Array, target: Device) -> Array:
@@ -28,4 +28,4 @@ class ToDevice(Function):
 def to_device(x: Tensor, device: Device | str) -> Tensor:
     """x itself if it is there already, else a copy. DeviceError if there is no such device."""
     target = Device(device)
-    return x if x.device is target else ToDevice.apply(x, target=target)
+    return x if x.device is target else ToDeviceFunction.apply(x, target=target)

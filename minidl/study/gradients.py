@@ -24,8 +24,8 @@ from minidl.gradcheck import (
 )
 from minidl.nn import Module
 from minidl.observer import Observer
-from minidl.ops.conv2d import Conv2d
-from minidl.ops.conv2d_relu import Conv2dReLU
+from minidl.ops.conv2d import Conv2dFunction
+from minidl.ops.conv2d_relu import Conv2dReLUFunction
 from minidl.tensor import Function, Tensor, no_grad
 
 DIRECTIONS = 8
@@ -250,7 +250,7 @@ def _badge(call: _Call, leaf: str, outcome: Comparison | Exception) -> Badge:
 def _beside_the_kink(call: _Call, place: int, diagnosis: str) -> _Call:
     """The call with inputs that no nudge moves over a kink or a tie."""
     found = f"a kink or a tie is near what arrived ({_found(diagnosis)})"
-    if call.op is Conv2dReLU:
+    if call.op is Conv2dReLUFunction:
         return _with_units_on_or_off(call, found)
     x = call.inputs[place]
     values = _spread_out(x.detach().numpy())
@@ -274,7 +274,7 @@ def _with_units_on_or_off(call: _Call, found: str) -> _Call:
     """A convolution with a ReLU whose every unit is on or off by a wide margin: biases see to it."""
     x, weight, _ = call.inputs
     with no_grad():
-        y = Conv2d.apply(x, weight, None, **call.settings).numpy()
+        y = Conv2dFunction.apply(x, weight, None, **call.settings).numpy()
     margin = max(2 * float(np.abs(y).max(initial=0)), 1.0)
     signs = np.where(np.arange(len(weight)) % 2, -1.0, 1.0)
     moved = Tensor(signs * margin, requires_grad=True, device=weight.device)

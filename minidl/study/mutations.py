@@ -365,7 +365,7 @@ GALLERY = (
     ),
     Mutation(
         "dropout-new-mask",
-        dropout.Dropout.backward,
+        dropout.DropoutFunction.backward,
         "(mask,) = ctx.saved",
         "mask = random.default_generator.bernoulli(1 / ctx.scale, gy.shape)",
         "Backward draws a mask of its own rather than keep forward's.",
@@ -461,7 +461,7 @@ GALLERY = (
     # ------------------------------------------------------------------------------------ arithmetic, reductions, moves
     Mutation(
         "add-broadcast-not-summed",
-        arithmetic.Add.backward,
+        arithmetic.AddFunction.backward,
         "gy = unbroadcast(gz, ctx.shapes[1])",
         "gy = gz",
         "An operand that was broadcast gets the gradient of every copy, not their sum.",
@@ -470,7 +470,7 @@ GALLERY = (
     ),
     Mutation(
         "mean-count",
-        reduce.Mean.backward,
+        reduce.MeanFunction.backward,
         "gy / gy.dtype.type(ctx.count)",
         "gy",
         "The sum's backward for a mean: the 1/N is missing.",
@@ -478,7 +478,7 @@ GALLERY = (
     ),
     Mutation(
         "amax-ties-whole",
-        reduce.Extreme.backward,
+        reduce.ExtremeFunction.backward,
         "share = gy.reshape(y.shape) / winners.sum(axis=ctx.axes, keepdims=True).astype(x.dtype)",
         "share = gy.reshape(y.shape)",
         "Each of several tied maxima gets the whole gradient: together they get more than there is.",
@@ -487,7 +487,7 @@ GALLERY = (
     ),
     Mutation(
         "permute-not-inverted",
-        reshape.Permute.forward,
+        reshape.PermuteFunction.forward,
         "ctx.inverse = tuple(np.argsort(dims).tolist())",
         "ctx.inverse = dims",
         "Backward permutes once more instead of back. A swap of two axes is its own inverse, and equal sizes hide the rest.",
@@ -495,7 +495,7 @@ GALLERY = (
     ),
     Mutation(
         "getitem-duplicates",
-        reshape.GetItem.backward,
+        reshape.GetItemFunction.backward,
         "xp.add.at(gx, ctx.index, gy)",
         "gx[ctx.index] += gy",
         "NumPy's += on an index writes a row that is taken twice only once.",

@@ -38,7 +38,7 @@ class Passage:
     """A function and which of its lines ran.
 
     file       : "minidl/ops/conv2d.py"; of a file elsewhere its name alone
-    function   : "conv2d_forward", or "Conv2d.forward" for a method
+    function   : "conv2d_forward", or "Conv2dFunction.forward" for a method
     first_line : the number of lines[0] in the file, decorators included
     lines      : the function's source, dedented, without line ends
     ran        : numbers, in the file, of the lines that ran. A statement that did counts with all of its lines, an `if` or a

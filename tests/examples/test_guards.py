@@ -17,7 +17,7 @@ from model import AlexNet
 
 import minidl.nn.functional as F
 from minidl import Device, Tensor, nn
-from minidl.ops.relu import ReLU
+from minidl.ops.relu import ReLUFunction
 
 MB = 1 << 20
 
@@ -263,8 +263,8 @@ def test_then_the_first_op_forward():
 
 def test_then_the_first_op_backward(monkeypatch):
     net, images, step = two_layers()
-    backward = ReLU.backward
-    monkeypatch.setattr(ReLU, "backward", lambda ctx, gy: tuple(gx + np.float32(np.nan) for gx in backward(ctx, gy)))
+    backward = ReLUFunction.backward
+    monkeypatch.setattr(ReLUFunction, "backward", lambda ctx, gy: tuple(gx + np.float32(np.nan) for gx in backward(ctx, gy)))
     assert first_not_finite(net, images, step).startswith("it began in relu in 1, backward: 20 of 20 elements of the gradient")
 
 

@@ -23,7 +23,7 @@ from run_checks import STEPS, TIMINGS, TINY, assert_same_run, checkpoint, conten
 import minidl
 from minidl.checkpoint import load_checkpoint
 from minidl.data.transforms import ORDER
-from minidl.ops.dropout import Dropout
+from minidl.ops.dropout import DropoutFunction
 from minidl.random import Generator
 
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -758,7 +758,7 @@ def test_the_first_op_that_overflows_is_named(images, tmp_path, call, monkeypatc
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_gradient_that_is_not_finite_stops_before_the_update_and_its_op_is_named(images, tmp_path, call, monkeypatch):
     """The op goes wrong only with the dropout mask of step 5: the step is computed again with the same random numbers."""
-    backward, dropped, out = Dropout.backward, [], tmp_path / "run"
+    backward, dropped, out = DropoutFunction.backward, [], tmp_path / "run"
 
     def note(trainer):
         if trainer.step == 4:
@@ -772,7 +772,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update_and_its_op_is_nam
         same = dropped and mask.shape == dropped[0].shape and (mask == dropped[0]).all()
         return (gx + np.float32(np.inf),) if same else (gx,)
 
-    monkeypatch.setattr(Dropout, "backward", spoiled)
+    monkeypatch.setattr(DropoutFunction, "backward", spoiled)
     before_each_step(monkeypatch, note)
     code, _, errors = call(images, *TINY, "--steps", STEPS, "--save-every", 1, "--keep", 9, "--out", out)
     assert code == 1 and errors.startswith("train.py: stopped: step 5: a gradient is not finite; it began in dropout in tower")

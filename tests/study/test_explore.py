@@ -244,7 +244,7 @@ def test_saved_is_freed_by_the_op_s_own_backward(step):
 def test_the_lines_are_those_of_the_plain_functions(step):
     _, ops = station(step, "conv1")
     forward, backward = ([step["passages"][n] for n in ops[0]["source"][d]] for d in ("forward", "backward"))
-    assert forward[0]["function"] == "Conv2dReLU.forward" and "conv2d_forward" in [p["function"] for p in forward]
+    assert forward[0]["function"] == "Conv2dReLUFunction.forward" and "conv2d_forward" in [p["function"] for p in forward]
     assert "col2im" not in [p["function"] for p in backward]  # no gradient of the image
     assert all(p["file"].startswith("minidl/ops/") for p in step["passages"])
     conv = next(p for p in forward if p["function"] == "conv2d_forward")

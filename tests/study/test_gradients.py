@@ -70,13 +70,13 @@ def test_the_loss_is_checked_where_it_is_part_of_the_function(image):
 
 def test_what_truly_arrives_is_checked(monkeypatch):
     seen = {}
-    right = arithmetic.Mul.forward
+    right = arithmetic.MulFunction.forward
 
     def forward(ctx, x, y):
         seen.setdefault(x.dtype.name, (x.copy(), y))
         return right(ctx, x, y)
 
-    monkeypatch.setattr(arithmetic.Mul, "forward", forward)
+    monkeypatch.setattr(arithmetic.MulFunction, "forward", forward)
     x = minidl.randn(3, 4)
     check_layers(lambda x: F.tanh(x) * 2.0, x)
     np.testing.assert_array_equal(seen["float64"][0], np.tanh(x.data).astype(np.float64))
@@ -290,8 +290,8 @@ def test_an_op_that_changes_its_input_fails():
 
 def test_a_wrong_smooth_op_is_not_given_other_values(monkeypatch):
     """Wrong for small inputs alone: spread from -2 to 2 it would look right."""
-    right = arithmetic.Exp.backward
-    monkeypatch.setattr(arithmetic.Exp, "backward", lambda ctx, gy: (right(ctx, gy)[0] * np.where(ctx.saved[0] < 0.01, 2, 1),))
+    right = arithmetic.ExpFunction.backward
+    monkeypatch.setattr(arithmetic.ExpFunction, "backward", lambda ctx, gy: (right(ctx, gy)[0] * np.where(ctx.saved[0] < 0.01, 2, 1),))
     (badge,) = check_layers(lambda x: x.exp(), minidl.randn(5) - 20.0)
     assert badge.failed
 
@@ -332,7 +332,7 @@ def test_units_are_on_and_off_by_a_margin():
     layer = nn.ConvReLU2d(2, 4, 3).double()
     x = minidl.randn(1, 2, 5, 5, dtype=np.float64)
     call = gradients._Call(
-        conv2d_relu.Conv2dReLU,
+        conv2d_relu.Conv2dReLUFunction,
         0,
         "",
         (x, layer.weight.detach(), layer.bias.detach()),

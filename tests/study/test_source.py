@@ -251,9 +251,9 @@ def test_a_convolution_by_its_plain_functions():
         lines, (conv, _) = step(lambda: F.conv2d(x, w, b, padding=1))
     forward, backward = lines.of(conv)
     file = "minidl/ops/conv2d.py"
-    expected = ["Conv2d.forward", "conv2d_forward", "pad_images", "_pieces", "im2col"]
+    expected = ["Conv2dFunction.forward", "conv2d_forward", "pad_images", "_pieces", "im2col"]
     assert functions(forward) == [(file, name) for name in expected]
-    expected = ["Conv2d.backward", "conv2d_backward", "pad_images", "_pieces", "im2col"]
+    expected = ["Conv2dFunction.backward", "conv2d_backward", "pad_images", "_pieces", "im2col"]
     assert functions(backward) == [(file, name) for name in expected]
     text = "\n".join(starred(backward[1]))
     assert "*        if gw is not None:\n*            col = im2col" in text
@@ -274,7 +274,7 @@ def test_replacements_where_they_run():
     x = minidl.randn(1, 2, 4, 4, requires_grad=True)
     lines, (relu_node, _) = step(F.relu, x)
     assert functions(lines.of(relu_node)[0])[:2] == [
-        ("minidl/ops/relu.py", "ReLU.forward"),
+        ("minidl/ops/relu.py", "ReLUFunction.forward"),
         ("minidl/kernels/cpu/relu.py", "relu_forward"),
     ]
 
@@ -285,9 +285,9 @@ def test_each_node_has_its_own_lines():
 
     with plain_kernels():
         lines, (relu_node, tanh_node, add, _) = step(both, minidl.randn(3, requires_grad=True))
-    assert [p.function for p in lines.of(relu_node)[1]] == ["ReLU.backward", "relu_backward"]
-    assert [p.function for p in lines.of(tanh_node)[0]] == ["Tanh.forward", "tanh_forward"]
-    assert [p.function for p in lines.of(add)[1]] == ["Add.backward", "unbroadcast"]
+    assert [p.function for p in lines.of(relu_node)[1]] == ["ReLUFunction.backward", "relu_backward"]
+    assert [p.function for p in lines.of(tanh_node)[0]] == ["TanhFunction.forward", "tanh_forward"]
+    assert [p.function for p in lines.of(add)[1]] == ["AddFunction.backward", "unbroadcast"]
 
 
 def test_lines_outside_an_op_are_not_its(ops):
@@ -307,7 +307,7 @@ def test_what_did_not_run_here_has_no_lines():
     with SourceLines() as lines:
         y.sum().backward()
     forward, backward = lines.of(nodes.nodes[0])
-    assert forward == [] and backward[0].function == "ReLU.backward"
+    assert forward == [] and backward[0].function == "ReLUFunction.backward"
     with Nodes() as nodes, SourceLines() as lines:
         F.relu(x)
     assert lines.of(nodes.nodes[0])[1] == []
@@ -536,7 +536,7 @@ def test_an_op_is_found_by_its_name():
     class Second(First):
         name = "one_of_two"
 
-    assert find_op("relu") is relu.ReLU and find_op("nll_loss") is cross_entropy.NLLLoss
+    assert find_op("relu") is relu.ReLUFunction and find_op("nll_loss") is cross_entropy.NLLLossFunction
     assert find_op("one_of_two") is Second
     with pytest.raises(ValueError, match=r"^find_op: no Function has the name 'rleu'$"):
         equations("rleu")

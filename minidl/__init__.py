@@ -7,9 +7,10 @@ from minidl.device import Device, DeviceError, count_traffic, memory_summary
 from minidl.device import get_float32_matmul_precision, set_float32_matmul_precision
 from minidl.kernels import plain_kernels
 from minidl.parallel import get_num_threads, set_num_threads
+from minidl import nn  # before ops, whose files take Module from it
 from minidl.ops import operators as _operators  # binds operators and methods onto Tensor
 from minidl.create import ones, rand, randn, zeros
-from minidl import nn, optim
+from minidl import optim
 from minidl.gradcheck import GradcheckError, gradcheck
 
 __version__ = "0.1.0"

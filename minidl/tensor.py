@@ -302,6 +302,13 @@ class Function:
 
     name: ClassVar[str]
 
+    # what the tools of minidl/study ask of an op
+    kinked: ClassVar[bool] = False  # its slope jumps somewhere, as relu's at 0: there is no numeric slope to compare with
+    rectifies: ClassVar[bool] = False  # a unit whose output is 0 is off, and passes no gradient
+    relative_slope: ClassVar["staticmethod[[Array], Array] | None"] = None  # of units that saturate: y -> slope / steepest
+    weighted: ClassVar[bool] = False  # its outputs are neurons: sums of products with the second input, a weight (O, ...)
+    scores: ClassVar[bool] = False  # a loss: its first input (N, C) has a score for each class
+
     def __init__(self) -> None:
         self.needs_grad: tuple[bool, ...] = ()
         self.saved: tuple[Any, ...] = ()

@@ -12,7 +12,9 @@ PACKAGE = ROOT / "minidl"
 
 # each name stands for a module, or for a package with all its modules; it may import what stands before it, and its own parts
 ORDER = ["shapes", "device", "layout", "memory", "parallel", "random", "observer", "tensor", "kernels"]
-ORDER += ["ops", "ops.operators", "create", "nn", "optim", "anomaly", "gradcheck", "data", "checkpoint", "study"]
+# what a layer's file takes from nn comes before ops; nn itself, which gathers the layers, after
+ORDER += ["nn.init", "nn.module", "nn.weighted", "ops", "ops.operators"]
+ORDER += ["create", "nn", "optim", "anomaly", "gradcheck", "data", "checkpoint", "study"]
 OPTIONAL = ["PIL", "matplotlib", "cupy", "safetensors", "tqdm", "torch"]
 
 
@@ -80,7 +82,10 @@ def test_modules_import_only_from_above(name):
         ("ops.relu", "from minidl.ops.reduce import SumFunction\nfrom minidl.kernels import fastest", []),
         ("ops.operators", "from minidl.ops import relu", []),
         ("optim.sgd", "from minidl.optim.optimizer import Optimizer\nfrom minidl import nn", []),
-        ("nn.layers", "from minidl.optim import SGD", ["minidl.optim"]),
+        ("nn.functional", "from minidl.optim import SGD", ["minidl.optim"]),
+        ("nn.module", "from minidl.ops.relu import relu", ["minidl.ops.relu"]),
+        ("ops.relu", "from minidl.nn.module import Module", []),
+        ("ops.relu", "from minidl.nn import functional", ["minidl.nn.functional"]),
         ("gradcheck", "from minidl import gradcheck_leaves", ["minidl"]),
         ("tensor", "import numpy, minidl", ["minidl"]),
         ("kernels.cpu.conv2d", "from minidl.ops.conv2d import im2col", ["minidl.ops.conv2d"]),

@@ -1,52 +1,31 @@
 """Networks: modules that hold parameters, the layers, and how parameters get their first values.
 
-Read module.py first, then layers.py; `functional` has every layer as a function, `init` the initial values.
+A layer is in the file of its op, minidl/ops/<name>.py: formulas, forward, backward, the function, and last the module that
+keeps the function's settings and parameters. Constructors have PyTorch's signatures, `repr` shows what PyTorch's would. Here is
+a line for each; `as` tells type checkers that the name is public. Read module.py first. `functional` has every layer as a
+function, `init` the initial values.
 """
 
-from minidl.nn import functional, init
-from minidl.nn.layers import (
-    AvgPool2d,
-    Conv2d,
-    ConvReLU2d,
-    CrossEntropyLoss,
-    Dropout,
-    Flatten,
-    Identity,
-    Linear,
-    LocalResponseNorm,
-    LogSoftmax,
-    MaxPool2d,
-    NLLLoss,
-    ReLU,
-    Sigmoid,
-    Softmax,
-    Tanh,
-    ZeroPad2d,
-)
-from minidl.nn.module import Module, ModuleList, Parameter, Sequential
-
-__all__ = [
-    "AvgPool2d",
-    "Conv2d",
-    "ConvReLU2d",
-    "CrossEntropyLoss",
-    "Dropout",
-    "Flatten",
-    "Identity",
-    "Linear",
-    "LocalResponseNorm",
-    "LogSoftmax",
-    "MaxPool2d",
-    "Module",
-    "ModuleList",
-    "NLLLoss",
-    "Parameter",
-    "ReLU",
-    "Sequential",
-    "Sigmoid",
-    "Softmax",
-    "Tanh",
-    "ZeroPad2d",
-    "functional",
-    "init",
-]
+from minidl.nn import functional as functional
+from minidl.nn import init as init
+from minidl.nn.module import Identity as Identity
+from minidl.nn.module import Module as Module
+from minidl.nn.module import ModuleList as ModuleList
+from minidl.nn.module import Parameter as Parameter
+from minidl.nn.module import Sequential as Sequential
+from minidl.ops.avg_pool2d import AvgPool2d as AvgPool2d
+from minidl.ops.conv2d import Conv2d as Conv2d
+from minidl.ops.conv2d_relu import ConvReLU2d as ConvReLU2d
+from minidl.ops.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
+from minidl.ops.cross_entropy import NLLLoss as NLLLoss
+from minidl.ops.dropout import Dropout as Dropout
+from minidl.ops.linear import Linear as Linear
+from minidl.ops.local_response_norm import LocalResponseNorm as LocalResponseNorm
+from minidl.ops.max_pool2d import MaxPool2d as MaxPool2d
+from minidl.ops.relu import ReLU as ReLU
+from minidl.ops.reshape import Flatten as Flatten
+from minidl.ops.reshape import ZeroPad2d as ZeroPad2d
+from minidl.ops.sigmoid import Sigmoid as Sigmoid
+from minidl.ops.softmax import LogSoftmax as LogSoftmax
+from minidl.ops.softmax import Softmax as Softmax
+from minidl.ops.tanh import Tanh as Tanh

@@ -1,35 +1,22 @@
-"""Every layer as a function, under PyTorch's names: `import minidl.nn.functional as F`."""
+"""Every layer as a function, under PyTorch's names: `import minidl.nn.functional as F`.
 
-from minidl.ops.avg_pool2d import avg_pool2d
-from minidl.ops.conv2d import conv2d
-from minidl.ops.conv2d_relu import conv2d_relu
-from minidl.ops.cross_entropy import cross_entropy, nll_loss
-from minidl.ops.dropout import dropout
-from minidl.ops.linear import linear
-from minidl.ops.local_response_norm import local_response_norm
-from minidl.ops.max_pool2d import max_pool2d
-from minidl.ops.relu import relu
-from minidl.ops.reshape import cat, flatten, pad
-from minidl.ops.sigmoid import sigmoid
-from minidl.ops.softmax import log_softmax, softmax
-from minidl.ops.tanh import tanh
+A line for each op; `as` tells type checkers that the name is public.
+"""
 
-__all__ = [
-    "avg_pool2d",
-    "cat",
-    "conv2d",
-    "conv2d_relu",
-    "cross_entropy",
-    "dropout",
-    "flatten",
-    "linear",
-    "local_response_norm",
-    "log_softmax",
-    "max_pool2d",
-    "nll_loss",
-    "pad",
-    "relu",
-    "sigmoid",
-    "softmax",
-    "tanh",
-]
+from minidl.ops.avg_pool2d import avg_pool2d as avg_pool2d
+from minidl.ops.conv2d import conv2d as conv2d
+from minidl.ops.conv2d_relu import conv2d_relu as conv2d_relu
+from minidl.ops.cross_entropy import cross_entropy as cross_entropy
+from minidl.ops.cross_entropy import nll_loss as nll_loss
+from minidl.ops.dropout import dropout as dropout
+from minidl.ops.linear import linear as linear
+from minidl.ops.local_response_norm import local_response_norm as local_response_norm
+from minidl.ops.max_pool2d import max_pool2d as max_pool2d
+from minidl.ops.relu import relu as relu
+from minidl.ops.reshape import cat as cat
+from minidl.ops.reshape import flatten as flatten
+from minidl.ops.reshape import pad as pad
+from minidl.ops.sigmoid import sigmoid as sigmoid
+from minidl.ops.softmax import log_softmax as log_softmax
+from minidl.ops.softmax import softmax as softmax
+from minidl.ops.tanh import tanh as tanh

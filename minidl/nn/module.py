@@ -575,3 +575,13 @@ def _named(modules: tuple) -> list[tuple[str, Any]]:
     if len(modules) == 1 and isinstance(modules[0], dict):
         return list(modules[0].items())
     return [(str(i), module) for i, module in enumerate(modules)]
+
+
+class Identity(Module):
+    """y = x. Takes and ignores any arguments, so that it can stand in for any layer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input

@@ -180,6 +180,7 @@ class SqrtFunction(Function):
 
 class AbsFunction(Function):
     name = "abs"
+    kinked = True
 
     def forward(ctx, x: Array) -> Array:
         ctx.save(array_module(x).sign(x))

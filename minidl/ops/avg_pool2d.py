@@ -21,6 +21,7 @@ from minidl import shapes
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.layout import nchw, nhwc
+from minidl.nn.module import Module
 from minidl.ops.conv2d import pad_images, tap
 from minidl.ops.max_pool2d import pool_arguments
 from minidl.shapes import Pair
@@ -119,3 +120,36 @@ def avg_pool2d(
         divisor=divisor_override,
     )
     return y if input.ndim == 4 else y.reshape(y.shape[1:])
+
+
+class AvgPool2d(Module):
+    """avg_pool2d; `stride=None` is the kernel's size."""
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding, self.ceil_mode = padding, ceil_mode
+        self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
+
+    def forward(self, input: Tensor) -> Tensor:
+        return avg_pool2d(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
+        )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"

@@ -30,6 +30,7 @@ from minidl import shapes
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.layout import nchw, nhwc
+from minidl.nn.weighted import Weighted
 from minidl.shapes import Padding, Pair
 from minidl.tensor import Function, Tensor
 
@@ -135,6 +136,7 @@ def conv2d_backward(
 
 class Conv2dFunction(Function):
     name = "conv2d"
+    weighted = True
 
     def forward(ctx, x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Array:
         x, w = nhwc(x), nhwc(w)
@@ -195,3 +197,65 @@ def convolve(
     x = input if input.ndim == 4 else input.reshape(1, *x_shape)
     y = function.apply(x, weight, bias, stride=strides, padding=pads, dilation=dilations, groups=groups)
     return y if input.ndim == 4 else y.reshape(y.shape[1:])
+
+
+class Conv2d(Weighted):
+    """conv2d with parameters weight (out_channels, in_channels / groups, KH, KW) and bias (out_channels,).
+
+    Input (N, in_channels, H, W), output (N, out_channels, OH, OW). The weight has channels-last memory.
+
+    ValueError: channels or groups below 1, channels that groups does not divide, a padding_mode other than 'zeros'.
+    RuntimeError: kernel_size, stride or dilation below 1, padding below 0.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        _check_channels(in_channels, out_channels, groups)
+        if padding_mode != "zeros":
+            raise ValueError(f"Conv2d: padding_mode must be 'zeros', got {padding_mode!r}")
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = shapes.pair("Conv2d", "kernel_size", kernel_size, 1)
+        self.stride = shapes.pair("Conv2d", "stride", stride, 1)
+        self.padding = _conv_padding(padding)
+        self.dilation = shapes.pair("Conv2d", "dilation", dilation, 1)
+        self._make_parameters((out_channels, in_channels // groups, *self.kernel_size), bias, device, dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        always = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        unusual = {"padding": (self.padding, (0, 0)), "dilation": (self.dilation, (1, 1)), "groups": (self.groups, 1)}
+        parts = [f"{name}={value}" for name, (value, usual) in unusual.items() if value != usual]
+        return ", ".join([always, *parts, *([] if self.bias is not None else ["bias=False"])])
+
+
+def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
+    if not shapes.is_int(groups) or groups < 1:
+        raise ValueError(f"Conv2d: groups must be an int of at least 1, got {groups!r}")
+    for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if not shapes.is_int(channels) or channels < 1:
+            raise ValueError(f"Conv2d: {name} must be an int of at least 1, got {channels!r}")
+        if channels % groups:
+            raise ValueError(f"Conv2d: {name} must be divisible by groups, got {channels} and {groups}")
+
+
+def _conv_padding(padding: int | Sequence[int] | str) -> Any:
+    if isinstance(padding, str):
+        if padding not in ("valid", "same"):
+            raise ValueError(f"Conv2d: padding must be an int, two ints, 'valid' or 'same', got {padding!r}")
+        return padding
+    return shapes.pair("Conv2d", "padding", padding, 0)

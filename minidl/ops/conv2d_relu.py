@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from minidl.device import Array
 from minidl.kernels import fastest
 from minidl.layout import nchw, nhwc
-from minidl.ops.conv2d import conv2d_backward, conv2d_forward, convolve
+from minidl.ops.conv2d import Conv2d, conv2d_backward, conv2d_forward, convolve
 from minidl.ops.relu import relu_backward, relu_forward
 from minidl.shapes import Padding, Pair
 from minidl.tensor import Function, Tensor
@@ -47,6 +47,9 @@ def conv2d_relu_backward(
 
 class Conv2dReLUFunction(Function):
     name = "conv2d_relu"
+    kinked = True
+    rectifies = True
+    weighted = True
 
     def forward(ctx, x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Array:
         x, w = nhwc(x), nhwc(w)
@@ -72,3 +75,10 @@ def conv2d_relu(
 ) -> Tensor:
     """relu(conv2d(input, weight, bias, ...)) in one op. Arguments, shapes and errors as for conv2d."""
     return convolve(Conv2dReLUFunction, input, weight, bias, stride, padding, dilation, groups)
+
+
+class ConvReLU2d(Conv2d):
+    """Conv2d followed by ReLU, in one op: the same numbers, one array less to keep, and faster. Arguments as for Conv2d."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return conv2d_relu(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)

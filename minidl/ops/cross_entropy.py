@@ -24,6 +24,7 @@ import numpy as np
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.nn.module import Module
 from minidl.ops.softmax import log_softmax_forward
 from minidl.tensor import Function, Tensor, common_device
 
@@ -61,6 +62,7 @@ class NLLLossFunction(Function):
     """
 
     name = "nll_loss"
+    scores = True
 
     def forward(ctx, logp: Array, t: Array) -> Array:
         ctx.save(t)
@@ -73,6 +75,7 @@ class NLLLossFunction(Function):
 
 class CrossEntropyFunction(Function):
     name = "cross_entropy"
+    scores = True
 
     def forward(ctx, x: Array, t: Array) -> Array:
         losses, logp = fastest(cross_entropy_forward, x)(x, t)
@@ -215,3 +218,58 @@ def _class_ids(op: str, x: Tensor, target: Tensor | np.ndarray, classes: int, ig
             f"{op}: class ids must be in [0, {classes - 1}] or {ignore_index} (ignored), got {int(ids[at])} at position {at}"
         )
     return ids
+
+
+class _Loss(Module):
+    """What the two losses share. `weight` (C,) or None is a buffer, so it is saved and moved with the module."""
+
+    def __init__(self, weight: Tensor | None, ignore_index: int, reduction: str) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.ignore_index, self.reduction = ignore_index, reduction
+
+
+class NLLLoss(_Loss):
+    """nll_loss: of log-probabilities (N, C) and class ids (N,)."""
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: None = None,
+        ignore_index: int = -100,
+        reduce: None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction)
+        self.size_average, self.reduce = size_average, reduce
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return nll_loss(input, target, self.weight, self.size_average, self.ignore_index, self.reduce, self.reduction)
+
+
+class CrossEntropyLoss(_Loss):
+    """cross_entropy: of scores (N, C) and class ids (N,) or probabilities (N, C)."""
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: None = None,
+        ignore_index: int = -100,
+        reduce: None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction)
+        self.size_average, self.reduce, self.label_smoothing = size_average, reduce, label_smoothing
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(
+            input,
+            target,
+            self.weight,
+            self.size_average,
+            self.ignore_index,
+            self.reduce,
+            self.reduction,
+            self.label_smoothing,
+        )

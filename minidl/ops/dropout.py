@@ -17,6 +17,7 @@ Krizhevsky, Sutskever and Hinton, NIPS 2012, section 4.2; the 2012 code's layer.
 from minidl import random
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.nn.module import Module
 from minidl.random import Draw
 from minidl.tensor import Function, Tensor
 
@@ -69,3 +70,27 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         return input if scale_at == "train" else input * (1 - p)
     inverted = scale_at == "train" and p < 1
     return DropoutFunction.apply(input, p=p, scale=1 / (1 - p) if inverted else 1.0)
+
+
+class Dropout(Module):
+    """dropout, which acts in training only: see `Module.train` and `Module.eval`.
+
+    scale_at : "train" divides by 1 - p in training (PyTorch's), "test" multiplies by 1 - p in evaluation (2012's).
+
+    ValueError for p outside [0, 1] or another scale_at.
+    """
+
+    def __init__(self, p: float = 0.5, inplace: bool = False, *, scale_at: str = "train") -> None:
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: p must be in [0, 1], got {p}")
+        if scale_at not in ("train", "test"):
+            raise ValueError(f"Dropout: scale_at must be 'train' or 'test', got {scale_at!r}")
+        self.p, self.inplace, self.scale_at = p, inplace, scale_at
+
+    def forward(self, input: Tensor) -> Tensor:
+        return dropout(input, self.p, self.training, self.inplace, scale_at=self.scale_at)
+
+    def extra_repr(self) -> str:
+        scale_at = "" if self.scale_at == "train" else f", scale_at={self.scale_at!r}"
+        return f"p={self.p}, inplace={self.inplace}{scale_at}"

@@ -13,9 +13,12 @@ Backward
 """
 
 import math
+from typing import Any
 
 from minidl.device import Array
 from minidl.kernels import fastest
+from minidl.nn.weighted import Weighted
+from minidl.shapes import is_int
 from minidl.tensor import Function, Tensor
 
 
@@ -37,6 +40,7 @@ def linear_backward(gy: Array, x: Array, w: Array, needs: tuple[bool, ...]) -> t
 
 class LinearFunction(Function):
     name = "linear"
+    weighted = True
 
     def forward(ctx, x: Array, w: Array, b: Array | None) -> Array:
         ctx.x_shape = x.shape
@@ -67,3 +71,21 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if other is not None and other.dtype != input.dtype:
             raise RuntimeError(f"linear: {name} must have x's dtype {input.dtype}, got {other.dtype}")
     return LinearFunction.apply(input, weight, bias)
+
+
+class Linear(Weighted):
+    """linear with parameters weight (out_features, in_features) and bias (out_features,): y = x @ weight^T + bias."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        for name, size in (("in_features", in_features), ("out_features", out_features)):
+            if not is_int(size) or size < 0:
+                raise ValueError(f"Linear: {name} must be an int of at least 0, got {size!r}")
+        self.in_features, self.out_features = in_features, out_features
+        self._make_parameters((out_features, in_features), bias, device, dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

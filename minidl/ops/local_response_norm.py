@@ -21,6 +21,7 @@ Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.3.
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.nn.module import Module
 from minidl.tensor import Function, Tensor
 
 
@@ -99,3 +100,17 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     if size < 1:
         raise ValueError(f"local_response_norm: size must be at least 1, got {size}")
     return LocalResponseNormFunction.apply(input, size=size, alpha=alpha, beta=beta, k=k)
+
+
+class LocalResponseNorm(Module):
+    """local_response_norm, with PyTorch's convention: alpha is divided by size, k is 1."""
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input: Tensor) -> Tensor:
+        return local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

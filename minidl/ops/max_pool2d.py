@@ -26,6 +26,7 @@ from minidl import shapes
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.layout import nchw, nhwc
+from minidl.nn.module import Module
 from minidl.ops.conv2d import pad_images, tap
 from minidl.shapes import Pair
 from minidl.tensor import Function, Tensor
@@ -87,6 +88,7 @@ def flat_indices(argmax: Array, width: int, kernel: Pair, stride: Pair, padding:
 
 class MaxPool2dFunction(Function):
     name = "max_pool2d"
+    kinked = True
 
     def forward(
         ctx, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, out: Pair, return_indices: bool
@@ -145,3 +147,33 @@ def pool_arguments(
     pads, dilations = shapes.pair(op, "padding", padding, 0), shapes.pair(op, "dilation", dilation, 1)
     x = input if input.ndim == 4 else input.reshape(1, *input.shape)
     return kernel, strides, pads, dilations, x
+
+
+class MaxPool2d(Module):
+    """max_pool2d; `stride=None` is the kernel's size."""
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding, self.dilation = padding, dilation
+        self.return_indices, self.ceil_mode = return_indices, ceil_mode
+
+    def forward(self, input: Tensor) -> Any:
+        return max_pool2d(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+        )

@@ -54,6 +54,7 @@ class ExtremeFunction(Function):
     """amax or amin: every element that equals the extreme gets an equal share of the gradient."""
 
     name = "amax"
+    kinked = True
 
     def forward(ctx, x: Array, axes: tuple[int, ...], keepdim: bool, largest: bool) -> Array:
         ctx.axes = axes
@@ -72,6 +73,7 @@ class ExtremeAlongFunction(Function):
     """max or min along one axis, with the position of the first one."""
 
     name = "max"
+    kinked = True
 
     def forward(ctx, x: Array, axis: int, keepdim: bool, largest: bool) -> tuple[Array, Array]:
         xp = array_module(x)

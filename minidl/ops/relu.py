@@ -12,6 +12,7 @@ Source: Nair and Hinton, ICML 2010; Krizhevsky, Sutskever and Hinton, NIPS 2012,
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.nn.module import Module
 from minidl.tensor import Function, Tensor
 
 
@@ -27,6 +28,8 @@ def relu_backward(gy: Array, y: Array) -> Array:
 
 class ReLUFunction(Function):
     name = "relu"
+    kinked = True
+    rectifies = True
 
     def forward(ctx, x: Array) -> Array:
         y = fastest(relu_forward, x)(x)
@@ -41,3 +44,17 @@ class ReLUFunction(Function):
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(input, 0), element by element. `inplace` is PyTorch's; the result is a new tensor either way."""
     return ReLUFunction.apply(input)
+
+
+class ReLU(Module):
+    """relu."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return relu(input, self.inplace)
+
+    def extra_repr(self) -> str:
+        return "inplace=True" if self.inplace else ""

@@ -17,6 +17,7 @@ import numpy as np
 from minidl import shapes
 from minidl.device import Array, array_module
 from minidl.layout import is_channels_last, nchw
+from minidl.nn.module import Module
 from minidl.ops.arithmetic import cast
 from minidl.tensor import Function, Tensor
 
@@ -219,3 +220,34 @@ def _ints(op: str, values: tuple) -> tuple[int, ...]:
     if not all(shapes.is_int(v) for v in flat):
         raise TypeError(f"{op}: sizes must be ints, got {flat}")
     return tuple(int(v) for v in flat)
+
+
+class Flatten(Module):
+    """flatten; by default everything but the first axis: (N, C, H, W) -> (N, C * H * W), in (C, H, W) order."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        return flatten(input, self.start_dim, self.end_dim)
+
+    def extra_repr(self) -> str:
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class ZeroPad2d(Module):
+    """pad with zeros: one int for all four sides, or (left, right, top, bottom)."""
+
+    def __init__(self, padding: int | Sequence[int]) -> None:
+        super().__init__()
+        sides = (padding,) * 4 if shapes.is_int(padding) else padding
+        if not isinstance(sides, (tuple, list)) or len(sides) != 4 or not all(shapes.is_int(side) for side in sides):
+            raise ValueError(f"ZeroPad2d: padding must be an int or (left, right, top, bottom), got {padding!r}")
+        self.padding = tuple(sides)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return pad(input, self.padding)
+
+    def extra_repr(self) -> str:
+        return str(self.padding)

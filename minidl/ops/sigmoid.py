@@ -9,6 +9,7 @@ Backward
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.nn.module import Module
 from minidl.ops.arithmetic import as_floats
 from minidl.tensor import Function, Tensor
 
@@ -27,6 +28,7 @@ def sigmoid_backward(gy: Array, y: Array) -> Array:
 
 class SigmoidFunction(Function):
     name = "sigmoid"
+    relative_slope = staticmethod(lambda y: 4 * y * (1 - y))
 
     def forward(ctx, x: Array) -> Array:
         y = fastest(sigmoid_forward, x)(x)
@@ -41,3 +43,10 @@ class SigmoidFunction(Function):
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + e^-input), element by element. Ints become float32."""
     return SigmoidFunction.apply(as_floats(input))
+
+
+class Sigmoid(Module):
+    """sigmoid."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return sigmoid(input)

@@ -17,6 +17,7 @@ from typing import Any
 from minidl import shapes
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.nn.module import Module
 from minidl.tensor import Function, Tensor
 
 
@@ -96,3 +97,31 @@ def _apply(op: type[Function], x: Tensor, dim: int | None, dtype: Any) -> Tensor
     if x.numel() == 0:
         return x * 1  # no largest element to subtract
     return op.apply(x, axis=axis) if x.ndim else op.apply(x.reshape(1), axis=0).reshape(())
+
+
+class Softmax(Module):
+    """softmax along `dim`."""
+
+    def __init__(self, dim: int | None = None) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        return softmax(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class LogSoftmax(Module):
+    """log_softmax along `dim`."""
+
+    def __init__(self, dim: int | None = None) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        return log_softmax(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"

@@ -9,6 +9,7 @@ Backward
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.nn.module import Module
 from minidl.ops.arithmetic import as_floats
 from minidl.tensor import Function, Tensor
 
@@ -25,6 +26,7 @@ def tanh_backward(gy: Array, y: Array) -> Array:
 
 class TanhFunction(Function):
     name = "tanh"
+    relative_slope = staticmethod(lambda y: 1 - y * y)
 
     def forward(ctx, x: Array) -> Array:
         y = fastest(tanh_forward, x)(x)
@@ -39,3 +41,10 @@ class TanhFunction(Function):
 def tanh(input: Tensor) -> Tensor:
     """tanh, element by element. Ints become float32."""
     return TanhFunction.apply(as_floats(input))
+
+
+class Tanh(Module):
+    """tanh."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return tanh(input)

@@ -33,9 +33,6 @@ from minidl.shapes import is_int
 from minidl.study.illnesses import NOT_FINITE, SATURATED, Diagnosis, Evidence, Losses, Row, diagnose
 from minidl.tensor import Tensor, is_grad_enabled
 
-RELU_OPS = ("relu", "conv2d_relu")
-SATURATING_OPS = ("tanh", "sigmoid")
-LOSS_OPS = ("cross_entropy", "nll_loss")  # their first input has a score for each class
 SPREAD_EXAMPLES = 32  # of a batch whose standard deviation is taken: enough for two digits
 _BLOCK = 1 << 18  # elements that are looked at together, so that what is computed of them stays in the cache
 
@@ -92,10 +89,10 @@ class Autopsy(Observer):
     # ----------------------------------------------------------------------------------------------- while the step runs
 
     def forward_ends(self, node: Any, inputs: Sequence[Any], settings: Mapping[str, Any], out: Tensor) -> None:
-        if node.name in LOSS_OPS:
+        if node.scores:
             self.classes = inputs[0].shape[1]
         weights = [x for x in inputs if isinstance(x, Parameter) and x.ndim > 1]
-        of_interest = weights or node.name in RELU_OPS or node.name in SATURATING_OPS
+        of_interest = weights or node.rectifies or node.relative_slope
         in_model = any(module is self.model for module in node.layer.modules)
         if of_interest and in_model and out.data.size and is_grad_enabled():
             row = self._new_row(node, weights, out.data)
@@ -121,10 +118,10 @@ class Autopsy(Observer):
         row.title = (layer if is_layer else f"{node.name} in {layer}") + (f", call {call}" if call > 1 else "")
         row.examples = y.shape[0] if y.ndim else 1
         row.outputs, row.units = y.size // row.examples, _units(y)
-        if node.name in RELU_OPS:
+        if node.rectifies:
             row.zeros, row.dead, row.always_on = _on_and_off(y)
-        if node.name in SATURATING_OPS:
-            row.saturated = float((abs(y if node.name == "tanh" else 2 * y - 1) > SATURATED).mean())
+        if node.relative_slope:
+            row.saturated = float((node.relative_slope(y) < SATURATED).mean())
         if weights:
             row.weights, row.before = weights, self._rows_before(node)
             for earlier in row.before:

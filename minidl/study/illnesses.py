@@ -130,9 +130,7 @@ SHRINKING, IN_A_ROW = 0.3, 3
 # "Somewhere around 1e-3": Karpathy, notes to Stanford's course CS231n, "Neural Networks Part 3: Learning and Evaluation",
 # "Ratio of weights:updates". A rule of thumb: AlexNet's first and last layer train well at 2e-2.
 UPDATE_RATIO, FAR = 1e-3, 100
-# tanh and sigmoid are saturated where the slope is below a tenth of its steepest. tanh' = 1 - y^2 is .1 at |y| = sqrt(.9), and
-# sigmoid(x) = (1 + tanh(x / 2)) / 2, so the same holds there for 2 y - 1.
-SATURATED = math.sqrt(0.9)
+SATURATED = 0.1  # where the slope is below a tenth of its steepest: tanh's 1 - y^2 beyond |y| = .95, sigmoid's where y is .03
 
 # ------------------------------------------------------------------------------------------------------------------- signs
 

@@ -20,7 +20,7 @@ from minidl.nn import Module
 from minidl.study.models import left_as_it_was, random_batch
 from minidl.study.table import aligned, number
 from minidl.study.table import shape as shape_text
-from minidl.study.trace import WEIGHTED, OpRecord, Trace, alone
+from minidl.study.trace import OpRecord, Trace, alone
 from minidl.tensor import Tensor
 
 
@@ -183,7 +183,7 @@ def _add(row: Row, record: OpRecord, batch: int, counted: set[int]) -> None:
     row.outputs.append(record.output[1:])
     if record.device not in row.devices:
         row.devices.append(record.device)
-    if record.op in WEIGHTED:
+    if record.weighted:
         row.kernel = shape_text(record.inputs[1][1])
         row.neurons += math.prod(record.output) // batch
     row.parameters += sum(new.values())

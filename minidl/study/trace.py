@@ -24,8 +24,6 @@ from minidl.device import Array, Device, GpuMemory, count_traffic, watch_gpu_mem
 from minidl.observer import Observer
 from minidl.tensor import Tensor
 
-WEIGHTED = ("conv2d", "conv2d_relu", "linear")  # the ops whose outputs are a network's neurons
-
 
 @dataclass
 class OpRecord:
@@ -40,6 +38,7 @@ class OpRecord:
     output: tuple[int, ...]
     settings: dict[str, Any]
     parameters: dict[int, int] = field(default_factory=dict)  # id of each parameter among the inputs -> its elements
+    weighted: bool = False  # its outputs are a network's neurons
     needs_gradient: bool = False  # False for what happens to the batch alone
     macs_forward: int = 0  # multiply-adds
     macs_backward: int = 0
@@ -108,6 +107,7 @@ class Trace(Observer):
             inputs=[(name, x.shape) for name, x in tensors],
             output=(),
             settings=dict(settings),
+            weighted=node.weighted,
             parameters={id(x): x.data.size for _, x in tensors if _is_parameter(x, modules)},
         )
         record.forward_event = self._new_event(record.title, "forward")
@@ -125,7 +125,7 @@ class Trace(Observer):
         weights = {id(memory.owner(x.data)) for x in inputs if isinstance(x, Tensor) and id(x) in record.parameters}
         record.saved_bytes = self._newly_saved(record, node.saved, weights)
         record.workspace_forward = max(peak - record.output_bytes - self._made_to_save, 0)
-        product = _multiply_adds(node.name, inputs, out)
+        product = _multiply_adds(node, inputs, out)
         record.macs_forward, record.macs_backward = product, product * sum(node.needs_grad[:2])
 
     def backward_begins(self, node: Any, gy: Array) -> None:
@@ -246,10 +246,10 @@ def _is_parameter(x: Tensor, modules: Sequence[Any]) -> bool:
     return any(x is p for module in modules[-1:] for p in module.parameters(recurse=False))
 
 
-def _multiply_adds(op: str, inputs: Sequence[Any], out: Tensor) -> int:
+def _multiply_adds(node: Any, inputs: Sequence[Any], out: Tensor) -> int:
     """Of an op that is a matrix product; an addition of a bias is not counted."""
-    if op in WEIGHTED:
+    if node.weighted:
         return out.data.size * math.prod(inputs[1].shape[1:])
-    if op == "matmul":
+    if node.name == "matmul":
         return out.data.size * inputs[0].shape[-1]
     return 0

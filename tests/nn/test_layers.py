@@ -1,4 +1,4 @@
-"""minidl.nn.layers: each layer gives what its function gives on the same data; initial values, errors; PyTorch is the oracle
+"""The layers of minidl.nn: each gives what its function gives on the same data; initial values, errors; PyTorch is the oracle
 for signatures, reprs, initial ranges and whole networks."""
 
 import inspect

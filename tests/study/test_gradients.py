@@ -291,7 +291,9 @@ def test_an_op_that_changes_its_input_fails():
 def test_a_wrong_smooth_op_is_not_given_other_values(monkeypatch):
     """Wrong for small inputs alone: spread from -2 to 2 it would look right."""
     right = arithmetic.ExpFunction.backward
-    monkeypatch.setattr(arithmetic.ExpFunction, "backward", lambda ctx, gy: (right(ctx, gy)[0] * np.where(ctx.saved[0] < 0.01, 2, 1),))
+    monkeypatch.setattr(
+        arithmetic.ExpFunction, "backward", lambda ctx, gy: (right(ctx, gy)[0] * np.where(ctx.saved[0] < 0.01, 2, 1),)
+    )
     (badge,) = check_layers(lambda x: x.exp(), minidl.randn(5) - 20.0)
     assert badge.failed
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from minidl import nn
-from minidl.study import illnesses
 from minidl.study.illnesses import ILLNESSES, Evidence, Losses, Row, diagnose
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "autopsy.md"
@@ -306,13 +305,6 @@ def test_every_rule_says_its_thresholds():
         assert "less than 0.3 times" in said[name] and "3 layers in a row" in said[name]
     for name in ("growing signal", "exploding gradient"):
         assert "more than 3.3 times" in said[name] and "3 layers in a row" in said[name]
-
-
-def test_saturated_is_where_the_slope_is_a_tenth():
-    y = illnesses.SATURATED
-    assert 1 - y**2 == pytest.approx(0.1)
-    s = (1 + y) / 2
-    assert s * (1 - s) == pytest.approx(0.1 * 0.25)
 
 
 def test_the_document_has_every_illness():

@@ -76,6 +76,13 @@ class SubFunction(Function):
 
 
 class MulFunction(Function):
+    """x * y, element by element.
+
+    Saved
+        x   gy = gz * x: each factor's gradient is the other factor. Kept only if y needs a gradient.
+        y   gx = gz * y: each factor's gradient is the other factor. Kept only if x needs a gradient.
+    """
+
     name = "mul"
 
     def forward(ctx, x: Array, y: Array) -> Array:
@@ -91,6 +98,13 @@ class MulFunction(Function):
 
 
 class DivFunction(Function):
+    """x / y, element by element.
+
+    Saved
+        y   gx = gz / y, and gy = -gz * z / y.
+        z   gy = -gz * z / y: with the quotient kept, x need not be. Kept only if y needs a gradient.
+    """
+
     name = "div"
 
     def forward(ctx, x: Array, y: Array) -> Array:
@@ -107,7 +121,13 @@ class DivFunction(Function):
 
 
 class PowFunction(Function):
-    """x ** p. Where x is 0, gp is 0: for p > 0 the limit of x^p ln x, for p = 0 PyTorch's choice."""
+    """x ** p. Where x is 0, gp is 0: for p > 0 the limit of x^p ln x, for p = 0 PyTorch's choice.
+
+    Saved
+        x   gx = gz * p * x^(p-1), and gp = gz * z * ln x.
+        p   gx = gz * p * x^(p-1): the exponent is a factor, and one less the new exponent.
+        z   gp = gz * z * ln x: the power is not computed again. Kept only if p needs a gradient.
+    """
 
     name = "pow"
 
@@ -141,6 +161,12 @@ class NegFunction(Function):
 
 
 class ExpFunction(Function):
+    """e to the power x.
+
+    Saved
+        y   gx = gy * y: the exponential is its own slope.
+    """
+
     name = "exp"
 
     def forward(ctx, x: Array) -> Array:
@@ -154,6 +180,12 @@ class ExpFunction(Function):
 
 
 class LogFunction(Function):
+    """The natural logarithm.
+
+    Saved
+        x   gx = gy / x.
+    """
+
     name = "log"
 
     def forward(ctx, x: Array) -> Array:
@@ -166,6 +198,12 @@ class LogFunction(Function):
 
 
 class SqrtFunction(Function):
+    """The square root.
+
+    Saved
+        y   gx = gy / (2 y), from the output alone: x need not be kept.
+    """
+
     name = "sqrt"
 
     def forward(ctx, x: Array) -> Array:
@@ -179,6 +217,12 @@ class SqrtFunction(Function):
 
 
 class AbsFunction(Function):
+    """|x|; its slope at 0 is 0.
+
+    Saved
+        sign   gx = gy * sign(x): the slope is 1, -1, or 0 where x is 0.
+    """
+
     name = "abs"
     kinked = True
 
@@ -209,7 +253,12 @@ def matrix_product(x: Array, y: Array) -> Array:
 
 
 class MatmulFunction(Function):
-    """(..., n, k) @ (..., k, m) -> (..., n, m); leading axes broadcast. 1-d operands are a row or a column."""
+    """(..., n, k) @ (..., k, m) -> (..., n, m); leading axes broadcast. 1-d operands are a row or a column.
+
+    Saved
+        x   gy = x^T @ gz: the right factor's gradient needs the left one.
+        y   gx = gz @ y^T: the left factor's gradient needs the right one.
+    """
 
     name = "matmul"
 

@@ -11,6 +11,9 @@ Forward
 
 Backward
     gx[n,c,h,w] = sum of gy[n,c,i,j] / m[i,j] over the windows (i,j) that hold (h,w)
+
+Saved
+    counts   Every pixel gets gy divided by the number of pixels in the window, which differs at the edges.
 Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", 1998 (subsampling).
 """
 

@@ -16,6 +16,10 @@ Backward: differentiate that product, and undo the gather
     gcol = gy @ w^T                    then a pixel's gradient is the sum over the patches that it was copied into:
     gx   = col2im(gcol)                col2im is the transpose of im2col, so it adds where im2col copied
 
+Saved
+    x   gw = col^T @ gy needs x's patches: x is kept and they are gathered again, as they take many times its memory.
+    w   gx = col2im(gy @ w^T) needs the weights; they are the parameter's own memory, so this costs nothing.
+
 Groups: channels and filters are cut into `groups` equal parts; part g of the filters sees part g of the channels only.
 
 The patches are gathered for a few images at a time, so that they are still in the processor's cache when the product reads

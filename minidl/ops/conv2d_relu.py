@@ -7,6 +7,11 @@ Backward
     g = 0 where y <= 0, else gy          the ReLU's
     gx, gw, gb from g                    the convolution's, as in conv2d.py
 
+Saved
+    y   The ReLU's part needs to know where its output is 0: no gradient passes there.
+    x   gw = col^T @ g needs x's patches: x is kept and they are gathered again, as they take many times its memory.
+    w   gx = col2im(g @ w^T) needs the weights; they are the parameter's own memory, so this costs nothing.
+
 It gives what `relu(conv2d(...))` gives. One op keeps one array less, and a fast kernel applies the bias and the ReLU, forward
 and backward, while the pixels are in the processor's cache.
 Source: as for conv2d.py and relu.py.

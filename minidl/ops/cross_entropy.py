@@ -59,6 +59,9 @@ class NLLLossFunction(Function):
 
     Backward
         gx[c] = - gloss * t[c]
+
+    Saved
+        t   gx = -gloss * t: the target, as a weight for each class, is the gradient but for sign and scale.
     """
 
     name = "nll_loss"
@@ -74,6 +77,13 @@ class NLLLossFunction(Function):
 
 
 class CrossEntropyFunction(Function):
+    """cross_entropy of scores x (R, C), with t as at the top of this file.
+
+    Saved
+        logp   gx = gloss * (softmax(x) - t) for targets that sum to 1: softmax(x) is e^logp, which cannot overflow.
+        t      gx = gloss * (softmax(x) - t) for targets that sum to 1: t is what the scores should have said.
+    """
+
     name = "cross_entropy"
     scores = True
 

@@ -8,6 +8,9 @@ Forward, with m[i] = 1 with probability 1 - p, else 0
 Backward
     gx = gy times the factor that x was multiplied by: the same mask, drawn once
 
+Saved
+    mask   The gradient must pass the very units that the forward let through; the mask takes one byte a unit.
+
 Both have the same expectation, but not the same optimisation: at equal function the 2012 form's next weights are 1/(1-p) times
 as large, which matters beside a fixed initial sigma, learning rate and weight decay.
 Source: Hinton et al., "Improving neural networks by preventing co-adaptation of feature detectors", 2012;

@@ -10,6 +10,10 @@ Backward
     gx = gy @ w
     gw = gy^T @ x          summed over every leading axis: each row of x used the same weights
     gb = sum of gy over every leading axis
+
+Saved
+    x   gw = gy^T @ x: a weight's gradient is the product of what came in and what came back.
+    w   gx = gy @ w needs the weights; they are the parameter's own memory, so this costs nothing.
 """
 
 import math

@@ -14,6 +14,10 @@ Backward: x[a] acts on y[a] through the numerator, and on every y[c] whose windo
 
     {c : a in W(c)} = a - (size-1)//2 ... a + size//2: the window reversed, the same one if size is odd.
 
+Saved
+    x   x stands in both terms of gx: it is the numerator, and its squares made the denominator.
+    d   gx needs d to the power -beta and -beta - 1; to add up the windows of squares again would take longer.
+
 Conventions: `alpha` is divided by `size`, as in PyTorch, ONNX, Caffe and the 2012 code (scale/size), although the paper's
 formula reads as if it were not; k is 2 in 2012's nets, 1 in PyTorch's and Caffe's default. TensorFlow does not divide alpha.
 Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.3.

@@ -51,7 +51,12 @@ class MeanFunction(Function):
 
 
 class ExtremeFunction(Function):
-    """amax or amin: every element that equals the extreme gets an equal share of the gradient."""
+    """amax or amin: every element that equals the extreme gets an equal share of the gradient.
+
+    Saved
+        x   The winners are where x equals y; tied ones share the gradient.
+        y   The winners are where x equals y; tied ones share the gradient.
+    """
 
     name = "amax"
     kinked = True
@@ -70,7 +75,11 @@ class ExtremeFunction(Function):
 
 
 class ExtremeAlongFunction(Function):
-    """max or min along one axis, with the position of the first one."""
+    """max or min along one axis, with the position of the first one.
+
+    Saved
+        index   gy goes to the one element that won, so its position is all that backward needs.
+    """
 
     name = "max"
     kinked = True

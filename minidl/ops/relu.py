@@ -6,6 +6,9 @@ Forward
 Backward
     gx = 0 where y <= 0, else gy         at x = 0 the gradient is 0, the choice of PyTorch and of the 2012 code (x > 0)
 
+Saved
+    y   gx is gy where y > 0: the output tells all, and the next layer keeps it anyway, so it is kept once.
+
 The output is all that backward needs, and the next layer keeps it anyway.
 Source: Nair and Hinton, ICML 2010; Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.1.
 """

@@ -5,6 +5,9 @@ Forward
 
 Backward
     gx = gy * y * (1 - y)        at most a quarter of gy: a stack of sigmoids makes gradients vanish
+
+Saved
+    y   The slope is y * (1 - y), from the output alone: x need not be kept, nor e^-x computed again.
 """
 
 from minidl.device import Array, array_module

@@ -46,6 +46,12 @@ def log_softmax_backward(gy: Array, y: Array, axis: int) -> Array:
 
 
 class SoftmaxFunction(Function):
+    """softmax, as at the top of this file.
+
+    Saved
+        y   gx = y * (gy - sum of gy * y): the probabilities are all that backward needs, x is not.
+    """
+
     name = "softmax"
 
     def forward(ctx, x: Array, axis: int) -> Array:
@@ -60,6 +66,12 @@ class SoftmaxFunction(Function):
 
 
 class LogSoftmaxFunction(Function):
+    """log_softmax, as at the top of this file.
+
+    Saved
+        y   gx = gy - e^y * sum of gy, and e^y is the softmax: x is not needed.
+    """
+
     name = "log_softmax"
 
     def forward(ctx, x: Array, axis: int) -> Array:

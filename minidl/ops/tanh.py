@@ -5,6 +5,9 @@ Forward
 
 Backward
     gx = gy * (1 - y^2)          vanishes where |y| is near 1: the unit is saturated
+
+Saved
+    y   The slope is 1 - y^2, from the output alone: x need not be kept, nor tanh computed again.
 """
 
 from minidl.device import Array, array_module

@@ -7,8 +7,7 @@ import textwrap
 import pytest
 
 from minidl import Function
-from minidl.study import explain
-from minidl.study.explain import saved_because
+from minidl.study.explain import _reasons, saved_because
 from minidl.study.source import equations
 
 
@@ -64,17 +63,21 @@ def test_every_reason_is_a_sentence(cls):
         assert reason.endswith(".") and len(reason) > 10 and "  " not in reason
 
 
-def test_no_reason_is_for_an_op_that_is_not():
-    assert set(explain._REASONS) <= {cls.name for cls in OPS}
+def test_a_reason_may_have_several_lines():
+    rows = """What it does.
+
+    Saved
+        x     one line.
+        mask  two
+              lines.
+
+    Source: nobody.
+    """
+    assert _reasons(rows) == {"x": "one line.", "mask": "two lines."}
 
 
 def test_what_saves_nothing():
     assert saved_because("add") == saved_because("reshape") == saved_because("to_device") == {}
-
-
-def test_the_table_stays_as_it_is():
-    saved_because("relu").clear()
-    assert list(saved_because("relu")) == ["y"]
 
 
 def test_an_op_of_the_user_s():

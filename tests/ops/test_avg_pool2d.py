@@ -6,11 +6,23 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layer_cases import IMAGES, LayerCase
 
 from minidl import Tensor, gradcheck
 from minidl.device import memory_order
 from minidl.layout import is_channels_last
 from minidl.ops.avg_pool2d import avg_pool2d
+
+LAYER_CASES = {
+    "avg_pool2d": LayerCase(
+        lambda F, x: F.avg_pool2d(x, 3, 2, padding=1, ceil_mode=True, count_include_pad=False),
+        IMAGES,
+        module=lambda nn: nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False),
+    ),
+    "avg_pool2d divisor": LayerCase(
+        lambda F, x: F.avg_pool2d(x, 2, divisor_override=3), IMAGES, module=lambda nn: nn.AvgPool2d(2, divisor_override=3)
+    ),
+}
 
 CLOSE = {"rtol": 1e-13, "atol": 1e-13}  # at most 16 terms of size about 1, added in another order
 

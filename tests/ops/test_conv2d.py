@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layer_cases import LayerCase, uniform
 
 import minidl
 import minidl.ops.conv2d as conv2d_module
@@ -14,6 +15,14 @@ from minidl.device import memory_order
 from minidl.layout import is_channels_last
 from minidl.ops.conv2d import col2im, conv2d, conv2d_backward, im2col, pad_images
 from minidl.ops.linear import linear
+
+CONV = [*uniform((2, 4, 7, 6), (6, 2, 3, 3)), *uniform((6,))]
+LAYER_CASES = {
+    "conv2d": LayerCase(lambda F, x, w, b: F.conv2d(x, w, b, stride=(2, 1), padding=1, groups=2), CONV),
+    "conv2d dilated": LayerCase(lambda F, x, w: F.conv2d(x, w, dilation=2, padding="same", groups=2), CONV[:2]),
+    "conv2d no bias, no padding": LayerCase(lambda F, x, w: F.conv2d(x, w, groups=2), CONV[:2]),
+    "conv2d one image": LayerCase(lambda F, x, w: F.conv2d(x, w), uniform((2, 7, 6), (6, 2, 3, 3))),
+}
 
 # A sum of up to 400 products of size about 1, added in another order: error below 400 * 400 * 2^-53 = 2e-11 at the very
 # worst, and its square root in practice.

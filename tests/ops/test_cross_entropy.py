@@ -5,10 +5,21 @@ import re
 
 import numpy as np
 import pytest
+from layer_cases import IMAGES, ROWS, LayerCase
 
 from minidl import Tensor, gradcheck
 from minidl.ops.cross_entropy import cross_entropy, nll_loss
 from minidl.ops.softmax import log_softmax
+
+IDS = np.array([0, 3, -100, 1, 2])
+PROBABILITIES = np.array([[0.1, 0.2, 0.3, 0.4]] * 5)
+LAYER_CASES = {
+    "cross_entropy": LayerCase(lambda F, x, t: F.cross_entropy(x, t, label_smoothing=0.1), ROWS, (IDS,)),
+    "cross_entropy weighted": LayerCase(lambda F, x, t, w: F.cross_entropy(x, t, weight=w), ROWS, (IDS, np.arange(1.0, 5.0))),
+    "cross_entropy probabilities": LayerCase(lambda F, x, t: F.cross_entropy(x, t, reduction="none"), ROWS, (PROBABILITIES,)),
+    "cross_entropy maps": LayerCase(lambda F, x, t: F.cross_entropy(x, t, reduction="sum"), IMAGES, (np.ones((2, 7, 6), int),)),
+    "nll_loss": LayerCase(lambda F, x, t: F.nll_loss(x, t), ROWS, (IDS,)),
+}
 
 CLOSE = {"rtol": 1e-13, "atol": 1e-13}  # sums of some 40 terms of size about 1
 

@@ -5,12 +5,18 @@ import re
 
 import numpy as np
 import pytest
+from layer_cases import IMAGES, LayerCase
 
 import minidl
 from minidl import Tensor, gradcheck
 from minidl.layout import is_channels_last
 from minidl.ops.dropout import dropout
 from minidl.random import Generator
+
+LAYER_CASES = {
+    "dropout": LayerCase(lambda F, x: F.dropout(x, 0.4), IMAGES, module=lambda nn: nn.Dropout(0.4), theirs=""),  # other numbers
+    "dropout 2012": LayerCase(lambda F, x: F.dropout(x, 0.4, scale_at="test"), IMAGES, theirs=""),
+}
 
 P = [0.1, 0.5, 0.8]
 N = 100_000

@@ -4,9 +4,15 @@ import re
 
 import numpy as np
 import pytest
+from layer_cases import LayerCase, uniform
 
 from minidl import Tensor, gradcheck
 from minidl.ops.linear import linear, linear_backward
+
+LAYER_CASES = {
+    "linear": LayerCase(lambda F, x, w, b: F.linear(x, w, b), uniform((5, 4), (3, 4), (3,))),
+    "linear no bias": LayerCase(lambda F, x, w: F.linear(x, w), uniform((2, 5, 4), (3, 4))),
+}
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}  # sums of at most 30 products of size about 1, in another order
 SHAPES = [((5, 4), (3, 4)), ((4,), (3, 4)), ((2, 3, 4), (5, 4)), ((1, 1), (1, 1)), ((2, 1, 3, 4), (2, 4))]  # x, weight

@@ -4,10 +4,20 @@ import re
 
 import numpy as np
 import pytest
+from layer_cases import IMAGES, LayerCase
 
 from minidl import Tensor, gradcheck
 from minidl.layout import is_channels_last
 from minidl.ops.local_response_norm import local_response_norm, negative_power, window_sum
+
+LAYER_CASES = {
+    "local_response_norm": LayerCase(
+        lambda F, x: F.local_response_norm(x, 3, 0.5, 0.75, 2.0),
+        IMAGES,
+        module=lambda nn: nn.LocalResponseNorm(3, 0.5, 0.75, 2.0),
+    ),
+    "local_response_norm power": LayerCase(lambda F, x: F.local_response_norm(x, 4, 1.0, 0.5, 2.0), IMAGES),
+}
 
 # alpha ~ k ~ 1, where the window's part of the gradient is as large as the direct part: at the production values it is below
 # the rounding of a careless check

@@ -6,11 +6,28 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layer_cases import IMAGES, LayerCase
 
 from minidl import Tensor, gradcheck
 from minidl.device import memory_order
 from minidl.layout import is_channels_last
 from minidl.ops.max_pool2d import max_pool2d, max_pool2d_forward
+
+LAYER_CASES = {
+    "max_pool2d": LayerCase(
+        lambda F, x: F.max_pool2d(x, (3, 2), (2, 1), (1, 0), 2, ceil_mode=True),
+        IMAGES,
+        module=lambda nn: nn.MaxPool2d((3, 2), (2, 1), (1, 0), 2, ceil_mode=True),
+    ),
+    "max_pool2d padding": LayerCase(lambda F, x: F.max_pool2d(x, 3, 2, padding=1), IMAGES),
+    "max_pool2d stride": LayerCase(lambda F, x: F.max_pool2d(x, 3), IMAGES, module=lambda nn: nn.MaxPool2d(3)),
+    "max_pool2d ceil": LayerCase(lambda F, x: F.max_pool2d(x, 2, 2, ceil_mode=True), IMAGES),
+    "max_pool2d indices": LayerCase(
+        lambda F, x: F.max_pool2d(x, 3, 2, return_indices=True),
+        IMAGES,
+        module=lambda nn: nn.MaxPool2d(3, 2, return_indices=True),
+    ),
+}
 
 # x, kernel_size, settings
 SETTINGS = {

@@ -2,10 +2,16 @@
 
 import numpy as np
 import pytest
+from layer_cases import IMAGES, LayerCase
 
 from minidl import Tensor, gradcheck
 from minidl.layout import is_channels_last
 from minidl.ops.relu import relu
+
+LAYER_CASES = {
+    "relu": LayerCase(lambda F, x: F.relu(x), IMAGES, module=lambda nn: nn.ReLU(), elementwise=True),
+    "relu inplace": LayerCase(lambda F, x: F.relu(x * 1, inplace=True), IMAGES),
+}
 
 SHAPES = [(), (5,), (3, 4), (2, 3, 4, 5), (0, 3)]
 

@@ -7,10 +7,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from layer_cases import IMAGES, LayerCase, uniform
 
 from minidl import Tensor, gradcheck
 from minidl.layout import is_channels_last
 from minidl.ops.reshape import cat, flatten, getitem, pad, permute, reshape, squeeze, transpose, unsqueeze
+
+LAYER_CASES = {
+    "cat": LayerCase(lambda F, x, y: F.cat([x, y], 1), uniform((2, 3), (2, 2)), theirs=""),
+    "cat channels-last": LayerCase(
+        lambda F, x, y: F.cat([x, y], 1), uniform((2, 3, 4, 4), (2, 2, 4, 4), channels_last=True), theirs=""
+    ),
+    "pad": LayerCase(lambda F, x: F.pad(x, (1, -1, 0, 2), value=3.0), IMAGES),
+    "pad all sides": LayerCase(lambda F, x: F.pad(x, (2, 2, 2, 2)), IMAGES, module=lambda nn: nn.ZeroPad2d(2)),
+    "pad sides": LayerCase(lambda F, x: F.pad(x, (1, 2, 3, 4)), IMAGES, module=lambda nn: nn.ZeroPad2d((1, 2, 3, 4))),
+    "flatten": LayerCase(
+        lambda F, x: F.flatten(x, 1),
+        uniform((2, 3, 4, 4), channels_last=True),
+        module=lambda nn: nn.Flatten(),
+        theirs=lambda F, x: x.flatten(1),
+    ),
+    "flatten part": LayerCase(
+        lambda F, x: F.flatten(x, 0, 1), IMAGES, module=lambda nn: nn.Flatten(0, 1), theirs=lambda F, x: x.flatten(0, 1)
+    ),
+}
 
 ANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # none changes
 

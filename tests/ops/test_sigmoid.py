@@ -4,11 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from layer_cases import IMAGES, LayerCase
 from marks import on_host
 
 from minidl import Tensor, gradcheck
 from minidl.layout import is_channels_last
 from minidl.ops.sigmoid import sigmoid
+
+LAYER_CASES = {"sigmoid": LayerCase(lambda F, x: F.sigmoid(x), IMAGES, module=lambda nn: nn.Sigmoid(), elementwise=True)}
 
 SHAPES = [(), (5,), (3, 4), (2, 3, 4, 5), (0, 3)]
 CLOSE = {"rtol": 1e-14, "atol": 1e-15}  # a few roundings of 1e-16; 1 - y near saturation keeps only absolute accuracy

@@ -5,14 +5,20 @@ import re
 
 import numpy as np
 import pytest
+from layer_cases import ROWS, LayerCase
 from marks import on_host
 
 from minidl import Tensor, gradcheck
 from minidl.layout import is_channels_last
 from minidl.ops.softmax import log_softmax, softmax
 
+LAYER_CASES = {
+    "softmax": LayerCase(lambda F, x: F.softmax(x, 1), ROWS, module=lambda nn: nn.Softmax(dim=1)),
+    "log_softmax": LayerCase(lambda F, x: F.log_softmax(x, 0), ROWS, module=lambda nn: nn.LogSoftmax(dim=0)),
+}
+
 BOTH = pytest.mark.parametrize("fn", [softmax, log_softmax])
-CASES = [((5,), 0), ((3, 4), 1), ((3, 4), 0), ((2, 3, 4), -2), ((2, 3, 2, 2), 1), ((4, 1), 1)]  # shape, dim
+DIMS = [((5,), 0), ((3, 4), 1), ((3, 4), 0), ((2, 3, 4), -2), ((2, 3, 2, 2), 1), ((4, 1), 1)]  # shape, dim
 
 
 def rows(x, dim):
@@ -45,7 +51,7 @@ def loop_backward(gy, y, dim, of_log):
 
 
 @BOTH
-@pytest.mark.parametrize(("shape", "dim"), CASES)
+@pytest.mark.parametrize(("shape", "dim"), DIMS)
 def test_forward_and_backward_against_a_loop(fn, shape, dim, run, rng):
     x = rng.standard_normal(shape)
     y, gy, (gx,) = run(lambda t: fn(t, dim), x)
@@ -114,7 +120,7 @@ def test_dtype_converts_first(fn, device):
 
 
 @BOTH
-@pytest.mark.parametrize(("shape", "dim"), CASES[:-1])
+@pytest.mark.parametrize(("shape", "dim"), DIMS[:-1])
 def test_gradcheck(fn, shape, dim, leaves):
     gradcheck(lambda x: fn(x, dim), leaves(shape))
 

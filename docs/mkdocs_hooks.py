@@ -1,4 +1,6 @@
-"""MkDocs hooks: files outside docs/ that a page links to are pages of the site too.
+"""MkDocs hooks: the ops' pages are in the menu, and files outside docs/ that a page links to are pages of the site too.
+
+The pages that are named as a file of minidl/ops is make up the menu's section Layers.
 
 A page links to `../minidl/ops/relu.py`, as an editor and a repository's file view resolve it; MkDocs only knows docs/. So each
 such file becomes a page `source/minidl/ops/relu.py.md`, Markdown as it is, anything else as a listing, and the link is made to
@@ -21,6 +23,19 @@ LANGUAGES = {".py": "python", ".cu": "cuda", ".h": "cpp", ".toml": "toml", ".cfg
 FENCE_OR_LINK = re.compile(
     r"^ *(?P<fence>```+).*\n(?:.*\n)*? *(?P=fence) *$|(?<=\]\()(?P<path>[^()\s#:]+)(?P<anchor>#[^()\s]*)?(?=\))", re.M
 )
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Fill the menu's section Layers."""
+    section = next(entry for entry in config.nav or [] if "Layers" in entry)
+    section["Layers"] = [{name: f"{name}.md"} for name in op_pages()]
+    return config
+
+
+def op_pages() -> list[str]:
+    """The ops that have a page of their own, by name."""
+    ops = (path.stem for path in (ROOT / "minidl/ops").glob("*.py"))
+    return sorted(op for op in ops if (ROOT / DOCS / f"{op}.md").exists())
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -119,13 +119,6 @@ def test_a_module_has_a_case(layer):
     assert layer in built or not alone, f"no case of LAYER_CASES has module=lambda nn: nn.{layer.__name__}(...)"
 
 
-@pytest.mark.parametrize("file", LAYERS)
-def test_a_page_is_in_the_site(file):
-    """Which page an op is on, tests/docs/test_layer_pages.py says."""
-    page = ROOT / f"docs/{file}.md"
-    assert not page.exists() or f": {file}.md" in (ROOT / "mkdocs.yml").read_text(), f"mkdocs.yml: add '- {file}: {file}.md'"
-
-
 # ------------------------------------------------------------------------------------------------------------- its numbers
 
 

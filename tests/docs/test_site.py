@@ -1,6 +1,6 @@
 """docs/ as a site: every page is in the navigation, the strict build is silent, no link is dead, nothing comes from elsewhere.
 
-What builds the site is marked `docs`, as it needs mkdocs-material: make docs. The navigation is compared without it.
+What builds the site is marked `docs`, as it needs mkdocs-material: make docs. mkdocs.yml's names are compared without it.
 """
 
 import os
@@ -19,11 +19,12 @@ FETCHED = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src"
 
 
 def test_every_page_is_in_the_navigation_once():
-    """The names after `nav:`, which need no YAML parser."""
+    """The names after `nav:`, which need no YAML parser, and the ops' pages, which the hook adds."""
     _, _, nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")
     listed = re.findall(r"^ *- .+: (\S+\.md)$", nav, re.MULTILINE)
     assert len(re.findall(r"\.md", nav)) == len(listed)
-    assert sorted(listed) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+    ops = [f"{path.stem}.md" for path in (ROOT / "minidl/ops").glob("*.py") if (DOCS / f"{path.stem}.md").exists()]
+    assert sorted(listed + ops) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
 
 
 # ------------------------------------------------------------------------------------------------------------- the build
@@ -66,6 +67,13 @@ def test_the_strict_build_has_nothing_to_say(built):
 def test_every_document_is_a_page_and_nothing_else_is_published(built, site):
     assert {f"{path.relative_to(DOCS).with_suffix('')}.html" for path in DOCS.rglob("*.md")} <= site.keys()
     assert [path for path in built.folder.rglob("*") if path.suffix in (".py", ".pyc", ".md")] == []
+
+
+@pytest.mark.docs
+def test_every_page_is_in_the_menu(site):
+    """From the home page, for what was built: Layers is filled by a hook."""
+    targets = {address for _, name, address in site["index.html"].references if name == "href"}
+    assert {f"{path.relative_to(DOCS).with_suffix('')}.html" for path in DOCS.rglob("*.md")} <= targets
 
 
 @pytest.mark.docs

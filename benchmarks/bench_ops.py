@@ -6,10 +6,12 @@ Both sides go through their autograd engine: the forward records a graph, the ba
 output. The images of conv1 need no gradient, everything else does. minidl's 4-D arrays have channels-last memory, as they have
 in a network. PyTorch's are tried contiguous and channels_last, and the faster counts, forward and backward each. For SGD
 PyTorch's three implementations are tried; minidl's rule 2012 is the one by which its AlexNet is trained. A ratio above 1 means
-that minidl is faster. Needs torch.
+that minidl is faster. Functions that AlexNet has none of are timed when --only names them, if they need no more than an input:
+leaky_relu, tanh, ... Needs torch.
 """
 
 import argparse
+import inspect
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -117,6 +119,17 @@ def layers(n: int) -> Iterator[Layer]:
     yield Layer("cross_entropy", [(n, 1000)], labels=np.arange(n) % 1000)
 
 
+def others(n: int) -> Iterator[Layer]:
+    """What else of minidl.nn.functional needs no more than an input, at the size of conv1's output."""
+    timed = {layer.function for layer in layers(n)}
+    for name, function in vars(F).items():
+        if name not in timed and inspect.isfunction(function):
+            parameters = inspect.signature(function).parameters
+            first, *rest = parameters.values()
+            if first.name == "input" and all(p.default is not p.empty for p in rest):
+                yield Layer(name, [(n, 96, 55, 55)], {"dim": 1} if "dim" in parameters else {})
+
+
 def sgd_programs(rule: str) -> Programs:
     """One step of SGD with momentum and weight decay on AlexNet's parameters, on which both sides work; it has no backward."""
     arrays = [p.data for p in nets.alexnet(nn).parameters()]
@@ -158,13 +171,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=None, help="functions to time: conv2d, relu, ..., sgd")
     args = parser.parse_args()
+    chosen = [*layers(args.batch)]
+    if args.only is not None:
+        chosen += others(args.batch)
+        if unknown := set(args.only) - {layer.function for layer in chosen} - {"sgd"}:
+            parser.error(f"nothing to time is called {', '.join(sorted(unknown))}")
+        chosen = [layer for layer in chosen if layer.function in args.only]
     use_threads(get_num_threads())
     print(machine_line())
-    rows = [
-        row(layer.title, layer.programs(), args.repeats)
-        for layer in layers(args.batch)
-        if args.only is None or layer.function in args.only
-    ]
+    rows = [row(layer.title, layer.programs(), args.repeats) for layer in chosen]
     if args.only is None or "sgd" in args.only:
         for rule in ("pytorch", "2012"):
             rows.append(row(f"SGD, 61 M weights, rule {rule}", sgd_programs(rule), args.repeats))

@@ -70,13 +70,6 @@ def test_every_document_is_a_page_and_nothing_else_is_published(built, site):
 
 
 @pytest.mark.docs
-def test_every_page_is_in_the_menu(site):
-    """From the home page, for what was built: Layers is filled by a hook."""
-    targets = {address for _, name, address in site["index.html"].references if name == "href"}
-    assert {f"{path.relative_to(DOCS).with_suffix('')}.html" for path in DOCS.rglob("*.md")} <= targets
-
-
-@pytest.mark.docs
 def test_no_link_in_the_site_is_dead(built, site):
     folder = built.folder.resolve()
     dead = []

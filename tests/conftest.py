@@ -19,9 +19,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+from short_explanations import pytest_assertrepr_compare  # noqa: F401
 
 import minidl
 from minidl.device import Device, DeviceError
+
+# The same examples everywhere, however long they take: Hypothesis's own settings change where CI is set. Fixtures of tests with
+# examples are the same for every example.
+UNCHECKED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("minidl", derandomize=True, deadline=None, database=None, suppress_health_check=UNCHECKED)
+settings.load_profile("minidl")
 
 
 def _use_the_stand_in() -> None:

@@ -324,7 +324,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(key=st.sampled_from(["shape", "classes", "images", "shards", "labels", "names"]), value=JSON, data=st.data())
 def test_any_value_is_taken_or_refused(tmp_path_factory, key, value, data):
     """Nothing but BadFileError comes out; what is taken can be read to its end."""

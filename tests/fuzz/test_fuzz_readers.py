@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from fuzz_readers import TARGETS, cut, glue, try_input
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("PIL")
 SEEDS = {target: TARGETS[target].seeds() for target in TARGETS}
 UNSIGNED = {"checkpoint": [], "packed": [1, 3]}  # a checksum that is wrong from the start
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=60)
 
 
 @pytest.fixture(scope="module")

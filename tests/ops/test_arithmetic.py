@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from marks import on_host
@@ -67,7 +67,7 @@ def test_two_operands_against_a_loop(name, x_shape, y_shape, run, rng):
     check_binary(run, name, positive(rng, y_shape), positive(rng, x_shape))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # none changes
+@settings(max_examples=60)
 @given(
     shapes=hnp.mutually_broadcastable_shapes(num_shapes=2, min_dims=0, max_dims=4, min_side=0, max_side=3),
     name=st.sampled_from(sorted(BINARY)),
@@ -77,7 +77,7 @@ def test_any_shapes_that_broadcast(run, shapes, name):
     check_binary(run, name, *(positive(rng, shape) for shape in shapes.input_shapes))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     x_shape=hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
     y_shape=hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_cases import IMAGES, LayerCase
 
@@ -98,7 +98,7 @@ def sides(draw):
     return max(kernel - 2 * padding, 1) + draw(st.integers(0, 6)), kernel, stride, padding
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # none changes
+@settings(max_examples=60)
 @given(rows=sides(), columns=sides(), ceil_mode=st.booleans(), count_include_pad=st.booleans())
 def test_any_shape_against_a_loop(run, rows, columns, ceil_mode, count_include_pad):
     size, *settings = zip(rows, columns, strict=True)

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_cases import LayerCase, uniform
 
@@ -111,7 +111,7 @@ def sides(draw):
     return size, kernel, stride, padding, dilation
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # none changes
+@settings(max_examples=60)
 @given(rows=sides(), columns=sides(), channels=st.tuples(*[st.integers(1, 2)] * 4))
 def test_any_shape_against_loops(run, rows, columns, channels):
     size, kernel, stride, padding, dilation = zip(rows, columns, strict=True)

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_cases import IMAGES, LayerCase
 
@@ -110,7 +110,7 @@ def sides(draw):
     return size, kernel, stride, padding, dilation
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # none changes
+@settings(max_examples=60)
 @given(rows=sides(), columns=sides(), ceil_mode=st.booleans(), ties=st.booleans())
 def test_any_shape_against_a_loop(run, rows, columns, ceil_mode, ties):
     size, *settings = zip(rows, columns, strict=True)

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from layer_cases import IMAGES, LayerCase, uniform
@@ -32,7 +32,7 @@ LAYER_CASES = {
     ),
 }
 
-ANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # none changes
+ANY = settings(max_examples=80)
 
 # op, shape of x, the same on a NumPy array
 MOVES = {

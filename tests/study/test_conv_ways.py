@@ -83,7 +83,7 @@ def sides(draw):
     return size, kernel, stride, padding, dilation
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=sides(), columns=sides(), channels=st.tuples(*[st.integers(1, 2)] * 4))
 def test_any_shape(rows, columns, channels):
     size, kernel, stride, padding, dilation = zip(rows, columns, strict=True)

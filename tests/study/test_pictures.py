@@ -345,7 +345,7 @@ def test_no_elements(shape, kind):
     assert picture.caption == f"no elements: the shape is {shape}"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     array=arrays.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=5).flatmap(
         lambda shape: st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.uint8, np.bool_]).flatmap(

@@ -25,7 +25,7 @@ def compare(x, kernel, stride, padding, dilation, out):
 
 
 @pytest.mark.filterwarnings("error")
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 @given(
     SIDE,
     SIDE,

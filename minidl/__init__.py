@@ -13,4 +13,31 @@ from minidl.create import ones, rand, randn, zeros
 from minidl import optim
 from minidl.gradcheck import GradcheckError, gradcheck
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+__all__ = [
+    "Tensor",
+    "Function",
+    "is_grad_enabled",
+    "no_grad",
+    "AnomalyError",
+    "detect_anomaly",
+    "manual_seed",
+    "Device",
+    "DeviceError",
+    "count_traffic",
+    "memory_summary",
+    "get_float32_matmul_precision",
+    "set_float32_matmul_precision",
+    "plain_kernels",
+    "get_num_threads",
+    "set_num_threads",
+    "nn",
+    "ones",
+    "rand",
+    "randn",
+    "zeros",
+    "optim",
+    "GradcheckError",
+    "gradcheck",
+]

@@ -23,6 +23,10 @@ FORWARD, BACKWARD = "forward", "backward"
 class AnomalyError(RuntimeError):
     """The first value that is not finite. `op`, `layer` (None outside modules) and `phase`, "forward" or "backward"."""
 
+    op: str
+    layer: str | None
+    phase: str
+
     def __init__(self, op: str, layer: str | None, phase: str, text: str) -> None:
         super().__init__(f"{op}{f' in {layer}' if layer else ''}, {phase}: {text}")
         self.op, self.layer, self.phase = op, layer, phase

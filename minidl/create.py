@@ -29,5 +29,5 @@ def randn(*shape: int, dtype: Any = np.float32, device: Device | str = "cpu:0", 
     return Tensor(default_generator.normal(_sizes(shape), dtype), requires_grad, device)
 
 
-def _sizes(shape: tuple) -> tuple[int, ...]:
+def _sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape

@@ -68,7 +68,7 @@ class Device:
     def __repr__(self) -> str:
         return f"Device('{self}')"
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type["Device"], tuple[str]]:
         return Device, (str(self),)
 
     @property
@@ -101,7 +101,7 @@ class Device:
         with cupy.cuda.Device(self.physical):
             return cupy.cuda.Stream(non_blocking=True)
 
-    def active(self) -> AbstractContextManager:
+    def active(self) -> AbstractContextManager[None]:
         """Make this the device on which arrays are made and kernels run. The engine enters it, ops never do.
 
         DeviceError if the GPU has too little memory for what is done inside.
@@ -187,7 +187,8 @@ class GpuMemory:
     """What was made and dropped on GPUs while it was watched: bytes in use, less those before, and the most since `reset`."""
 
     def __init__(self) -> None:
-        self.in_use = self.peak = 0
+        self.in_use: int = 0
+        self.peak: int = 0
         self._sizes: dict[tuple[int, int], int] = {}
 
     def reset(self) -> None:

@@ -32,7 +32,7 @@ class Lease:
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         now = next(self._clock)
         self._block = _idle_block(math.prod(shape) * dtype.itemsize)
-        self.__array_interface__ = {
+        self.__array_interface__: dict[str, Any] = {
             "version": 3,
             "shape": shape,
             "typestr": dtype.str,

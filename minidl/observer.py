@@ -77,7 +77,7 @@ def observers() -> tuple[Observer, ...]:
     return _state.observers
 
 
-def inside(module: Any) -> AbstractContextManager:
+def inside(module: Any) -> AbstractContextManager[None]:
     """A module's forward is running. Costs next to nothing where nobody observes."""
     return _inside(module) if _state.observers else _NOTHING
 

@@ -80,10 +80,10 @@ class Generator:
         for name, value in [("seed", seed), *((f"ids[{i}]", v) for i, v in enumerate(ids))]:
             if not 0 <= value <= _UINT64_MAX:
                 raise ValueError(f"Generator: {name} must be in [0, 2**64), got {value}")
-        self.seed = int(seed)
+        self.seed: int = int(seed)
         a, b, c = (*map(int, ids), 0, 0, 0)[:3]
-        self.ids = (a, b, c)
-        self.draws = 0
+        self.ids: tuple[int, int, int] = (a, b, c)
+        self.draws: int = 0
 
     def next_draw(self) -> Draw:
         """The next draw, for whoever makes its numbers later or elsewhere."""
@@ -148,7 +148,7 @@ class Generator:
         self.seed, self.draws = int(state["seed"]), int(state["draws"])
 
 
-default_generator = Generator(0)
+default_generator: Generator = Generator(0)
 
 
 def manual_seed(seed: int) -> Generator:

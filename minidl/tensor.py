@@ -28,6 +28,11 @@ from minidl.device import Array, Device, array_module
 from minidl.memory import Lease, owner
 from minidl.observer import NOWHERE, Observer, observers, present_layer
 
+if TYPE_CHECKING:
+    from minidl.ops.operators import Operators
+else:
+    Operators = object  # the ops need Tensor first: minidl/ops/operators.py binds its list onto the finished class
+
 Hook = Callable[["Tensor"], "Tensor | None"]
 
 
@@ -60,7 +65,7 @@ class no_grad(ContextDecorator):  # noqa: N801  PyTorch's name
         return no_grad()
 
 
-class Tensor:
+class Tensor(Operators):
     """An array on a device that can take part in a graph.
 
     data          : array-like. Lists and Python floats become float32; an array keeps its dtype and is not copied
@@ -75,6 +80,7 @@ class Tensor:
 
     data: Array
     device: Device
+    requires_grad: bool
     __array_ufunc__ = None  # numpy_array * tensor asks the tensor
 
     def __init__(
@@ -95,20 +101,6 @@ class Tensor:
         if requires_grad and self.data.dtype.kind != "f":
             raise RuntimeError(f"Tensor: only floats can require a gradient, got {self.data.dtype}")
         self.requires_grad = requires_grad
-
-    if TYPE_CHECKING:  # operators and methods are bound in ops/operators.py, for type checkers they are declared here
-
-        def __getattr__(self, name: str) -> Any: ...
-        def __add__(self, other: Any) -> "Tensor": ...
-        def __radd__(self, other: Any) -> "Tensor": ...
-        def __sub__(self, other: Any) -> "Tensor": ...
-        def __rsub__(self, other: Any) -> "Tensor": ...
-        def __mul__(self, other: Any) -> "Tensor": ...
-        def __rmul__(self, other: Any) -> "Tensor": ...
-        def __truediv__(self, other: Any) -> "Tensor": ...
-        def __pow__(self, other: Any) -> "Tensor": ...
-        def __matmul__(self, other: Any) -> "Tensor": ...
-        def __getitem__(self, index: Any) -> "Tensor": ...
 
     # ------------------------------------------------------------------------------------------------------ looking
 
@@ -301,6 +293,7 @@ class Function:
     """
 
     name: ClassVar[str]
+    device: Device
 
     # what the tools of minidl/study ask of an op
     kinked: ClassVar[bool] = False  # its slope jumps somewhere, as relu's at 0: there is no numeric slope to compare with
@@ -331,9 +324,11 @@ class Function:
         self.saved = arrays
 
     @classmethod
-    def apply(cls, *inputs: Any, **settings: Any) -> Any:
+    def apply(cls, *inputs: Any, **settings: Any) -> Tensor:
         """Run the op on tensors (and constants), and record it if a gradient will be asked for.
 
+        Returns the output; where forward returns a tuple, a tuple of tensors, which type checkers take for one Tensor: it too
+        can be unpacked into tensors.
         RuntimeError if the tensors are on different devices.
         """
         node = cls()
@@ -361,7 +356,8 @@ class Function:
             with node.device.active():
                 for observer in watching:
                     observer.forward_ends(node, inputs, settings, out)
-        return (out, *(Tensor(c, device=node.device) for c in constants)) if constants else out
+        results: Any = (out, *(Tensor(c, device=node.device) for c in constants))
+        return results if constants else out
 
 
 def common_device(op: str, inputs: Sequence[Any]) -> Device:
@@ -504,7 +500,9 @@ def _checked(node: Function, i: int, gx: Array | None) -> Array | None:
     return gx if gx.dtype == dtype else gx.astype(dtype)
 
 
-def _add(grads: dict, owned: set, target: "Tensor | Function", gx: Array, own: bool) -> None:
+def _add(
+    grads: dict[Tensor | Function, Array], owned: set[Tensor | Function], target: Tensor | Function, gx: Array, own: bool
+) -> None:
     """One more gradient for the target."""
     if target not in grads:
         grads[target] = gx

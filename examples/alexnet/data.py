@@ -40,6 +40,7 @@ from minidl.data import (
 from minidl.data.packed import INDEX
 from minidl.device import Device
 from minidl.random import Generator
+from minidl.tensor import Tensor
 
 STORED_SIZE = 256
 TO_STORED = Compose([Resize(STORED_SIZE), CenterCrop(STORED_SIZE)])
@@ -124,7 +125,7 @@ def train_loader(
     on_error: str,
     devices: Sequence[Device] = (),
     reading: Path | None = None,
-) -> DataLoader:
+) -> DataLoader[list[Tensor]]:
     """Augmented batches in an order keyed by (seed, epoch).
 
     devices : the towers'. If they are GPUs, images are a list of Tensors, one on each; NumPy arrays otherwise.

@@ -23,14 +23,17 @@ disagree, a `Profile` decides.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 import minidl.nn.functional as F
 from minidl import Device, Tensor, memory, nn
 from minidl.shapes import ceil_padding
+
+Choice = TypeVar("Choice")
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
@@ -249,7 +252,7 @@ class AlexNet(nn.Module):
         x = self._each(Tower.layer7, self._exchange(x))
         return self.fc8(_joined(x, self.devices[0]))
 
-    def _each(self, layer, x: Sequence[Tensor]) -> list[Tensor]:
+    def _each(self, layer: Callable[[Tower, Tensor], Tensor], x: Sequence[Tensor]) -> list[Tensor]:
         return [layer(tower, own) for tower, own in zip(self.towers, x, strict=True)]
 
     def _exchange(self, x: list[Tensor]) -> list[Tensor]:
@@ -284,7 +287,7 @@ class AlexNet(nn.Module):
 
     # ------------------------------------------------------------------------------------------------------ parameters
 
-    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict]:
+    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """For the optimiser: weights as given; biases at twice the rate, without decay, as in 2012."""
         named = list(self.named_parameters())
         return [
@@ -361,10 +364,10 @@ def _devices(devices: str | Device | Sequence[str | Device]) -> list[Device]:
     return [Device(name) for name in names]
 
 
-def _named(what: str, value, known: dict, kind: type):
+def _named(what: str, value: str | Choice, known: Mapping[str, Choice], kind: type[Choice]) -> Choice:
     if isinstance(value, kind):
         return value
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ValueError(f"AlexNet: {what} must be one of {', '.join(known)}, got {value!r}")
     return known[value]
 

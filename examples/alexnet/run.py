@@ -34,7 +34,8 @@ from guards import DISK_FULL, DiskFullError, RunLockedError
 
 import minidl
 from minidl import Device, DeviceError
-from minidl.checkpoint import Checkpoint, CheckpointError, append_whole, load_checkpoint, write_whole
+from minidl.checkpoint import Checkpoint, CheckpointError, append_whole, load_checkpoint
+from minidl.checkpoint import write_whole as write_whole
 from minidl.data import BadFileError, DataLoader, last_read
 
 ARGUMENTS, LOG, STATISTICS, CHECKPOINTS = "arguments.json", "log.jsonl", "statistics.npz", "checkpoints"
@@ -141,7 +142,7 @@ def with_progress(batches: Iterable[Any], total: int) -> Iterable[Any]:
     return tqdm(batches, total=total, unit="batch", leave=False)
 
 
-def report_skipped(loader: DataLoader) -> None:
+def report_skipped(loader: DataLoader[Any]) -> None:
     """How many unreadable images were left out, and the first of them."""
     if loader.skipped:
         path, reason = loader.skipped[0]

@@ -205,7 +205,7 @@ class _Call:
     """What a pickle would call, with what, and what it would then set on the result. Nothing is called."""
 
     name: str
-    args: tuple
+    args: tuple[Any, ...]
     state: Any = None
 
 

@@ -14,6 +14,9 @@ _BLOCK = 1 << 20  # bytes; nothing larger is set aside on the word of a header
 class BadFileError(RuntimeError):
     """A data file that is truncated, mislabelled or altered. `path`, `size` in bytes and `reason` say which and why."""
 
+    path: str
+    size: int
+    reason: str
     _what = "does not hold what it should"
 
     def __init__(self, path: str | os.PathLike[str], size: int, reason: str) -> None:

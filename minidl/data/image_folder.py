@@ -38,7 +38,7 @@ _CACHED_FROM = 50_000  # files; fewer are listed in under a tenth of a second
 _SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use, FAT's, are two seconds apart
 
 
-def read_image(path: str | os.PathLike, size: int | None = None) -> np.ndarray:
+def read_image(path: str | os.PathLike[str], size: int | None = None) -> np.ndarray:
     """The image in a file as (H, W, 3) uint8 RGB, by the rules at the top of this module.
 
     With `size` it is (size, size, 3): what Resize(size) and CenterCrop(size) make of it, in less time, since no more than the
@@ -209,7 +209,7 @@ def _list(root: str, classes: Iterable[str], is_valid_file: Callable[[str], bool
 
 def _walk(root: str, top: str) -> Iterator[tuple[str, list[int], list[str]]]:
     """(path from the root, state, names of the files in it) of the folder `top` and of every folder below, in any order."""
-    waiting: list[tuple[str, frozenset]] = [(top, frozenset())]
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(top, frozenset())]
     while waiting:
         path, above = waiting.pop()
         stat = os.stat(os.path.join(root, path))  # before the listing: what changes meanwhile changes the state
@@ -226,7 +226,7 @@ def _walk(root: str, top: str) -> Iterator[tuple[str, list[int], list[str]]]:
         yield path, _state(stat), files
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
@@ -238,7 +238,7 @@ def _state(stat: os.stat_result) -> list[int]:
     return [stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
-class _Samples(Sequence):
+class _Samples(Sequence[tuple[str, int]]):
     """(path, label) of every image, made when asked for; equal to the list of these."""
 
     def __init__(self, root: str, listing: _Listing, class_to_idx: dict[str, int]) -> None:

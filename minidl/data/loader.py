@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread, current_thread
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
 
@@ -33,6 +33,14 @@ from minidl.device import Device, pinned_empty
 from minidl.random import Generator
 from minidl.tensor import Tensor
 
+if TYPE_CHECKING:  # a loader's images are an array, or with `devices` a list of Tensors
+    from typing_extensions import TypeVar
+
+    Images = TypeVar("Images", default=np.ndarray)
+else:
+    from typing import TypeVar
+
+    Images = TypeVar("Images")
 Batch = tuple[Any, np.ndarray]
 
 PATIENCE = 2.0  # seconds that a worker has to finish its image when the loader stops; one that hangs is left behind
@@ -52,7 +60,7 @@ NOT_HERE = {
 }
 
 
-class DataLoader:
+class DataLoader(Generic[Images]):
     """Batches of (image, label) from a data set with `len(dataset)` and `dataset[i] -> (array (H, W, C), int)`.
 
     A batch is (images, labels): images (N, C, H, W) float32 with channels-last memory, labels (N,) int64. If the transform
@@ -78,6 +86,46 @@ class DataLoader:
     set or transform raise comes with the image's name: a ValueError in its text, anything else in a note (PEP 678).
     """
 
+    @overload
+    def __init__(
+        self: "DataLoader[np.ndarray]",
+        dataset: Any,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        *,
+        transform: Transform | None = None,
+        batch_transform: InputStep | None = None,
+        num_workers: int = 0,
+        drop_last: bool = False,
+        seed: int = 0,
+        prefetch_factor: int = 2,
+        timeout: float = 0,
+        devices: tuple[()] = (),
+        pin_memory: bool = False,
+        on_error: str = "stop",
+        reading: str | os.PathLike[str] | None = None,
+        **others: Any,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "DataLoader[list[Tensor]]",
+        dataset: Any,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        *,
+        transform: Transform | None = None,
+        batch_transform: InputStep | None = None,
+        num_workers: int = 0,
+        drop_last: bool = False,
+        seed: int = 0,
+        prefetch_factor: int = 2,
+        timeout: float = 0,
+        devices: Sequence[Device | str],
+        pin_memory: bool = False,
+        on_error: str = "stop",
+        reading: str | os.PathLike[str] | None = None,
+        **others: Any,
+    ) -> None: ...
     def __init__(
         self,
         dataset: Any,
@@ -94,7 +142,7 @@ class DataLoader:
         devices: Sequence[Device | str] = (),
         pin_memory: bool = False,
         on_error: str = "stop",
-        reading: str | os.PathLike | None = None,
+        reading: str | os.PathLike[str] | None = None,
         **others: Any,
     ) -> None:
         _refuse(others)
@@ -123,11 +171,11 @@ class DataLoader:
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def __iter__(self) -> "EpochBatches":
+    def __iter__(self) -> "EpochBatches[Images]":
         self.epoch += 1
         return self.epoch_batches(self.epoch - 1)
 
-    def epoch_batches(self, epoch: int, start_batch: int = 0) -> "EpochBatches":
+    def epoch_batches(self, epoch: int, start_batch: int = 0) -> "EpochBatches[Images]":
         """The batches of one epoch from `start_batch` on: what an uninterrupted run would have seen there, bit for bit."""
         _at_least("epoch", epoch, 0)
         if not 0 <= start_batch <= len(self):
@@ -135,18 +183,18 @@ class DataLoader:
         return EpochBatches(self, epoch, start_batch)
 
 
-class EpochBatches(Iterator[Batch]):
+class EpochBatches(Iterator[tuple[Images, np.ndarray]]):
     """The batches of an epoch. Dropping it, or close(), stops the workers.
 
     number : the place in the epoch of the batch given last. It grows by more than 1 where a batch lost all its images. To
              resume after that batch, ask for epoch_batches(epoch, number + 1).
     """
 
-    def __init__(self, loader: DataLoader, epoch: int, start_batch: int) -> None:
-        self.number = start_batch - 1
+    def __init__(self, loader: DataLoader[Images], epoch: int, start_batch: int) -> None:
+        self.number: int = start_batch - 1
         self._batches = _epoch_batches(loader, epoch, start_batch)
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> tuple[Images, np.ndarray]:
         self.number, batch = next(self._batches)
         return batch
 
@@ -155,7 +203,7 @@ class EpochBatches(Iterator[Batch]):
         self._batches.close()
 
 
-def _epoch_batches(loader: DataLoader, epoch: int, start_batch: int) -> Iteration[tuple[int, Batch], None, None]:
+def _epoch_batches(loader: DataLoader[Any], epoch: int, start_batch: int) -> Iteration[tuple[int, Batch], None, None]:
     """(number, batch) of an epoch's batches from `start_batch` on."""
     order = _order(loader, epoch)
     jobs = (_Job(loader, epoch, order, number) for number in range(start_batch, len(loader)))
@@ -167,12 +215,12 @@ def _epoch_batches(loader: DataLoader, epoch: int, start_batch: int) -> Iteratio
                 yield job.number, (uploads.tensors(job) if loader.devices else job.take(), np.array(job.labels, np.int64))
 
 
-def _order(loader: DataLoader, epoch: int) -> np.ndarray:
+def _order(loader: DataLoader[Any], epoch: int) -> np.ndarray:
     n = len(loader.dataset)
     return Generator(loader.seed, ORDER, epoch).permutation(n) if loader.shuffle else np.arange(n)
 
 
-def _report(loader: DataLoader, bad: list[BadImageError]) -> None:
+def _report(loader: DataLoader[Any], bad: list[BadImageError]) -> None:
     for error in bad:
         if error.path not in (path for path, _ in loader.skipped):
             loader.skipped.append((error.path, error.reason))
@@ -185,7 +233,7 @@ def _report(loader: DataLoader, bad: list[BadImageError]) -> None:
 class _Job:
     """One batch in the making."""
 
-    def __init__(self, loader: DataLoader, epoch: int, order: np.ndarray, number: int) -> None:
+    def __init__(self, loader: DataLoader[Any], epoch: int, order: np.ndarray, number: int) -> None:
         self.loader, self.epoch, self.number = loader, epoch, number
         self.first = number * loader.batch_size
         self.indices = order[self.first : self.first + loader.batch_size].tolist()
@@ -263,7 +311,7 @@ class _Job:
 class _Uploads:
     """Batches on their way to devices. Page-locked memory, which a GPU may still copy from, is kept until it has."""
 
-    def __init__(self, loader: DataLoader) -> None:
+    def __init__(self, loader: DataLoader[Any]) -> None:
         self.devices, self.step = loader.devices, loader.batch_transform
         self.gpus = [device for device in loader.devices if device.kind == "cuda"] if loader.pin_memory else []
         self._kept: np.ndarray | None = None
@@ -294,14 +342,14 @@ class _Uploads:
 # ----------------------------------------------------------------------------------------------------------------- workers
 
 
-def _made_when_asked(loader: DataLoader, jobs: Iterator[_Job]) -> Iteration[_Job, None, None]:
+def _made_when_asked(loader: DataLoader[Any], jobs: Iterator[_Job]) -> Iteration[_Job, None, None]:
     with closing(_Note(loader.reading, 1)) as note:
         for job in jobs:
             job.run(note, 0, Event())
             yield job
 
 
-def _made_ahead(loader: DataLoader, jobs: Iterator[_Job]) -> Iteration[_Job, None, None]:
+def _made_ahead(loader: DataLoader[Any], jobs: Iterator[_Job]) -> Iteration[_Job, None, None]:
     """The jobs, done, in their order; at most prefetch_factor for each worker wait or are in the making meanwhile."""
     with closing(_Workers(loader)) as workers:
         pending = deque(workers.begin(job) for job in islice(jobs, loader.num_workers * loader.prefetch_factor))
@@ -314,7 +362,7 @@ def _made_ahead(loader: DataLoader, jobs: Iterator[_Job]) -> Iteration[_Job, Non
 class _Workers:
     """Threads that make batches. They are daemons: one that hangs in a decoder cannot keep the program from ending."""
 
-    def __init__(self, loader: DataLoader) -> None:
+    def __init__(self, loader: DataLoader[Any]) -> None:
         self.process, self.timeout = os.getpid(), loader.timeout
         self.note, self.stop = _Note(loader.reading, loader.num_workers), Event()
         self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -368,7 +416,7 @@ class _Workers:
 class _Note:
     """What each worker is reading, in a file that outlives a process that is killed: SLOT bytes for each, zeros for nothing."""
 
-    def __init__(self, path: str | os.PathLike | None, slots: int) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, slots: int) -> None:
         self._file = None if path is None else open(path, "wb", buffering=0)  # noqa: SIM115
         for slot in range(slots):
             self.end(slot)
@@ -387,7 +435,7 @@ class _Note:
             os.unlink(self._file.name)
 
 
-def last_read(path: str | os.PathLike) -> list[str]:
+def last_read(path: str | os.PathLike[str]) -> list[str]:
     """What the workers of a process that died were reading, from the file that DataLoader's `reading` named.
 
     Nothing if the file is not there, or the loader came to its end, also by an exception.

@@ -55,7 +55,7 @@ class PackedImages:
     map would save them, but ends the program with a bus error where a file is cut short or a disk fails.
     """
 
-    def __init__(self, folder: str | os.PathLike) -> None:
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.root = Path(folder)
         index = _read_index(self.root / INDEX)
         self.shape: tuple[int, int, int] = tuple(index["shape"])

@@ -51,8 +51,14 @@ def _checkered(u: np.ndarray, v: np.ndarray, period: float) -> np.ndarray:
     return a + b - 2.0 * a * b  # exclusive or
 
 
-SHAPES: dict[str, Callable] = {"disc": _disc, "square": _square, "triangle": _triangle, "ring": _ring, "cross": _cross}
-TEXTURES: dict[str, Callable] = {"striped": _striped, "checkered": _checkered}
+SHAPES: dict[str, Callable[..., np.ndarray]] = {
+    "disc": _disc,
+    "square": _square,
+    "triangle": _triangle,
+    "ring": _ring,
+    "cross": _cross,
+}
+TEXTURES: dict[str, Callable[..., np.ndarray]] = {"striped": _striped, "checkered": _checkered}
 
 
 class Patterns:

@@ -19,7 +19,7 @@ holds them.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -31,7 +31,14 @@ from minidl.tensor import Function, HookHandle, Tensor, clear_grads, is_grad_ena
 _STORES = ("_parameters", "_buffers", "_modules")
 _FLOATS = ("float16", "float32", "float64")
 
-Self = TypeVar("Self", bound="Module")
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+
+class _HasForward(Protocol[P, R]):
+    """By this a call of a module has the types of its forward."""
+
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
 class Parameter(Tensor):
@@ -63,9 +70,9 @@ class Module:
         for store in _STORES:
             object.__setattr__(self, store, {})
         self._not_saved: set[str] = set()
-        self._forward_pre_hooks: dict[int, Callable] = {}
-        self._forward_hooks: dict[int, Callable] = {}
-        self._backward_hooks: dict[int, Callable] = {}
+        self._forward_pre_hooks: dict[int, Callable[..., Any]] = {}
+        self._forward_hooks: dict[int, Callable[..., Any]] = {}
+        self._backward_hooks: dict[int, Callable[..., Any]] = {}
         self.training = True
 
     # --------------------------------------------------------------------------------------------------- attributes
@@ -198,7 +205,7 @@ class Module:
                     seen.add(tensor)
                 yield _join(module_name, key), tensor
 
-    def apply(self: Self, fn: "Callable[[Module], Any]") -> Self:
+    def apply(self, fn: "Callable[[Module], Any]") -> Self:
         """Call fn(module) on every module below this one, children first, then on this one; returns self."""
         for child in self.children():
             child.apply(fn)
@@ -246,7 +253,7 @@ class Module:
 
     # --------------------------------------------------------------------------------------------- moving, switching
 
-    def to(self: Self, target: Any) -> Self:
+    def to(self, target: Any) -> Self:
         """Move parameters, their gradients and buffers to a device, or cast the floats among them to a dtype, in place.
 
         target : "cpu:1", a Device, np.float64 or "float64". DeviceError or TypeError for anything else.
@@ -257,15 +264,15 @@ class Module:
             move(tensor)
         return self
 
-    def float(self: Self) -> Self:
+    def float(self) -> Self:
         """Cast all floats to float32."""
         return self.to(np.float32)
 
-    def double(self: Self) -> Self:
+    def double(self) -> Self:
         """Cast all floats to float64."""
         return self.to(np.float64)
 
-    def train(self: Self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Self:
         """Set `training` on this module and all below it: dropout acts. ValueError unless mode is a bool."""
         if not isinstance(mode, bool):
             raise ValueError(f"train: mode must be a bool, got {mode!r}")
@@ -273,7 +280,7 @@ class Module:
             module.training = mode
         return self
 
-    def eval(self: Self) -> Self:
+    def eval(self) -> Self:
         """train(False)."""
         return self.train(False)
 
@@ -281,7 +288,7 @@ class Module:
         """Drop every parameter's gradient, or fill it with zeros."""
         clear_grads(self.parameters(), set_to_none)
 
-    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freeze (False) or unfreeze every parameter."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
@@ -292,30 +299,33 @@ class Module:
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__}: forward is missing")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        for hook in tuple(self._forward_pre_hooks.values()):
-            replaced = hook(self, args)
+    def __call__(self: "_HasForward[P, R]", *args: P.args, **kwargs: P.kwargs) -> R:
+        """What forward returns, with the hooks before and after it; it takes what forward takes."""
+        module: Any = self
+        inputs: Any = args
+        for hook in tuple(module._forward_pre_hooks.values()):
+            replaced = hook(module, inputs)
             if replaced is not None:
-                args = replaced if isinstance(replaced, tuple) else (replaced,)
-        watch = _GradientWatch(self) if self._backward_hooks and is_grad_enabled() else None
+                inputs = replaced if isinstance(replaced, tuple) else (replaced,)
+        watch = _GradientWatch(module) if module._backward_hooks and is_grad_enabled() else None
         if watch is not None:
-            args = watch.watch_inputs(args)
-        with inside(self):
-            output = self.forward(*args, **kwargs)
-        for hook in tuple(self._forward_hooks.values()):
-            replaced = hook(self, args, output)
+            inputs = watch.watch_inputs(inputs)
+        with inside(module):
+            output: Any = module.forward(*inputs, **kwargs)
+        for hook in tuple(module._forward_hooks.values()):
+            replaced = hook(module, inputs, output)
             output = output if replaced is None else replaced
         return output if watch is None else watch.watch_outputs(output)
 
-    def register_forward_pre_hook(self, hook: Callable) -> HookHandle:
+    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call hook(module, inputs) before forward; what it returns, unless None, replaces the positional inputs."""
         return HookHandle(self._forward_pre_hooks, hook)
 
-    def register_forward_hook(self, hook: Callable) -> HookHandle:
+    def register_forward_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call hook(module, inputs, output) after forward; what it returns, unless None, replaces the output."""
         return HookHandle(self._forward_hooks, hook)
 
-    def register_full_backward_hook(self, hook: Callable) -> HookHandle:
+    def register_full_backward_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call hook(module, grad_input, grad_output) in backward, when the gradients of the module's inputs are known.
 
         grad_output : a tuple with a Tensor for each output that a gradient has reached, else None.
@@ -433,7 +443,7 @@ class _GradientWatch:
         self.grad_input: list[Tensor | None] = []
         self.grad_output: list[Tensor | None] = []
 
-    def watch_inputs(self, args: tuple) -> tuple:
+    def watch_inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, with watched tensors in place of those that require a gradient."""
         self.grad_input = [None] * len(args)
         self.inputs = [i for i, x in enumerate(args) if isinstance(x, Tensor) and x.requires_grad]
@@ -452,7 +462,7 @@ class _GradientWatch:
         watched = tuple(_watched(y, self.output_hook(i)) if i in self.outputs else y for i, y in enumerate(outputs))
         return watched if isinstance(output, tuple) else watched[0]
 
-    def output_hook(self, i: int) -> Callable:
+    def output_hook(self, i: int) -> Callable[[Tensor], Tensor | None]:
         def hook(gy: Tensor) -> None:
             self.grad_output[i] = gy
             if not self.inputs and all(self.grad_output[j] is not None for j in self.outputs):
@@ -460,7 +470,7 @@ class _GradientWatch:
 
         return hook
 
-    def input_hook(self, i: int) -> Callable:
+    def input_hook(self, i: int) -> Callable[[Tensor], Tensor | None]:
         def hook(gx: Tensor) -> Tensor | None:
             self.grad_input[i] = gx
             if all(self.grad_input[j] is not None for j in self.inputs):
@@ -479,7 +489,7 @@ class _GradientWatch:
                 grad_input = self.check_replacement(replaced, grad_input)
         return grad_input[self.inputs[0]] if len(self.inputs) == 1 else None
 
-    def check_replacement(self, replaced: Any, grad_input: tuple) -> tuple:
+    def check_replacement(self, replaced: Any, grad_input: tuple[Any, ...]) -> tuple[Any, ...]:
         """A hook's result as a tuple of the length of grad_input. RuntimeError if it can't replace that."""
         replaced = replaced if isinstance(replaced, tuple) else (replaced,)
         name = f"register_full_backward_hook: {type(self.module).__name__}'s hook"
@@ -492,7 +502,7 @@ class _GradientWatch:
         return replaced
 
 
-def _watched(tensor: Tensor, hook: Callable) -> Tensor:
+def _watched(tensor: Tensor, hook: Callable[..., Any]) -> Tensor:
     passed = _Pass.apply(tensor)
     passed.register_hook(hook)
     return passed
@@ -520,7 +530,7 @@ class _ModuleSequence(Module):
         """Put another module in the place of one."""
         self.add_module(self._key(index), module)
 
-    def append(self: Self, module: Module) -> Self:
+    def append(self, module: Module) -> Self:
         """Add a module at the end, under the first free number from its position on; returns self."""
         number = len(self)
         while str(number) in self._modules:  # a slice of a Sequential keeps its names
@@ -549,7 +559,7 @@ class Sequential(_ModuleSequence):
         for name, module in _named(modules):
             self.add_module(name, module)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         for module in self:
             x = module(x)
         return x
@@ -571,7 +581,7 @@ class ModuleList(_ModuleSequence):
         return ModuleList(list(self)[index])
 
 
-def _named(modules: tuple) -> list[tuple[str, Any]]:
+def _named(modules: tuple[Any, ...]) -> list[tuple[str, Any]]:
     if len(modules) == 1 and isinstance(modules[0], dict):
         return list(modules[0].items())
     return [(str(i), module) for i, module in enumerate(modules)]

@@ -26,6 +26,8 @@ from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.tensor import Function, Tensor
 
+Operand = Tensor | np.ndarray | np.generic | float  # and CuPy's arrays
+
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Sum g over the axes along which an operand of this shape was broadcast."""
@@ -314,28 +316,28 @@ def as_floats(x: Tensor) -> Tensor:
     return x if _is_float(x) else cast(x, "float32")
 
 
-def add(x: Any, y: Any) -> Tensor:
+def add(x: Operand, y: Operand) -> Tensor:
     """x + y."""
     return _binary(AddFunction, x, y)
 
 
-def sub(x: Any, y: Any) -> Tensor:
+def sub(x: Operand, y: Operand) -> Tensor:
     """x - y."""
     return _binary(SubFunction, x, y)
 
 
-def mul(x: Any, y: Any) -> Tensor:
+def mul(x: Operand, y: Operand) -> Tensor:
     """x * y, element by element."""
     return _binary(MulFunction, x, y)
 
 
-def div(x: Any, y: Any) -> Tensor:
+def div(x: Operand, y: Operand) -> Tensor:
     """x / y; floats, also of ints."""
     x, y = (as_floats(z) if isinstance(z, Tensor) and not (_is_float(x) or _is_float(y)) else z for z in (x, y))
     return _binary(DivFunction, x, y)
 
 
-def pow(x: Any, y: Any) -> Tensor:
+def pow(x: Operand, y: Operand) -> Tensor:
     """x ** y."""
     return _binary(PowFunction, x, y)
 
@@ -373,15 +375,15 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     return x if x.dtype == wanted else CastFunction.apply(x, dtype=wanted)
 
 
-def matmul(x: Any, y: Any) -> Tensor:
+def matmul(x: Operand, y: Operand) -> Tensor:
     """The matrix product x @ y. RuntimeError where sizes don't fit."""
     tensor = x if isinstance(x, Tensor) else y
-    x, y = _operand(x, tensor), _operand(y, tensor)
-    if not _shape(x) or not _shape(y):
-        raise RuntimeError(f"matmul: both need at least 1 axis, got x {_shape(x)}, y {_shape(y)}")
-    inner = y.shape[-2] if y.ndim > 1 else y.shape[0]
-    if x.shape[-1] != inner:
-        raise RuntimeError(f"matmul: x has {x.shape[-1]} columns, y has {inner} rows, got x {x.shape}, y {y.shape}")
-    if not _broadcasts(x.shape[:-2], y.shape[:-2]):
-        raise RuntimeError(f"matmul: axes before the last two must be equal or 1, got x {x.shape}, y {y.shape}")
-    return MatmulFunction.apply(x, y)
+    a, b = _operand(x, tensor), _operand(y, tensor)
+    if not _shape(a) or not _shape(b):
+        raise RuntimeError(f"matmul: both need at least 1 axis, got x {_shape(a)}, y {_shape(b)}")
+    inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
+    if a.shape[-1] != inner:
+        raise RuntimeError(f"matmul: x has {a.shape[-1]} columns, y has {inner} rows, got x {a.shape}, y {b.shape}")
+    if not _broadcasts(a.shape[:-2], b.shape[:-2]):
+        raise RuntimeError(f"matmul: axes before the last two must be equal or 1, got x {a.shape}, y {b.shape}")
+    return MatmulFunction.apply(a, b)

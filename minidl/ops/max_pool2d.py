@@ -23,7 +23,7 @@ Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.4 (overlapping po
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, overload
 
 from minidl import shapes
 from minidl.device import Array, array_module
@@ -109,6 +109,27 @@ class MaxPool2dFunction(Function):
         return (nchw(fastest(max_pool2d_backward, gy)(nhwc(gy), argmax, ctx.x_shape, *ctx.settings)),)
 
 
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
 def max_pool2d(
     input: Tensor,
     kernel_size: int | Sequence[int],
@@ -136,7 +157,10 @@ def max_pool2d(
     )
     if input.ndim == 4:
         return result
-    return tuple(t.reshape(t.shape[1:]) for t in result) if return_indices else result.reshape(result.shape[1:])
+    if not return_indices:
+        return result.reshape(result.shape[1:])
+    y, indices = result
+    return y.reshape(y.shape[1:]), indices.reshape(indices.shape[1:])
 
 
 def pool_arguments(
@@ -170,10 +194,10 @@ class MaxPool2d(Module):
         self.padding, self.dilation = padding, dilation
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
 
-    def forward(self, input: Tensor) -> Any:
-        return max_pool2d(
-            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
-        )
+    def forward(self, input: Tensor) -> Tensor:
+        """max_pool2d: with `return_indices` two Tensors. Type checkers see one, which too can be unpacked into Tensors."""
+        settings = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        return max_pool2d(input, *settings)  # type: ignore[call-overload]
 
     def extra_repr(self) -> str:
         return (

@@ -10,6 +10,7 @@ None is all.
 """
 
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 
@@ -127,11 +128,19 @@ def amin(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     return _extreme("amin", x, dim, keepdim, largest=False)
 
 
+@overload
+def max_(x: Tensor, dim: None = None, keepdim: bool = False) -> Tensor: ...
+@overload
+def max_(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]: ...
 def max_(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     """Without dim the largest element; with it (values, indices) along that axis, the first of tied ones."""
     return amax(x) if dim is None else _extreme_along("max", x, dim, keepdim, largest=True)
 
 
+@overload
+def min_(x: Tensor, dim: None = None, keepdim: bool = False) -> Tensor: ...
+@overload
+def min_(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]: ...
 def min_(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     """Without dim the smallest element; with it (values, indices) along that axis, the first of tied ones."""
     return amin(x) if dim is None else _extreme_along("min", x, dim, keepdim, largest=False)
@@ -154,7 +163,8 @@ def _extreme(op: str, x: Tensor, dim: Dims, keepdim: bool, largest: bool) -> Ten
 def _extreme_along(op: str, x: Tensor, dim: int, keepdim: bool, largest: bool) -> tuple[Tensor, Tensor]:
     axis = shapes.normalize_dim(op, dim, x.ndim)
     _check_not_empty(op, x, (axis,) if x.ndim else ())
-    return ExtremeAlongFunction.apply(x, axis=axis, keepdim=keepdim, largest=largest)
+    values, indices = ExtremeAlongFunction.apply(x, axis=axis, keepdim=keepdim, largest=largest)
+    return values, indices
 
 
 def _check_not_empty(op: str, x: Tensor, axes: tuple[int, ...]) -> None:

@@ -214,7 +214,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     return PadFunction.apply(input, widths=widths, value=0.0 if value is None else value)
 
 
-def _ints(op: str, values: tuple) -> tuple[int, ...]:
+def _ints(op: str, values: tuple[Any, ...]) -> tuple[int, ...]:
     """reshape(x, 2, 3) and reshape(x, (2, 3)) are the same."""
     flat = tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
     if not all(shapes.is_int(v) for v in flat):

@@ -29,7 +29,7 @@ class LRScheduler:
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         """last_epoch : -1 to begin; otherwise the last epoch that was trained, and each group must have its
         `initial_lr` from then (KeyError)."""
-        self.optimizer = _checked_optimizer(self, optimizer)
+        self.optimizer: Optimizer = _checked_optimizer(self, optimizer)
         for i, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
@@ -39,7 +39,7 @@ class LRScheduler:
                     f"with last_epoch {last_epoch}; load the optimizer's state first"
                 )
         self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
-        self.last_epoch = last_epoch
+        self.last_epoch: int = last_epoch
         self._last_lr: list[float] = []
         self.step()
 

@@ -81,7 +81,7 @@ def page(**settings: int) -> str:
     )
 
 
-def numbers(settings: dict[str, int]) -> dict[str, list]:
+def numbers(settings: dict[str, int]) -> dict[str, list[Any]]:
     """What minidl/ops/conv2d.py computes for the section's image, weights and gradient: lists of whole numbers.
 
     col (rows, columns)   gcol likewise   y, gy (rows,)   gw (columns,)   gx, copies (pixels of the padded image,)

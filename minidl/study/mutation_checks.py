@@ -365,7 +365,7 @@ def check_torch_gradcheck(case: Case) -> None:
     """Every element by itself; eps 1e-6, atol 1e-5, rtol 1e-3. ImportError without PyTorch."""
     torch: Any = importlib.import_module("torch")
 
-    class Op(torch.autograd.Function):
+    class Op(torch.autograd.Function):  # type: ignore[misc]  # PyTorch is not asked for its types
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> Any:
             ctx.tensors = [Tensor(x.detach().numpy(), requires_grad=True) for x in inputs]

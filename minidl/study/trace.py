@@ -91,7 +91,7 @@ class Trace(Observer):
         self.pieces: list[Piece] = []
         self._workspace = workspace
         self._of_node: weakref.WeakKeyDictionary[Any, OpRecord] = weakref.WeakKeyDictionary()
-        self._known: dict[int, weakref.ref] = {}  # id of a piece of memory that is alive
+        self._known: dict[int, weakref.ref[Any]] = {}  # id of a piece of memory that is alive
         self._saved: set[int] = set()  # ids of those that a node saved
         self._made_to_save = 0  # bytes that the present op made and saved, beside its output
 

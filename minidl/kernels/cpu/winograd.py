@@ -30,7 +30,7 @@ class Winograd:
         self.shape, self.stride, self.dtype = shape, stride, dtype
         self.kernel = block_kernel((shape[1], shape[2]), stride)
         self.down, self.across = (Transforms(*(m.astype(dtype) for m in transforms(r))) for r in self.kernel)
-        self._latest: tuple[tuple, Any] = (), None
+        self._latest: tuple[tuple[Any, ...], Any] = (), None
 
     def units_at_once(self, out: Pair) -> int:
         """As many rows of tiles as leave V and M in the outer cache; at least a hundred tiles, for the products to be large;

@@ -4,7 +4,8 @@ The pages that are named as a file of minidl/ops is make up the menu's section L
 
 A page links to `../minidl/ops/relu.py`, as an editor and a repository's file view resolve it; MkDocs only knows docs/. So each
 such file becomes a page `source/minidl/ops/relu.py.md`, Markdown as it is, anything else as a listing, and the link is made to
-lead there. Links to what does not exist stay, and MkDocs reports them.
+lead there. Links to what does not exist stay, and MkDocs reports them. All of minidl's Python files are pages, as the reference
+of its API, which docs/griffe_docstrings.py prepares, links them.
 """
 
 import posixpath
@@ -41,6 +42,7 @@ def op_pages() -> list[str]:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page for every file outside docs/ that a page links to, and for those that they link to."""
     unread = [DOCS + file.src_uri for file in files.documentation_pages()]
+    unread += [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "minidl").rglob("*.py"))]
     known = set(unread)
     while unread:
         path = unread.pop()

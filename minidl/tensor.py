@@ -106,14 +106,17 @@ class Tensor(Operators):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
         return self.data.shape
 
     @property
     def dtype(self) -> np.dtype:
+        """NumPy's dtype of the elements."""
         return self.data.dtype
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self.data.ndim
 
     @property
@@ -314,9 +317,11 @@ class Function:
         self.retained: weakref.ref[Tensor] | None = None
 
     def forward(self, *inputs: Any, **settings: Any) -> Any:
+        """Arrays and constants -> the output, an array, or a tuple of it and of constants. Every op has its own."""
         raise NotImplementedError(f"{type(self).__name__}: forward is missing")
 
     def backward(self, gy: Array) -> Sequence[Array | None]:
+        """dL/doutput, not to be written to -> a gradient for each input, of its shape, or None. Every op has its own."""
         raise NotImplementedError(f"{type(self).__name__}: backward is missing")
 
     def save(self, *arrays: Any) -> None:

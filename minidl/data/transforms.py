@@ -31,9 +31,11 @@ from minidl.shapes import is_int
 
 ORDER, CROP, FLIP, NOISE = 1, 2, 3, 4  # what a draw is for; distinct, so that crop and flip are independent
 
-# Standard deviations (levels of 255) along the principal components of ImageNet's RGB pixels, and the components: column i
-# belongs to stdev i, rows are R, G, B. Source: akrizhevsky/cuda-convnet2, make-data/input_meta, key color_pca.
 IMAGENET_STDEVS = np.array([19.72083305, 37.09388853, 121.78006099])
+"""(3,) float64: standard deviations, in levels of 255, along the principal components of ImageNet's RGB pixels.
+
+Source: akrizhevsky/cuda-convnet2, make-data/input_meta, key color_pca.
+"""
 IMAGENET_COMPONENTS = np.array(
     [
         [0.41795513, -0.71257945, -0.56351045],
@@ -41,6 +43,7 @@ IMAGENET_COMPONENTS = np.array(
         [0.39731118, 0.70119634, -0.59200296],
     ]
 )
+"""(3, 3) float64: the components. Column i belongs to IMAGENET_STDEVS[i], rows are R, G, B. Source: as there."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,7 @@ class RandomHorizontalFlip:
         return _mirror(image) if self.mirrored(key) else image
 
     def mirrored(self, key: SampleKey) -> bool:
+        """Is this draw's image mirrored?"""
         return bool(key.generator(FLIP, self.shared_by).bernoulli(self.p, 1)[0])
 
     def __repr__(self) -> str:

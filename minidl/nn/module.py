@@ -297,6 +297,7 @@ class Module:
     # ------------------------------------------------------------------------------------------------------- calling
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module does when it is called. Every module has its own."""
         raise NotImplementedError(f"{type(self).__name__}: forward is missing")
 
     def __call__(self: "_HasForward[P, R]", *args: P.args, **kwargs: P.kwargs) -> R:

@@ -35,6 +35,21 @@ def _names_a_dtype(name: str) -> bool:
     return True
 
 
+def to_float32(x: Tensor) -> Tensor:
+    """The same numbers as float32."""
+    return to(x, np.float32)
+
+
+def to_float64(x: Tensor) -> Tensor:
+    """The same numbers as float64."""
+    return to(x, np.float64)
+
+
+def axes_reversed(x: Tensor) -> Tensor:
+    """The axes in the opposite order: a matrix transposed."""
+    return reshape.permute(x, *range(x.ndim)[::-1])
+
+
 METHODS: dict[str, Callable[..., Any]] = {
     "__add__": arithmetic.add,
     "__radd__": lambda y, x: arithmetic.add(x, y),
@@ -76,12 +91,12 @@ METHODS: dict[str, Callable[..., Any]] = {
     "permute": reshape.permute,
     "transpose": reshape.transpose,
     "to": to,
-    "float": lambda x: to(x, np.float32),
-    "double": lambda x: to(x, np.float64),
+    "float": to_float32,
+    "double": to_float64,
 }
 
 PROPERTIES: dict[str, Callable[[Tensor], Tensor]] = {
-    "T": lambda x: reshape.permute(x, *range(x.ndim)[::-1]),
+    "T": axes_reversed,
 }
 
 for _name, _function in METHODS.items():

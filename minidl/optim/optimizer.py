@@ -45,6 +45,7 @@ class Optimizer:
 
     @property
     def name(self) -> str:
+        """The class's, for errors."""
         return type(self).__name__
 
     def check_group(self, group: dict[str, Any]) -> None:

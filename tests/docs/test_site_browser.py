@@ -47,7 +47,8 @@ def open_page(browser):
 
 def addresses(built):
     """Of every page from docs/. The 404 is a server's, who knows where the site's root is."""
-    return [path.as_uri() for path in sorted(built.folder.glob("*.html")) if path.name != "404.html"]
+    pages = [*built.folder.glob("*.html"), *built.folder.glob("api/*.html")]
+    return [path.as_uri() for path in sorted(pages) if path.name != "404.html"]
 
 
 def test_every_page_opens_without_errors_and_fits_a_phone(built, open_page):

@@ -88,7 +88,7 @@ def _mutations(args: argparse.Namespace) -> str:
     if args.update is None:
         return listing()
     args.update.write_text(updated(args.update.read_text()))
-    return f"{args.update}: table, cases and mistakes made anew"
+    return f"{args.update}: all that is computed was made anew"
 
 
 # -------------------------------------------------------------------------------------------------------------- explore

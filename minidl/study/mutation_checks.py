@@ -9,7 +9,7 @@ A row is a mutation on a case: an op with settings and inputs. A column is a way
                      every incoming gradient is 1; eps 1e-4, rtol 1e-4, atol 1e-5
     definition       outputs and gradients against the op's formula, written a second time, differentiated by the complex step
     twice            a second backward doubles every .grad; gradients share no memory; what came in is unmodified
-    training         the loss of a small net that uses every op here falls to less than half in 20 steps
+    training         the loss of a small net, with the case's op in its middle, falls to less than half in 60 steps
     PyTorch          outputs and gradients against PyTorch's, for the same inputs and the same incoming gradient
     torch gradcheck  torch.autograd.gradcheck with its defaults, of the op inside a torch.autograd.Function
 
@@ -21,7 +21,7 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -48,7 +48,8 @@ class Case:
     """An op with settings and inputs.
 
     about      : what it is, for the document
-    function   : (F, *tensors) -> tensor; F is minidl's or PyTorch's functional, so that it reads the same for both
+    function   : (F, *tensors) -> tensor; F is minidl's or PyTorch's functional, so that it reads the same for both. The first
+                 axis is the batch, of any size, in the first input and in the output, unless that is a scalar, a loss
     shapes     : of the inputs
     definition : the same from the formula: (*arrays) -> array, for real and complex numbers
     whole      : inputs are whole numbers from -2 to 2, so that there are ties
@@ -151,12 +152,13 @@ def _kept(shape: tuple[int, ...], p: float) -> np.ndarray:
 
 
 def _labels(labels: list[int], x: Any) -> Any:
-    """As PyTorch's or minidl's cross_entropy takes them."""
-    return np.array(labels) if isinstance(x, Tensor) else importlib.import_module("torch").tensor(labels)
+    """One for each row of scores, repeated where there are more; as PyTorch's or minidl's cross_entropy takes them."""
+    repeated = np.resize(labels, x.shape[0])
+    return repeated if isinstance(x, Tensor) else importlib.import_module("torch").tensor(repeated)
 
 
 _LABELS, _IGNORED = [1, 0, 4, 2], [1, -100, 4, 2]
-_P = 0.6  # dropout's
+_P = 0.1  # dropout's
 _IMAGE, _CHANNELS, _SCORES, _SQUARE = (2, 3, 5, 6), (2, 7, 2, 2), (4, 5), (3, 4)
 _CONV = ((5, 4, 3, 4), (4, 2, 3, 2), (4,))
 _CONV_1 = ((1, 2, 4, 5), (4, 2, 3, 2), (4,))
@@ -223,7 +225,7 @@ CASES = {
         lambda x: local_response_norm(x, *_LRN_2012),
     ),
     "dropout": Case(
-        "4 rows of 5, p 0.6, always the same mask",
+        "4 rows of 5, p 0.1, always the same mask",
         lambda F, x: F.dropout(x, _P),
         (_SCORES,),
         lambda x: x * _kept(x.shape, _P),
@@ -260,7 +262,9 @@ CASES = {
         (_SQUARE, _SQUARE),
         lambda x, y: _two_uses(np.tanh(x), np.tanh(y)),
     ),
-    "mean": Case("of 3 x 4 x 2 over axes 0 and 2", lambda F, x: x.mean((0, 2)), ((3, 4, 2),), lambda x: x.mean(axis=(0, 2))),
+    "mean": Case(
+        "of 2 x 3 x 5 x 2 over axes 1 and 3", lambda F, x: x.mean((1, 3)), ((2, 3, 5, 2),), lambda x: x.mean(axis=(1, 3))
+    ),
     "amax": Case("of 4 rows of 5, for each row", lambda F, x: x.amax(1), (_SCORES,), amax),
     "amax, ties": Case("the same on whole numbers from -2 to 2", lambda F, x: x.amax(1), (_SCORES,), amax, whole=True),
     "permute": Case(
@@ -269,9 +273,11 @@ CASES = {
     "permute, equal sizes": Case(
         "(2, 3, 3, 3) by (0, 2, 3, 1)", lambda F, x: x.permute(0, 2, 3, 1), ((2, 3, 3, 3),), lambda x: x.transpose(0, 2, 3, 1)
     ),
-    "permute, a swap": Case("(3, 4) by (1, 0)", lambda F, x: x.permute(1, 0), (_SQUARE,), np.transpose),
-    "getitem": Case("rows 0, 2, 2, 1 of 3", lambda F, x: x[[0, 2, 2, 1]], (_SQUARE,), lambda x: x[[0, 2, 2, 1]]),
-    "getitem, each once": Case("rows 0, 2, 1 of 3", lambda F, x: x[[0, 2, 1]], (_SQUARE,), lambda x: x[[0, 2, 1]]),
+    "permute, a swap": Case(
+        "(2, 3, 4) by (0, 2, 1)", lambda F, x: x.permute(0, 2, 1), ((2, 3, 4),), lambda x: x.transpose(0, 2, 1)
+    ),
+    "getitem": Case("columns 0, 2, 2, 1 of 3 x 4", lambda F, x: x[:, [0, 2, 2, 1]], (_SQUARE,), lambda x: x[:, [0, 2, 2, 1]]),
+    "getitem, each once": Case("columns 0, 2, 1 of 3 x 4", lambda F, x: x[:, [0, 2, 1]], (_SQUARE,), lambda x: x[:, [0, 2, 1]]),
 }
 
 
@@ -385,8 +391,8 @@ def check_torch_gradcheck(case: Case) -> None:
 
 
 def check_training(case: Case) -> None:
-    """Does it train? A net that uses every op, so the case does not matter."""
-    losses = train(20)
+    """Does a small net around the case's op train?"""
+    losses = train(case)
     if not np.mean(losses[-5:]) < losses[0] / 2:
         raise MismatchError(f"the loss went from {losses[0]:.3f} to {np.mean(losses[-5:]):.3f}")
 
@@ -409,58 +415,49 @@ def _same(what: str, given: Any, wanted: Any, rtol: float = 0.0, atol: float | N
 
 # ------------------------------------------------------------------------------------------------------------- training
 
+IMAGES, STEPS = 16, 60
 
-def stripes(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 1, 8, 8) of noisy stripes in four directions, and which one it is: (n,)."""
-    rng, labels = np.random.default_rng(3), np.arange(n) % 4
-    angles, phases = labels * np.pi / 4, rng.uniform(0, 2 * np.pi, n)
+
+def stripes() -> tuple[np.ndarray, np.ndarray]:
+    """Images of 8 x 8 pixels with noisy stripes in four directions, (IMAGES, 64), and which one it is, (IMAGES,)."""
+    rng, labels = np.random.default_rng(3), np.arange(IMAGES) % 4
+    angles, phases = labels * np.pi / 4, rng.uniform(0, 2 * np.pi, IMAGES)
     rows, columns = np.mgrid[:8, :8]
     along = rows * np.cos(angles)[:, None, None] + columns * np.sin(angles)[:, None, None]
-    return (np.cos(1.6 * along + phases[:, None, None]) + 0.3 * rng.normal(size=(n, 8, 8)))[:, None], labels
+    waves = 2**0.5 * np.cos(1.6 * along + phases[:, None, None])
+    return (waves + 0.3 * rng.normal(size=waves.shape)).reshape(IMAGES, 64), labels
 
 
-class Net:
-    """Every op of the gallery in one net, with weights of variance 1 / inputs."""
+def train(case: Case, steps: int = STEPS) -> list[float]:
+    """The loss of a small net at every step of SGD on one batch. The case's op stands in its middle:
 
-    def __init__(self) -> None:
-        rng = np.random.default_rng(4)
-        shapes = {
-            "conv1": (8, 1, 3, 3),
-            "conv2": (8, 4, 3, 3),
-            "conv3": (8, 8, 3, 3),
-            "square": (8, 8),
-            "gate": (8, 8),
-            "scores": (4, 8),
-        }
-        weights = {name: rng.normal(size=shape) / math.prod(shape[1:]) ** 0.5 for name, shape in shapes.items()}
-        self.w = {name: Tensor(weight, requires_grad=True) for name, weight in weights.items()}
-        self.b = {name: Tensor(np.zeros(shape[0]), requires_grad=True) for name, shape in shapes.items()}
-        self.place = Tensor(np.zeros((3, 8)), requires_grad=True)
+        images (N, 64) ─▶ linear ─▶ the op ─▶ linear ─▶ scores (N, 4) ─▶ cross-entropy
 
-    def loss(self, x: Tensor, labels: np.ndarray) -> Tensor:
-        F, w, b = minidl_functional, self.w, self.b
-        h: Any = F.relu(F.conv2d(x, w["conv1"], b["conv1"], 1, 1))  # (N, 8, 8, 8), as up to the pool
-        h = F.max_pool2d(F.local_response_norm(h, 4, 1.0, 0.75, 1.0), 3, 2, 1)  # (N, 8, 4, 4)
-        shortcut = F.avg_pool2d(h, 3, 2, 1, count_include_pad=False)
-        h = shortcut + F.relu(F.conv2d(h, w["conv2"], b["conv2"], 2, 1, groups=2))  # (N, 8, 2, 2)
-        h = h.permute(0, 2, 3, 1)
-        h = F.tanh(F.linear(h + self.place[[[0, 1], [1, 2]]], w["square"], b["square"]))
-        h = F.dropout(h.amax((1, 2)) + h.mean((1, 2)), 0.1)  # (N, 8)
-        gate = F.linear(h, w["gate"], b["gate"])
-        h = h * (F.sigmoid(gate) + F.softmax(gate, 1))
-        return F.cross_entropy(F.linear(h, w["scores"], b["scores"]), labels)
-
-
-def train(steps: int) -> list[float]:
-    """The loss at every step of SGD on one batch of 16 images, of which one has no label."""
+    Inputs of the first one's shape come from the images too, each by a linear of its own; any other one is a weight of the net.
+    An op whose output is a scalar is the loss. All weights begin with variance 1 / inputs.
+    """
     random.manual_seed(0)
-    net, (images, labels) = Net(), stripes(16)
-    labels[-1] = -100
-    optimizer = optim.SGD([*net.w.values(), *net.b.values(), net.place], lr=0.1, momentum=0.9)
+    F, rng, (images, labels) = minidl_functional, np.random.default_rng(4), stripes()
+    x, first = Tensor(images), case.shapes[0]
+
+    def weight(*shape: int) -> Tensor:
+        return Tensor(rng.normal(size=shape) / math.prod(shape[1:]) ** 0.5, requires_grad=True)
+
+    below = [weight(math.prod(s[1:]), x.shape[1]) if s == first else weight(*s) for s in case.shapes]
+
+    def middle() -> Tensor:
+        inputs = [F.linear(x, w).reshape(IMAGES, *s[1:]) if s == first else w for s, w in zip(case.shapes, below, strict=True)]
+        return case.function(F, *inputs)
+
+    with no_grad():
+        shape = middle().shape
+    above = weight(4, math.prod(shape[1:])) if shape else None
+    optimizer = optim.SGD(below if above is None else [*below, above], lr=0.1, momentum=0.9)
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = net.loss(Tensor(images), labels)
+        y = middle()
+        loss = y if above is None else F.cross_entropy(F.linear(y.reshape(IMAGES, -1), above), labels)
         loss.backward()
         optimizer.step()
         losses.append(float(loss.data))
@@ -523,14 +520,9 @@ def _outcome(check: str, case: str) -> str:
 def table(checks: Sequence[str] = tuple(CHECKS)) -> list[list[str]]:
     """A row for each mutation and case: the mutation's name, the case's, a verdict for each check.
 
-    Training depends on no case: its verdict is in the mutation's first row, and "" in the others. ImportError if a check needs
-    PyTorch and it is missing; WITHOUT_TORCH are those that don't.
+    ImportError if a check needs PyTorch and it is missing; WITHOUT_TORCH are those that don't.
     """
-    return [
-        [each.name, case, *("" if check == "training" and i else verdict(check, case, each) for check in checks)]
-        for each in GALLERY
-        for i, case in enumerate(each.cases)
-    ]
+    return [[each.name, case, *(verdict(check, case, each) for check in checks)] for each in GALLERY for case in each.cases]
 
 
 def found_by(rows: Sequence[Sequence[str]], column: int) -> set[str]:
@@ -548,6 +540,49 @@ def markdown(rows: Sequence[Sequence[str]], checks: Sequence[str] = tuple(CHECKS
     lines += [["" if i and name == rows[i - 1][0] else f"[{name}](#{name})", *rest] for i, (name, *rest) in enumerate(rows)]
     lines += [["**found**", "", *counts]]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def summary(rows: Sequence[Sequence[str]]) -> str:
+    """For a document: what the whole table says, counted."""
+    found = {check: found_by(rows, column) for column, check in enumerate(CHECKS, 2)}
+    training = 2 + list(CHECKS).index("training")
+    stopped = {row[0] for row in rows if row[training] == ERROR}
+    hidden = {row[0] for row in rows if set(row[2:]) == {MISSED}}
+    missed = [each.name for each in GALLERY if each.name not in found["gradcheck"] | found["twice"]]
+    lines = [
+        f"There are {len(GALLERY)} mistakes, {len(CASES)} cases, {len(CHECKS)} checks.",
+        f"All mistakes that any check finds are found by {', or by '.join(' with '.join(names) for names in fewest(found))}; "
+        "by fewer checks they are not.",
+        f"What gradcheck with twice does not find: {', '.join(missed)}.",
+        f"Training finds {len(found['training'])} mistakes, {len(stopped)} of them because an exception ends it.",
+        f"Mistakes that can't show in the net around their first case, where all losses are the right ones to the last bit: "
+        f"{', '.join(harmless(rows))}.",
+        f"{len(hidden)} of the mistakes have a case on which no check finds them.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def fewest(found: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
+    """The smallest sets of checks that together find all that any check finds; `found` maps a check to what it finds."""
+    everything = set().union(*found.values())
+    subsets = [names for size in range(len(found)) for names in itertools.combinations(found, 1 + size)]
+    enough = [names for names in subsets if set().union(*(found[name] for name in names)) == everything]
+    return [names for names in enough if len(names) == len(enough[0])]
+
+
+def harmless(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The mutations that change no bit of the first losses in the net around their first case."""
+    passes = {(row[0], row[1]) for row in rows if row[2 + list(CHECKS).index("training")] == MISSED}
+    names = []
+    for each in GALLERY:
+        name = each.cases[0]
+        if (each.name, name) in passes:
+            with plain_kernels():
+                right = train(CASES[name], 4)
+            with mutation(each.name):
+                if train(CASES[name], 4) == right:
+                    names.append(each.name)
+    return names
 
 
 def cases() -> str:
@@ -570,7 +605,9 @@ def _description(each: Mutation) -> str:
 
 def updated(page: str) -> str:
     """docs/mutations.md with its generated parts made anew. ImportError without PyTorch."""
-    for part, text in (("table", markdown(table())), ("cases", cases()), ("descriptions", descriptions())):
+    rows = table()
+    parts = {"table": markdown(rows), "summary": summary(rows), "cases": cases(), "descriptions": descriptions()}
+    for part, text in parts.items():
         page = with_part(page, part, text)
     return page
 

@@ -49,7 +49,7 @@ class Mutation:
     function    : the function of minidl that holds the line
     right, wrong: the line, and what stands in its place; `right` occurs once in the function
     mistake     : what is wrong, and how one comes to write it
-    cases       : names of the cases of mutation_checks.py on which it is tried
+    cases       : names of the cases of mutation_checks.py on which it is tried; each is also the middle of a small net to train
     source      : where it was made, if known: repository#number of an issue or a pull request on GitHub
     """
 

@@ -246,6 +246,9 @@ CASES = {
     ),
     "relu": Case("4 rows of 5", lambda F, x: F.relu(x), (_SCORES,), relu),
     "relu of tanh": Case("4 rows of 5", lambda F, x: F.relu(F.tanh(x)), (_SCORES,), lambda x: relu(np.tanh(x))),
+    "leaky_relu": Case(
+        "4 rows of 5, slope 0.2", lambda F, x: F.leaky_relu(x, 0.2), (_SCORES,), lambda x: np.where(x.real > 0, x, 0.2 * x)
+    ),
     "tanh": Case("4 rows of 5", lambda F, x: F.tanh(x), (_SCORES,), np.tanh),
     "sigmoid": Case("4 rows of 5", lambda F, x: F.sigmoid(x), (_SCORES,), sigmoid),
     "add": Case("x + y, both 3 x 4", lambda F, x, y: x + y, (_SQUARE, _SQUARE), np.add),

@@ -29,6 +29,7 @@ from minidl.ops import (
     conv2d,
     cross_entropy,
     dropout,
+    leaky_relu,
     linear,
     local_response_norm,
     max_pool2d,
@@ -432,6 +433,14 @@ GALLERY = (
         "gy[y <= 0] = 0; return gy",
         "The gradient is cut in the array that came in, which may be on its way to somebody else too.",
         ("relu", "relu of tanh"),
+    ),
+    Mutation(
+        "leaky-relu-slope",
+        leaky_relu.leaky_relu_backward,
+        "where(x > 0, gy, gy * negative_slope)",
+        "where(x > 0, gy, 0)",
+        "ReLU's backward, copied: forward lets a little of what is negative through, backward nothing.",
+        ("leaky_relu",),
     ),
     Mutation(
         "tanh-not-squared",

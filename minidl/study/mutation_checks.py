@@ -181,6 +181,13 @@ CASES = {
         _CONV_1,
         lambda x, w, b: conv2d(x, w, b, (1, 1), (0, 0), 1),
     ),
+    "conv2d_relu": Case(
+        "the images and filters of conv2d, then ReLU",
+        lambda F, *a: F.conv2d_relu(*a, (2, 1), (1, 0), 1, 2),
+        _CONV,
+        lambda x, w, b: relu(conv2d(x, w, b, (2, 1), (1, 0), 2)),
+        torch=lambda F, *a: F.relu(F.conv2d(*a, (2, 1), (1, 0), 1, 2)),
+    ),
     "max_pool2d": Case(
         "2 images of 3 x 5 x 6, windows 3 x 2, stride (2, 1), padding 1",
         lambda F, x: F.max_pool2d(x, (3, 2), (2, 1), 1),
@@ -232,6 +239,7 @@ CASES = {
         torch=lambda F, x: x * x.new_tensor(_kept(tuple(x.shape), _P)),
     ),
     "softmax": Case("4 rows of 5", lambda F, x: F.softmax(x, 1), (_SCORES,), softmax),
+    "log_softmax": Case("4 rows of 5", lambda F, x: F.log_softmax(x, 1), (_SCORES,), lambda x: np.log(softmax(x))),
     "cross_entropy": Case(
         "4 rows of 5 scores, mean",
         lambda F, x: F.cross_entropy(x, _labels(_LABELS, x)),
@@ -253,6 +261,17 @@ CASES = {
     "sigmoid": Case("4 rows of 5", lambda F, x: F.sigmoid(x), (_SCORES,), sigmoid),
     "add": Case("x + y, both 3 x 4", lambda F, x, y: x + y, (_SQUARE, _SQUARE), np.add),
     "add, broadcast": Case("x + y, y a row of 4", lambda F, x, y: x + y, (_SQUARE, (4,)), np.add),
+    "sub": Case("x - y, both 3 x 4", lambda F, x, y: x - y, (_SQUARE, _SQUARE), np.subtract),
+    "mul": Case("x * y, both 3 x 4", lambda F, x, y: x * y, (_SQUARE, _SQUARE), np.multiply),
+    "mul, by itself": Case(
+        "h * h with h = tanh(x), 3 x 4", lambda F, x: _squared(x.tanh()), (_SQUARE,), lambda x: _squared(np.tanh(x))
+    ),
+    "div": Case(
+        "x / (y * y + 1), both 3 x 4", lambda F, x, y: x / (y * y + 1), (_SQUARE, _SQUARE), lambda x, y: x / (y * y + 1)
+    ),
+    "pow": Case("(x * x + 1) ** 0.5, 3 x 4", lambda F, x: (x * x + 1) ** 0.5, (_SQUARE,), lambda x: np.sqrt(x * x + 1)),
+    "matmul": Case("3 x 4 by 4 x 2", lambda F, x, y: x @ y, (_SQUARE, (4, 2)), np.matmul),
+    "matmul, square": Case("3 x 4 by 4 x 4", lambda F, x, y: x @ y, (_SQUARE, (4, 4)), np.matmul),
     "diamond": Case(
         "sigmoid(h) * h with h = tanh(x)",
         lambda F, x: _diamond(x.tanh(), F.sigmoid),
@@ -282,6 +301,10 @@ CASES = {
     "getitem": Case("columns 0, 2, 2, 1 of 3 x 4", lambda F, x: x[:, [0, 2, 2, 1]], (_SQUARE,), lambda x: x[:, [0, 2, 2, 1]]),
     "getitem, each once": Case("columns 0, 2, 1 of 3 x 4", lambda F, x: x[:, [0, 2, 1]], (_SQUARE,), lambda x: x[:, [0, 2, 1]]),
 }
+
+
+def _squared(h: Any) -> Any:
+    return h * h
 
 
 def _diamond(h: Any, sigmoid: Callable[[Any], Any]) -> Any:

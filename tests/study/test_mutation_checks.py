@@ -70,7 +70,7 @@ def test_what_the_page_says_of_the_table():
     cell = {(name, case, check): verdict for name, case, *line in rows for check, verdict in zip(CHECKS, line, strict=True)}
     everything = {each.name for each in GALLERY}
 
-    assert len(found["training"]) == min(map(len, found.values())) < len(GALLERY) / 3
+    assert len(found["training"]) < len(GALLERY) / 2
     assert any(cell[name, case, "training"] == ERROR for name, case in ROWS)
     for name in ("conv2d-kernel-flipped", "lrn-cross-term", "dropout-mask"):
         assert name not in found["training"]

@@ -187,11 +187,12 @@ TIED = {name: LayerCase(lambda F, x, name=name: getattr(x, name)(dim=0), [np.zer
 BENDING = {**CASES, **TIED, "abs": ABS}
 
 
-@pytest.mark.parametrize("name", BENDING)
-def test_an_op_with_a_kink_says_so(name):
-    case = BENDING[name]
-    kinked = any(node.kinked for node in nodes(first(case.ours(*leaves(case)))))
-    differ = slopes_differ(case)
+@pytest.mark.parametrize("op", sorted({name.split()[0] for name in BENDING}))
+def test_an_op_with_a_kink_says_so(op):
+    """With one of its settings at least: an ELU's slope jumps unless alpha is 1."""
+    cases = [case for name, case in BENDING.items() if name.split()[0] == op]
+    kinked = any(node.kinked for case in cases for node in nodes(first(case.ours(*leaves(case)))))
+    differ = any(slopes_differ(case) for case in cases)
     assert kinked == differ, f"the slopes {'' if differ else 'do not '}differ: its class needs `kinked = {differ}`"
 
 

@@ -19,6 +19,7 @@ from minidl.ops.conv2d_relu import ConvReLU2d as ConvReLU2d
 from minidl.ops.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from minidl.ops.cross_entropy import NLLLoss as NLLLoss
 from minidl.ops.dropout import Dropout as Dropout
+from minidl.ops.elu import ELU as ELU
 from minidl.ops.leaky_relu import LeakyReLU as LeakyReLU
 from minidl.ops.linear import Linear as Linear
 from minidl.ops.local_response_norm import LocalResponseNorm as LocalResponseNorm

@@ -214,12 +214,20 @@ def test_pytorch_has_the_same_numbers(name, layout, torch):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.elementwise])
 def test_pytorch_has_the_same_edges(name, dtype, torch):
-    """0 and -0, saturation, infinities and NaN, forward and backward."""
+    """0 and -0, saturation, infinities and NaN, forward and backward. NumPy warns of infinity times 0; nothing may overflow.
+
+    PyTorch gets one number at a time: at infinity its vector code has another answer than its scalar code, for gelu in float32.
+    """
     from oracle.compare import compare
 
     case = CASES[name]
     close = {"value": 1e-6, "gradient": 1e-6} if dtype == np.float32 else {}
-    compare(case.ours, lambda x: case.call(torch.nn.functional, x), EDGES.astype(dtype), **close)
+
+    def one_by_one(x):
+        return torch.cat([case.call(torch.nn.functional, number) for number in x.split(1)])
+
+    with np.errstate(invalid="ignore"):
+        compare(case.ours, one_by_one, EDGES.astype(dtype), **close)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.module])

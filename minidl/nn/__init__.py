@@ -20,6 +20,7 @@ from minidl.ops.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from minidl.ops.cross_entropy import NLLLoss as NLLLoss
 from minidl.ops.dropout import Dropout as Dropout
 from minidl.ops.elu import ELU as ELU
+from minidl.ops.gelu import GELU as GELU
 from minidl.ops.leaky_relu import LeakyReLU as LeakyReLU
 from minidl.ops.linear import Linear as Linear
 from minidl.ops.local_response_norm import LocalResponseNorm as LocalResponseNorm

@@ -10,6 +10,7 @@ from minidl.ops.cross_entropy import cross_entropy as cross_entropy
 from minidl.ops.cross_entropy import nll_loss as nll_loss
 from minidl.ops.dropout import dropout as dropout
 from minidl.ops.elu import elu as elu
+from minidl.ops.gelu import gelu as gelu
 from minidl.ops.leaky_relu import leaky_relu as leaky_relu
 from minidl.ops.linear import linear as linear
 from minidl.ops.local_response_norm import local_response_norm as local_response_norm

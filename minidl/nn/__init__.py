@@ -29,6 +29,7 @@ from minidl.ops.relu import ReLU as ReLU
 from minidl.ops.reshape import Flatten as Flatten
 from minidl.ops.reshape import ZeroPad2d as ZeroPad2d
 from minidl.ops.sigmoid import Sigmoid as Sigmoid
+from minidl.ops.silu import SiLU as SiLU
 from minidl.ops.softmax import LogSoftmax as LogSoftmax
 from minidl.ops.softmax import Softmax as Softmax
 from minidl.ops.tanh import Tanh as Tanh

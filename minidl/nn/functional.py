@@ -20,6 +20,7 @@ from minidl.ops.reshape import cat as cat
 from minidl.ops.reshape import flatten as flatten
 from minidl.ops.reshape import pad as pad
 from minidl.ops.sigmoid import sigmoid as sigmoid
+from minidl.ops.silu import silu as silu
 from minidl.ops.softmax import log_softmax as log_softmax
 from minidl.ops.softmax import softmax as softmax
 from minidl.ops.tanh import tanh as tanh

@@ -32,4 +32,5 @@ from minidl.ops.sigmoid import Sigmoid as Sigmoid
 from minidl.ops.silu import SiLU as SiLU
 from minidl.ops.softmax import LogSoftmax as LogSoftmax
 from minidl.ops.softmax import Softmax as Softmax
+from minidl.ops.softplus import Softplus as Softplus
 from minidl.ops.tanh import Tanh as Tanh

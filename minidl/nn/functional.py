@@ -23,4 +23,5 @@ from minidl.ops.sigmoid import sigmoid as sigmoid
 from minidl.ops.silu import silu as silu
 from minidl.ops.softmax import log_softmax as log_softmax
 from minidl.ops.softmax import softmax as softmax
+from minidl.ops.softplus import softplus as softplus
 from minidl.ops.tanh import tanh as tanh

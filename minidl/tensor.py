@@ -13,6 +13,9 @@ Rules about gradients. An op's backward gets a read-only gradient and may return
 gradients meet, the first is kept by reference, the second makes a new array (unless the first was one that nobody else
 holds), later ones are added to that in place. A leaf's `.grad` is always an array of its own. Backward works on arrays,
 first order only: a gradient has no graph.
+
+Rules about changes in place (`x += y`; minidl/ops/in_place.py). Backward raises if an array that a node saved was changed
+since, and so does an op on a view of memory that was changed behind it: the gradient would be wrong (minidl/changes.py).
 """
 
 import itertools
@@ -24,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from minidl import changes
 from minidl.device import Array, Device, array_module
 from minidl.memory import Lease, owner
 from minidl.observer import NOWHERE, Observer, observers, present_layer
@@ -75,12 +79,13 @@ class Tensor(Operators):
     dtype         : convert to this dtype.
 
     Attributes: `data`, the device's array (NumPy's or CuPy's); `grad`, an array of the same shape or None; `device`;
-    `requires_grad`; `shape`, `dtype`, `ndim`. `==` is identity, so that tensors can be keys.
+    `requires_grad`; `shape`, `dtype`, `ndim`. `==` compares elements; the hash is by identity, so that tensors can be keys.
     """
 
     data: Array
     device: Device
     requires_grad: bool
+    _is_view = False  # made by an op whose output may be a view of its input's memory
     __array_ufunc__ = None  # numpy_array * tensor asks the tensor
 
     def __init__(
@@ -180,9 +185,6 @@ class Tensor(Operators):
         elif self.requires_grad:
             notes.append(", requires_grad=True")
         return f"tensor({values}{''.join(notes)})"
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        raise TypeError("Tensor: items can't be assigned, backward may need the old ones; assign to .data if no graph does")
 
     # ---------------------------------------------------------------------------------------------------- gradients
 
@@ -305,6 +307,8 @@ class Function:
     weighted: ClassVar[bool] = False  # its outputs are neurons: sums of products with the second input, a weight (O, ...)
     scores: ClassVar[bool] = False  # a loss: its first input (N, C) has a score for each class
 
+    views: ClassVar[bool] = False  # its output may be a view of its first input's memory
+
     def __init__(self) -> None:
         self.needs_grad: tuple[bool, ...] = ()
         self.saved: tuple[Any, ...] = ()
@@ -313,6 +317,7 @@ class Function:
         self._inputs: tuple[tuple[tuple[int, ...], Any], ...] = ()  # shape and dtype of each input
         self._freed = False
         self._hooks: dict[int, Hook] | None = None
+        self.time = 0  # changes.now() when forward had run
         self.layer = NOWHERE  # where it was called, if somebody observed that
         self.retained: weakref.ref[Tensor] | None = None
 
@@ -340,6 +345,9 @@ class Function:
         node.device = common_device(cls.name, inputs)
         recording = _grad_mode.enabled
         node.needs_grad = tuple(recording and isinstance(x, Tensor) and x.requires_grad for x in inputs)
+        for x, needed in zip(inputs, node.needs_grad, strict=True):
+            if needed and x._is_view:
+                _check_view(cls.name, x)
         watching = observers()
         if watching:
             node.layer = present_layer()
@@ -349,8 +357,11 @@ class Function:
             outputs = node.forward(*(x.data if isinstance(x, Tensor) else x for x in inputs), **settings)
         y, *constants = outputs if isinstance(outputs, tuple) else (outputs,)
         out = Tensor(y, device=node.device)
+        if cls.views:
+            out._is_view = True
         if any(node.needs_grad):
             out.requires_grad = True
+            node.time = changes.now()
             out._node = node
             node._edges = tuple(
                 (x if x._node is None else x._node) if needed else None
@@ -363,6 +374,17 @@ class Function:
                     observer.forward_ends(node, inputs, settings, out)
         results: Any = (out, *(Tensor(c, device=node.device) for c in constants))
         return results if constants else out
+
+
+def _check_view(op: str, x: Tensor) -> None:
+    """A view in a graph must not have been changed behind it: the graph knows nothing of the change."""
+    node = x._node
+    by = None if node is None else changes.changed_since(x.data, node.time)
+    if node is not None and by is not None:
+        raise RuntimeError(
+            f"{op}: an input of shape {x.shape} is a view, made by {node.name}, of memory that {by} changed in place later; "
+            "take the view again after the change"
+        )
 
 
 def common_device(op: str, inputs: Sequence[Any]) -> Device:
@@ -450,6 +472,7 @@ def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> tuple[S
     own: set[int] = set()
     watching = observers()
     if grad is not None:
+        _check_saved(node)
         grad = _run_hooks(node, grad)
         kept = node.retained() if node.retained is not None else None
         if kept is not None:
@@ -461,6 +484,19 @@ def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> tuple[S
             observer.saved_is_freed(node)
         node.saved, node._edges, node._freed = (), (), True
     return gradients, own
+
+
+def _check_saved(node: Function) -> None:
+    """What the node saved must be as forward left it."""
+    if node.time == changes.now():
+        return
+    for array in node.saved:
+        by = changes.changed_since(array, node.time) if hasattr(array, "base") else None
+        if by is not None:
+            raise RuntimeError(
+                f"{node.name}: backward needs an array {array.shape} as forward saved it, but {by} changed it in place since: "
+                "one of the variables needed for gradient computation has been modified by an inplace operation"
+            )
 
 
 def _observed_backward(node: Function, grad: Array, watching: Sequence[Observer]) -> Sequence[Array | None]:

@@ -34,6 +34,8 @@ OF_TENSORS = [
     "reshape",
     "to_device",
     "operators",
+    "comparison",
+    "in_place",
 ]  # their functions are methods, of which some are layers
 FILES = sorted(path.stem for path in (ROOT / "minidl/ops").glob("*.py") if path.stem != "__init__")
 LAYERS = [file for file in FILES if file not in OF_TENSORS]

@@ -22,16 +22,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minidl import changes
 from minidl.random import Generator, default_generator
 from minidl.tensor import Tensor
 
 _GAINS = {"linear": 1.0, "conv2d": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3.0, "relu": math.sqrt(2.0)}
 
 
-def copy_(tensor: Tensor, values: np.ndarray) -> Tensor:
+def copy_(tensor: Tensor, values: np.ndarray, by: str = "nn.init") -> Tensor:
     """tensor <- values, a NumPy array of its shape: cast to its dtype, on its device, in its memory layout."""
     with tensor.device.active():
         tensor.data[...] = tensor.device.asarray(values.astype(tensor.dtype, copy=False))
+    changes.note(tensor.data, by)
     return tensor
 
 
@@ -39,6 +41,7 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
     """tensor <- val everywhere."""
     with tensor.device.active():
         tensor.data[...] = val
+    changes.note(tensor.data, "nn.init")
     return tensor
 
 

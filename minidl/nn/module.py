@@ -248,7 +248,7 @@ class Module:
         if errors:
             raise RuntimeError("\n\t".join([f"Error(s) in loading state_dict for {type(self).__name__}:", *errors]))
         for key in shared:
-            copy_(own[key], _host_array(state_dict[key]))
+            copy_(own[key], _host_array(state_dict[key]), by="load_state_dict")
         return result
 
     # --------------------------------------------------------------------------------------------- moving, switching

@@ -14,8 +14,8 @@
     matmul    z = x @ y        gx = gz @ y^T           gy = x^T @ gz
 
 An operand that was broadcast takes part in several outputs, so its gradient is the sum over them: `unbroadcast`.
-Each operand may be a tensor, a NumPy array or a number; a number takes the tensor's dtype. Ints become float32 where the result
-is no int: beside a float, in a division, in exp, log and sqrt.
+Each operand may be a tensor, a NumPy array or a number. The result's dtype is PyTorch's (minidl/dtypes.py), and floats in a
+division, in exp, log and sqrt. matmul takes two of one dtype.
 """
 
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from minidl.device import Array, array_module
+from minidl.dtypes import DEFAULT_FLOAT, result_type
 from minidl.kernels import fastest
 from minidl.tensor import Function, Tensor
 
@@ -291,39 +292,47 @@ def _operand(value: Any, other: Any) -> Any:
     return Tensor(value, device=other.device)
 
 
-def _binary(op: type[Function], x: Any, y: Any) -> Tensor:
+def operands(op: str, x: Any, y: Any) -> tuple[Any, Any]:
+    """Two operands, one of them a tensor: checked to broadcast, arrays made tensors, and all in the dtype of the result."""
     tensor = x if isinstance(x, Tensor) else y
     x, y = _operand(x, tensor), _operand(y, tensor)
-    _check_broadcast(op.name, x, y)
-    return op.apply(*_in_one_kind(x, y))
+    _check_broadcast(op, x, y)
+    dtype = result_type(x, y)
+    return _in_dtype(x, dtype), _in_dtype(y, dtype)
 
 
-def _in_one_kind(x: Any, y: Any) -> tuple[Any, Any]:
-    """Ints beside floats become floats, of the tensor's dtype or float32, as in PyTorch; NumPy would make float64."""
-    if _is_float(x) == _is_float(y):
-        return x, y
-    dtype = next((z.dtype for z in (x, y) if isinstance(z, Tensor) and _is_float(z)), np.dtype("float32"))
-    x, y = (z if _is_float(z) or not isinstance(z, Tensor) else cast(z, dtype) for z in (x, y))
-    return x, y
+def _in_dtype(x: Any, dtype: np.dtype) -> Any:
+    """A tensor of this dtype, or a number that fits in it: an integer that is too large wraps around, as PyTorch's."""
+    if isinstance(x, Tensor):
+        return cast(x, dtype)
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= x <= np.iinfo(dtype).max:
+        return int(np.array(x).astype(dtype))
+    return x
 
 
-def _is_float(x: Any) -> bool:
-    return x.dtype.kind == "f" if isinstance(x, Tensor) else isinstance(x, float)
+def _is_bool(x: Any) -> bool:
+    return isinstance(x, bool) or getattr(x, "dtype", None) == np.bool_
+
+
+def _binary(op: type[Function], x: Any, y: Any) -> Tensor:
+    return op.apply(*operands(op.name, x, y))
 
 
 def as_floats(x: Tensor) -> Tensor:
     """x itself, or float32 in place of ints, as in PyTorch; NumPy would make float64."""
-    return x if _is_float(x) else cast(x, "float32")
+    return x if x.dtype.kind == "f" else cast(x, DEFAULT_FLOAT)
 
 
-def add(x: Operand, y: Operand) -> Tensor:
-    """x + y."""
-    return _binary(AddFunction, x, y)
+def add(x: Operand, y: Operand, *, alpha: float = 1) -> Tensor:
+    """x + alpha * y."""
+    return _binary(AddFunction, x, y if alpha == 1 else mul(y, alpha))
 
 
-def sub(x: Operand, y: Operand) -> Tensor:
-    """x - y."""
-    return _binary(SubFunction, x, y)
+def sub(x: Operand, y: Operand, *, alpha: float = 1) -> Tensor:
+    """x - alpha * y. RuntimeError for bools."""
+    if _is_bool(x) or _is_bool(y):
+        raise RuntimeError("sub: bools can't be subtracted; x ^ y is where they differ, x.long() are numbers")
+    return _binary(SubFunction, x, y if alpha == 1 else mul(y, alpha))
 
 
 def mul(x: Operand, y: Operand) -> Tensor:
@@ -333,17 +342,24 @@ def mul(x: Operand, y: Operand) -> Tensor:
 
 def div(x: Operand, y: Operand) -> Tensor:
     """x / y; floats, also of ints."""
-    x, y = (as_floats(z) if isinstance(z, Tensor) and not (_is_float(x) or _is_float(y)) else z for z in (x, y))
-    return _binary(DivFunction, x, y)
+    return DivFunction.apply(*(as_floats(z) if isinstance(z, Tensor) else z for z in operands("div", x, y)))
 
 
 def pow(x: Operand, y: Operand) -> Tensor:
-    """x ** y."""
-    return _binary(PowFunction, x, y)
+    """x ** y. RuntimeError for two bools, and for an integer to a negative integer power."""
+    a, b = operands("pow", x, y)
+    if _is_bool(a) and _is_bool(b):
+        raise RuntimeError("pow: x and y are bools; x.long() are numbers")
+    try:
+        return PowFunction.apply(a, b)
+    except ValueError as error:  # NumPy's word for it
+        raise RuntimeError(f"pow: {error} (x of {getattr(a, 'dtype', 'int')})") from None
 
 
 def neg(x: Tensor) -> Tensor:
-    """-x."""
+    """-x. RuntimeError for bools."""
+    if _is_bool(x):
+        raise RuntimeError("neg: bools can't be negated; ~x is what is False")
     return NegFunction.apply(x)
 
 
@@ -376,7 +392,7 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
 
 
 def matmul(x: Operand, y: Operand) -> Tensor:
-    """The matrix product x @ y. RuntimeError where sizes don't fit."""
+    """The matrix product x @ y. RuntimeError where sizes don't fit, or dtypes differ."""
     tensor = x if isinstance(x, Tensor) else y
     a, b = _operand(x, tensor), _operand(y, tensor)
     if not _shape(a) or not _shape(b):
@@ -386,4 +402,6 @@ def matmul(x: Operand, y: Operand) -> Tensor:
         raise RuntimeError(f"matmul: x has {a.shape[-1]} columns, y has {inner} rows, got x {a.shape}, y {b.shape}")
     if not _broadcasts(a.shape[:-2], b.shape[:-2]):
         raise RuntimeError(f"matmul: axes before the last two must be equal or 1, got x {a.shape}, y {b.shape}")
+    if a.dtype != b.dtype:
+        raise RuntimeError(f"matmul: x and y must have one dtype, got {a.dtype} and {b.dtype}; convert one with .to(dtype)")
     return MatmulFunction.apply(a, b)

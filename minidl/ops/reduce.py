@@ -90,7 +90,7 @@ class ExtremeAlongFunction(Function):
         ctx.x_shape, ctx.axis = x.shape, axis
         if x.ndim == 0:
             ctx.save(xp.zeros((), "int64"))
-            return x, ctx.saved[0]
+            return x.copy(), ctx.saved[0]
         index = xp.expand_dims(x.argmax(axis=axis) if largest else x.argmin(axis=axis), axis)
         ctx.save(index)
         y = xp.take_along_axis(x, index, axis)

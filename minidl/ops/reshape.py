@@ -5,6 +5,11 @@ permute   y = permute(x)       gx = permute(gy) with the inverse permutation
 getitem   y = x[index]         gx = 0 everywhere, plus gy at index (added up where an element was taken twice)
 cat       y = cat(x1, x2, …)   gx1, gx2, … = the slices of gy
 pad       y = pad(x)           gx = the inside of gy
+
+An index has NumPy's parts: integers, slices, None, `...`, boolean masks, integer arrays and lists. One rule is PyTorch's:
+integers beside an array select first, so `x[0, :, [0, 1]]` is `x[0][:, [0, 1]]`. NumPy takes such an integer for one more
+array, and moves the arrays' axis to the front. So an index is applied in two steps: the basic one (integers, slices, None),
+which gives a view, and the arrays.
 """
 
 import math
@@ -24,6 +29,7 @@ from minidl.tensor import Function, Tensor
 
 class ReshapeFunction(Function):
     name = "reshape"
+    views = True
 
     def forward(ctx, x: Array, shape: tuple[int, ...]) -> Array:
         ctx.x_shape = x.shape
@@ -35,6 +41,7 @@ class ReshapeFunction(Function):
 
 class PermuteFunction(Function):
     name = "permute"
+    views = True
 
     def forward(ctx, x: Array, dims: tuple[int, ...]) -> Array:
         ctx.inverse = tuple(np.argsort(dims).tolist())
@@ -46,18 +53,19 @@ class PermuteFunction(Function):
 
 class GetItemFunction(Function):
     name = "getitem"
+    views = True
 
-    def forward(ctx, x: Array, index: Any) -> Array:
-        ctx.x_shape, ctx.index, ctx.channels_last = x.shape, index, is_channels_last(x)
-        return x[index]
+    def forward(ctx, x: Array, basic: Any, arrays: Any) -> Array:
+        ctx.x_shape, ctx.basic, ctx.arrays, ctx.channels_last = x.shape, basic, arrays, is_channels_last(x)
+        return x[basic] if arrays is None else x[basic][arrays]
 
     def backward(ctx, gy: Array) -> tuple[Array]:
         xp = array_module(gy)
         gx = _full(xp, ctx.x_shape, 0, gy.dtype, ctx.channels_last)
-        if _takes_each_once(ctx.index):
-            gx[ctx.index] = gy
+        if ctx.arrays is None:
+            gx[ctx.basic] = gy
         else:
-            xp.add.at(gx, ctx.index, gy)
+            xp.add.at(gx[ctx.basic], ctx.arrays, gy)
         return (gx,)
 
 
@@ -104,12 +112,6 @@ def _full(xp: ModuleType, shape: Sequence[int], value: float, dtype: Any, channe
         return xp.full(shape, value, dtype)
     n, c, h, w = shape
     return nchw(xp.full((n, h, w, c), value, dtype))
-
-
-def _takes_each_once(index: Any) -> bool:
-    """Slices and integers take no element twice; arrays of indices may."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return all(part is None or part is Ellipsis or isinstance(part, slice) or shapes.is_int(part) for part in parts)
 
 
 def reshape(x: Tensor, *shape: Any) -> Tensor:
@@ -167,19 +169,63 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
-    """x[index] with NumPy's rules: integers, slices, None, ..., boolean masks and integer arrays or tensors."""
-    parts = index if isinstance(index, tuple) else (index,)
-    arrays = tuple(_index_array(part, x) for part in parts)
-    return GetItemFunction.apply(x, index=arrays if isinstance(index, tuple) else arrays[0])
+    """x[index]: integers, slices, None, ..., boolean masks and integer arrays, lists or tensors.
+
+    IndexError: out of range, too many parts, a mask of another size, an index of uint8 (PyTorch takes it for a mask).
+    """
+    basic, arrays = index_steps(index, x)
+    return GetItemFunction.apply(x, basic=basic, arrays=arrays)
 
 
-def _index_array(part: Any, x: Tensor) -> Any:
-    if not isinstance(part, Tensor):
-        # an empty list would make floats
-        return np.asarray(part, dtype=None if part else np.int64) if isinstance(part, list) else part
-    if part.device is not x.device:
-        raise RuntimeError(f"getitem: x is on {x.device}, index on {part.device}; move one with .to(device)")
-    return part.data
+def index_steps(index: Any, x: Tensor) -> tuple[Any, Any]:
+    """An index of x as two: the basic one (integers, slices, None, ...), and then the arrays' (None if there are none)."""
+    parts = [_index_part(part, x) for part in (index if isinstance(index, tuple) else (index,))]
+    if not any(hasattr(part, "dtype") for part in parts):
+        return (*parts, *(() if Ellipsis in parts else (...,))), None  # with `...` a single element is a view too
+    if any(isinstance(part, bool) or (hasattr(part, "dtype") and not part.ndim) for part in parts):
+        return ..., tuple(parts)  # a mask without axes
+    basic, arrays = [], []
+    for part in _without_ellipsis(parts, x.ndim):
+        if hasattr(part, "dtype"):
+            basic += [slice(None)] * _axes(part)
+            arrays.append(part)
+        else:
+            basic.append(part)
+            arrays += [] if shapes.is_int(part) else [slice(None)]
+    return tuple(basic), tuple(arrays)
+
+
+def _without_ellipsis(parts: list[Any], ndim: int) -> list[Any]:
+    """The parts with whole axes in place of `...`."""
+    at = next((i for i, part in enumerate(parts) if part is Ellipsis), None)
+    if at is None:
+        return parts
+    rest = parts[:at] + parts[at + 1 :]
+    return parts[:at] + [slice(None)] * (ndim - sum(map(_axes, rest))) + parts[at + 1 :]
+
+
+def _axes(part: Any) -> int:
+    """How many axes a part of an index takes."""
+    if part is None:
+        return 0
+    return part.ndim if hasattr(part, "dtype") and part.dtype.kind == "b" else 1
+
+
+def _index_part(part: Any, x: Tensor) -> Any:
+    """A part of an index as the device has it: lists and tensors become arrays, an integer array without axes an int."""
+    if isinstance(part, list):
+        part = np.asarray(part, dtype=None if part else np.int64)  # an empty list would make floats
+    if isinstance(part, Tensor):
+        if part.device is not x.device:
+            raise RuntimeError(f"getitem: x is on {x.device}, index on {part.device}; move one with .to(device)")
+        part = part.data
+    if hasattr(part, "dtype"):
+        if part.dtype == np.uint8:
+            raise IndexError("getitem: an index of uint8 may be meant as a mask or as positions; convert it to bool or int64")
+        if part.ndim == 0 and part.dtype.kind == "i":
+            with x.device.active():
+                return int(part)
+    return part
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

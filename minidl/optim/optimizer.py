@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from minidl import changes
 from minidl.device import Array
 from minidl.tensor import Tensor, clear_grads
 
@@ -117,6 +118,7 @@ class Optimizer:
                 if p.grad is not None:
                     with p.device.active():
                         self.update(p, group)
+                    changes.note(p.data, f"{self.name}.step")
 
     def buffer(self, p: Tensor, name: str) -> Array:
         """The array `name` of p's state: zeros, in p's memory order, the first time."""

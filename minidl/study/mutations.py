@@ -562,8 +562,8 @@ GALLERY = (
     Mutation(
         "getitem-duplicates",
         reshape.GetItemFunction.backward,
-        "xp.add.at(gx, ctx.index, gy)",
-        "gx[ctx.index] += gy",
+        "xp.add.at(gx[ctx.basic], ctx.arrays, gy)",
+        "gx[ctx.basic][ctx.arrays] += gy",
         "NumPy's += on an index writes a row that is taken twice only once.",
         ("getitem", "getitem, each once"),
         "pytorch/pytorch#1528, HIPS/autograd#136",

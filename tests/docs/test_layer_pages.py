@@ -14,7 +14,7 @@ import pytest
 from minidl import Function
 
 ROOT = Path(__file__).parents[2]
-ON_ANOTHER_PAGE = {"conv2d_relu": "conv2d", "operators": "arithmetic"}
+ON_ANOTHER_PAGE = {"conv2d_relu": "conv2d", "operators": "arithmetic", "comparison": "arithmetic"}
 OPS = sorted(path.stem for path in (ROOT / "minidl/ops").glob("*.py") if path.stem != "__init__")
 PAGE_OF = {op: ON_ANOTHER_PAGE.get(op, op) for op in OPS}
 SECTIONS = ["Definition", "Backward", "By hand", "Rules", "Saved for backward"]
@@ -72,7 +72,7 @@ def test_a_page_has_the_sections_in_order(page):
 def test_a_page_says_where_it_comes_from(page):
     """A paper and its section; the plainest ops have none."""
     head = read(page).split("\n## ")[0]
-    assert page in ("arithmetic", "reduce", "reshape") or re.search(r"\b(?:19|20)\d\d,\s+sections?\s", head)
+    assert page in ("arithmetic", "reduce", "reshape", "in_place") or re.search(r"\b(?:19|20)\d\d,\s+sections?\s", head)
 
 
 @pages

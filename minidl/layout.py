@@ -24,6 +24,16 @@ def channels_last(x: Array) -> Array:
     return nchw(nhwc(x))
 
 
+def channels_to_end(x: Array) -> Array:
+    """(N, C, ...) -> (N, ..., C), C-contiguous: a view where the memory is so already, else one copy."""
+    return array_module(x).ascontiguousarray(array_module(x).moveaxis(x, 1, -1))
+
+
+def channels_from_end(y: Array) -> Array:
+    """(N, ..., C) -> (N, C, ...): always a view."""
+    return array_module(y).moveaxis(y, -1, 1)
+
+
 def center(image: Array, height: int, width: int) -> Array:
     """(H, W, ...) -> (height, width, ...): the middle, rounded towards the top left. A view."""
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2

@@ -23,6 +23,15 @@ def pair(op: str, name: str, value: int | Sequence[int], least: int) -> Pair:
     return first, second
 
 
+def size(op: str, name: str, value: object, least: int) -> int:
+    """An int that counts something, itself. TypeError unless an int, RuntimeError below `least`."""
+    if not is_int(value):
+        raise TypeError(f"{op}: {name} must be an int, got {value!r}")
+    if value < least:  # type: ignore[operator]
+        raise RuntimeError(f"{op}: {name} must be at least {least}, got {value}")
+    return int(value)  # type: ignore[call-overload]
+
+
 def is_int(value: object) -> bool:
     """Python's and NumPy's integers, but not bool."""
     return isinstance(value, Integral) and not isinstance(value, bool)

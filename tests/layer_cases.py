@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 
 import minidl.nn.functional as F
+from minidl import Tensor
 
 
 @dataclass(frozen=True)
 class LayerCase:
     """One call of a layer's function, written so that minidl and PyTorch can both make it.
 
-    call        : call(F, *arrays, *constants) with F either's `nn.functional`, and tensors for the arrays
-    arrays      : floats, each with a gradient
-    constants   : class ids and the like: tensors without a gradient
-    module      : module(nn), for the nn of either: a module without parameters that does what `call` does. Every setting
-                  differs from its default, and from every other that it could be mistaken for
+    call        : call(F, *arrays, *constants) with F either's `nn.functional`, and tensors for both
+    arrays      : floats, each with a gradient: what the module takes, then its parameters in their order
+    constants   : without a gradient: what the module takes, class ids and the like, then its buffers of floats in their order
+    module      : module(nn), for the nn of either: a module that with these parameters and buffers does what `call` does. Every
+                  setting differs from its default, and from every other that it could be mistaken for
     theirs      : the call in PyTorch, where it has no function of this name; "" where there is nothing to compare with
     elementwise : it is also compared with PyTorch at 0, at infinities and NaN, and where exponentials overflow
     """
@@ -37,8 +38,8 @@ class LayerCase:
     elementwise: bool = False
 
     def ours(self, *tensors: Any) -> Any:
-        """The call in minidl. The constants are arrays, which minidl takes beside tensors."""
-        return self.call(F, *tensors, *self.constants)
+        """The call in minidl, on the device of the tensors."""
+        return self.call(F, *tensors, *(Tensor(c.copy(), device=tensors[0].device) for c in self.constants))
 
 
 def uniform(*shapes: tuple[int, ...], low: float = -2.0, high: float = 2.0, channels_last: bool = False) -> list[np.ndarray]:

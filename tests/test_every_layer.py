@@ -6,7 +6,7 @@ says what to add where.
 From the cases:
   * gradcheck; the same numbers from any memory layout
   * the numbers of PyTorch's function, at edges and NaN too; the signature and the repr of PyTorch's module
-  * the module does what the function does
+  * the module does what the function does, and with PyTorch's state_dict what PyTorch's does
   * `kinked` is True if and only if the slope jumps: check_layers relies on it
 tests/test_device.py and tests/kernels/cuda/test_ops.py run the cases on a GPU's branch, tests/study/test_explain.py asks for a
 reason for all that an op saves, tests/docs/test_layer_pages.py for what a page must have.
@@ -24,7 +24,6 @@ import minidl
 import minidl.nn as nn
 import minidl.nn.functional as F
 from minidl import Function, Tensor, gradcheck
-from minidl.nn.weighted import Weighted
 
 ROOT = Path(__file__).parent.parent
 CASES = layer_cases()
@@ -115,9 +114,9 @@ def test_a_function_has_a_case(name):
 
 @pytest.mark.parametrize("layer", [cls for file in FILES for cls in modules(file)])
 def test_a_module_has_a_case(layer):
-    """One with parameters or a target has tests of its own, in tests/nn/test_layers.py."""
-    alone = not issubclass(layer, Weighted) and "target" not in inspect.signature(layer.forward).parameters
+    """One with a target has tests of its own, in tests/nn/test_layers.py."""
     built = {type(case.module(nn)) for case in CASES.values() if case.module}
+    alone = "target" not in inspect.signature(layer.forward).parameters
     assert layer in built or not alone, f"no case of LAYER_CASES has module=lambda nn: nn.{layer.__name__}(...)"
 
 
@@ -125,7 +124,7 @@ def test_a_module_has_a_case(layer):
 
 
 def leaves(case, arrays=None):
-    return [Tensor(a.copy(order="K"), requires_grad=True) for a in arrays or case.arrays]
+    return [Tensor(a.copy(order="K"), requires_grad=True) for a in (case.arrays if arrays is None else arrays)]
 
 
 def first(outputs):
@@ -161,10 +160,25 @@ def test_memory_order_changes_nothing(name):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.module])
+MODULES = [name for name, case in CASES.items() if case.module]
+
+
+def module_of(case):
+    """The case's module, with the case's parameters and buffers, and the tensors that it takes."""
+    module, arrays, constants = case.module(nn).double(), list(case.arrays), list(case.constants)
+    buffers = [buffer for buffer in module.buffers() if buffer.dtype.kind == "f"]
+    for own, values in ((list(module.parameters()), arrays), (buffers, constants)):
+        for tensor in reversed(own):
+            nn.init.copy_(tensor, values.pop())
+    return module, leaves(case, arrays), [Tensor(c) for c in constants]
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_the_module_does_what_the_function_does(name):
     case = CASES[name]
-    for a, b in zip(outcome(case.module(nn), leaves(case)), outcome(case.ours, leaves(case)), strict=True):
+    module, inputs, constants = module_of(case)
+    called = outcome(lambda *_: module(*inputs, *constants), [*inputs, *module.parameters()])
+    for a, b in zip(called, outcome(case.ours, leaves(case)), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -204,13 +218,15 @@ def test_an_op_with_a_kink_says_so(op):
 @pytest.mark.parametrize("layout", ["c_order", "channels_last", "sliced"])
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.theirs != ""])
 def test_pytorch_has_the_same_numbers(name, layout, torch):
-    from oracle.compare import arrange, compare
+    from oracle.compare import VALUE, arrange, assert_same, compare
 
     case = CASES[name]
     arrays = [arrange(a, layout) if a.ndim == 4 or layout == "sliced" else a for a in case.arrays]
-    constants = [torch.tensor(c) for c in case.constants]
+    mine, their = [Tensor(c.copy()) for c in case.constants], [torch.tensor(c) for c in case.constants]
     theirs = case.theirs or case.call
-    compare(case.ours, lambda *xs: theirs(torch.nn.functional, *xs, *constants), *arrays)
+    compare(lambda *xs: case.call(F, *xs, *mine), lambda *xs: theirs(torch.nn.functional, *xs, *their), *arrays)
+    for m, t in zip(mine, their, strict=True):  # which the layer may have changed
+        assert_same("constant", m, t, VALUE)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -232,13 +248,51 @@ def test_pytorch_has_the_same_edges(name, dtype, torch):
         compare(case.ours, one_by_one, EDGES.astype(dtype), **close)
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.module])
+def built(case, torch):
+    """The case's module in both, of float64."""
+    ours = case.module(nn).double()
+    if not hasattr(torch.nn, type(ours).__name__):
+        pytest.skip(f"PyTorch has no {type(ours).__name__}")
+    return ours, case.module(torch.nn).double()
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if CASES[name].theirs != ""])
+def test_pytorchs_state_dict_gives_pytorchs_module(name, torch):
+    """From where it stands after a call; in a second one, which may change buffers, and in evaluation."""
+    from oracle.compare import GRADIENT, VALUE, assert_same, compare
+
+    case = CASES[name]
+    ours, theirs = built(case, torch)
+    _, inputs, constants = module_of(case)
+    inputs, constants = [x.detach().numpy() for x in inputs], [c.numpy() for c in constants]
+    for parameter, values in zip(theirs.parameters(), case.arrays[len(inputs) :], strict=True):
+        parameter.data = torch.tensor(values)
+    theirs(*map(torch.tensor, [*inputs, *constants]))
+    ours.load_state_dict({key: value.numpy() for key, value in theirs.state_dict().items()})
+    for _ in range(2):
+        compare(
+            lambda *xs: ours(*xs, *map(Tensor, constants)),
+            lambda *xs: theirs(*(x.clone() for x in xs), *map(torch.tensor, constants)),  # which may work in place
+            *inputs,
+        )
+        for (key, m), (their_key, t) in zip(ours.state_dict().items(), theirs.state_dict().items(), strict=True):
+            assert key == their_key
+            assert_same(key, m, t, VALUE)
+        for mine, their in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert_same("gradient", mine.grad, their.grad, GRADIENT)
+        ours.eval(), theirs.eval()
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_the_repr_is_pytorchs(name, torch):
-    assert repr(CASES[name].module(nn)) == repr(CASES[name].module(torch.nn))
+    ours, theirs = built(CASES[name], torch)
+    assert repr(ours) == repr(theirs)
 
 
-@pytest.mark.parametrize("layer", [cls for file in FILES for cls in modules(file) if cls is not nn.ConvReLU2d])
+@pytest.mark.parametrize("layer", [cls for file in FILES for cls in modules(file)])
 def test_constructors_have_pytorchs_signature(layer, torch):
+    if not hasattr(torch.nn, layer.__name__):
+        pytest.skip(f"PyTorch has no {layer.__name__}")
     ours, theirs = (inspect.signature(cls).parameters.values() for cls in (layer, getattr(torch.nn, layer.__name__)))
     settings = [(p.name, p.default) for p in theirs if p.kind is not p.VAR_POSITIONAL and p.kind is not p.VAR_KEYWORD]
     assert [(p.name, p.default) for p in ours if p.name != "scale_at"] == settings

@@ -14,6 +14,8 @@ from minidl.nn.module import ModuleList as ModuleList
 from minidl.nn.module import Parameter as Parameter
 from minidl.nn.module import Sequential as Sequential
 from minidl.ops.avg_pool2d import AvgPool2d as AvgPool2d
+from minidl.ops.batch_norm import BatchNorm1d as BatchNorm1d
+from minidl.ops.batch_norm import BatchNorm2d as BatchNorm2d
 from minidl.ops.conv2d import Conv2d as Conv2d
 from minidl.ops.conv2d_relu import ConvReLU2d as ConvReLU2d
 from minidl.ops.cross_entropy import CrossEntropyLoss as CrossEntropyLoss

@@ -4,6 +4,7 @@ A line for each op; `as` tells type checkers that the name is public.
 """
 
 from minidl.ops.avg_pool2d import avg_pool2d as avg_pool2d
+from minidl.ops.batch_norm import batch_norm as batch_norm
 from minidl.ops.conv2d import conv2d as conv2d
 from minidl.ops.conv2d_relu import conv2d_relu as conv2d_relu
 from minidl.ops.cross_entropy import cross_entropy as cross_entropy

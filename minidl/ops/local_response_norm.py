@@ -25,6 +25,7 @@ Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.3.
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.layout import channels_from_end, channels_to_end
 from minidl.nn.module import Module
 from minidl.tensor import Function, Tensor
 
@@ -67,25 +68,16 @@ class LocalResponseNormFunction(Function):
     name = "local_response_norm"
 
     def forward(ctx, x: Array, size: int, alpha: float, beta: float, k: float) -> Array:
-        x = _channels_to_end(x)
+        x = channels_to_end(x)
         ctx.settings = size, alpha, beta
         y, d = fastest(local_response_norm_forward, x)(x, size, alpha, beta, k)
         ctx.save(x, d)
-        return _channels_from_end(y)
+        return channels_from_end(y)
 
     def backward(ctx, gy: Array) -> tuple[Array]:
         x, d = ctx.saved
-        gx = fastest(local_response_norm_backward, x)(_channels_to_end(gy), x, d, *ctx.settings)
-        return (_channels_from_end(gx),)
-
-
-def _channels_to_end(x: Array) -> Array:
-    """(N, C, ...) -> (N, ..., C), contiguous; for 4-d channels-last memory a view."""
-    return array_module(x).ascontiguousarray(array_module(x).moveaxis(x, 1, -1))
-
-
-def _channels_from_end(y: Array) -> Array:
-    return array_module(y).moveaxis(y, -1, 1)
+        gx = fastest(local_response_norm_backward, x)(channels_to_end(gy), x, d, *ctx.settings)
+        return (channels_from_end(gx),)
 
 
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:

@@ -18,8 +18,16 @@ from minidl.ops.linear import linear
 
 CONV = [*uniform((2, 4, 7, 6), (6, 2, 3, 3)), *uniform((6,))]
 LAYER_CASES = {
-    "conv2d": LayerCase(lambda F, x, w, b: F.conv2d(x, w, b, stride=(2, 1), padding=1, groups=2), CONV),
-    "conv2d dilated": LayerCase(lambda F, x, w: F.conv2d(x, w, dilation=2, padding="same", groups=2), CONV[:2]),
+    "conv2d": LayerCase(
+        lambda F, x, w, b: F.conv2d(x, w, b, stride=(2, 1), padding=(1, 2), dilation=(1, 3), groups=2),
+        CONV,
+        module=lambda nn: nn.Conv2d(4, 6, 3, (2, 1), (1, 2), (1, 3), 2),
+    ),
+    "conv2d dilated": LayerCase(
+        lambda F, x, w: F.conv2d(x, w, dilation=2, padding="same", groups=2),
+        CONV[:2],
+        module=lambda nn: nn.Conv2d(4, 6, 3, padding="same", dilation=2, groups=2, bias=False),
+    ),
     "conv2d no bias, no padding": LayerCase(lambda F, x, w: F.conv2d(x, w, groups=2), CONV[:2]),
     "conv2d one image": LayerCase(lambda F, x, w: F.conv2d(x, w), uniform((2, 7, 6), (6, 2, 3, 3))),
 }

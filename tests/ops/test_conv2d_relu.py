@@ -15,6 +15,7 @@ LAYER_CASES = {
     "conv2d_relu": LayerCase(
         lambda F, x, w, b: F.conv2d_relu(x, w, b, **SETTINGS),
         ARRAYS,
+        module=lambda nn: nn.ConvReLU2d(4, 6, 3, **SETTINGS),
         theirs=lambda F, x, w, b: F.relu(F.conv2d(x, w, b, **SETTINGS)),
     ),
 }

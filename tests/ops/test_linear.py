@@ -10,8 +10,10 @@ from minidl import Tensor, gradcheck
 from minidl.ops.linear import linear, linear_backward
 
 LAYER_CASES = {
-    "linear": LayerCase(lambda F, x, w, b: F.linear(x, w, b), uniform((5, 4), (3, 4), (3,))),
-    "linear no bias": LayerCase(lambda F, x, w: F.linear(x, w), uniform((2, 5, 4), (3, 4))),
+    "linear": LayerCase(lambda F, x, w, b: F.linear(x, w, b), uniform((5, 4), (3, 4), (3,)), module=lambda nn: nn.Linear(4, 3)),
+    "linear no bias": LayerCase(
+        lambda F, x, w: F.linear(x, w), uniform((2, 5, 4), (3, 4)), module=lambda nn: nn.Linear(4, 3, False)
+    ),
 }
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}  # sums of at most 30 products of size about 1, in another order

@@ -13,6 +13,7 @@ from minidl.nn.module import Module as Module
 from minidl.nn.module import ModuleList as ModuleList
 from minidl.nn.module import Parameter as Parameter
 from minidl.nn.module import Sequential as Sequential
+from minidl.ops.adaptive_avg_pool2d import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from minidl.ops.avg_pool2d import AvgPool2d as AvgPool2d
 from minidl.ops.batch_norm import BatchNorm1d as BatchNorm1d
 from minidl.ops.batch_norm import BatchNorm2d as BatchNorm2d

@@ -3,6 +3,7 @@
 A line for each op; `as` tells type checkers that the name is public.
 """
 
+from minidl.ops.adaptive_avg_pool2d import adaptive_avg_pool2d as adaptive_avg_pool2d
 from minidl.ops.avg_pool2d import avg_pool2d as avg_pool2d
 from minidl.ops.batch_norm import batch_norm as batch_norm
 from minidl.ops.conv2d import conv2d as conv2d

@@ -163,7 +163,7 @@ def test_large_means_cost_no_digits(shape, device, rng):
 
 
 def test_long_channels_cost_the_gradients_no_digits(device, rng):
-    """A million float32 terms, whose sum in float32, one after the other, is off by some 1e-5 of it. With gy = x they add up."""
+    """A million float32 terms, whose sum in float32, one after the other, is off by some 1e-5. With gy = x they add up."""
     x = rng.uniform(0, 1, (1_000_000, 2)).astype(np.float32)
     leaf, w, b = (Tensor(a, True, device) for a in (x, np.ones(2, np.float32), np.zeros(2, np.float32)))
     batch_norm(leaf, None, None, w, b, training=True).backward(x)

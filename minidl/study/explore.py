@@ -497,7 +497,7 @@ def _unique(titles: Iterable[str]) -> list[str]:
 
 def _html(data: Mapping[str, Any]) -> str:
     """The template with the style sheet, the script, the data and the section about im2col in their places."""
-    convolves = any(op["op"].startswith("conv2d") for op in data["ops"])
+    convolves = any("conv2d" in op["formulas"] for op in data["ops"])
     pieces = {
         "title": f"{data['model']}: one step, forward and backward",
         "style": _asset("explorer.css"),

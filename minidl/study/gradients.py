@@ -24,8 +24,6 @@ from minidl.gradcheck import (
 )
 from minidl.nn import Module
 from minidl.observer import Observer
-from minidl.ops.conv2d import Conv2dFunction
-from minidl.ops.conv2d_relu import Conv2dReLUFunction
 from minidl.tensor import Function, Tensor, no_grad
 
 DIRECTIONS = 8
@@ -174,7 +172,7 @@ def _copy_in_float64(x: Any, requires_grad: bool) -> Any:
 
 def _with_fewer_units(call: _Call) -> _Call:
     """Of a fully connected layer with a very large weight the first units: each computes its output alone."""
-    if call.op.name != "linear" or call.inputs[1].numel() <= LARGEST:
+    if not call.op.weighted or call.inputs[1].ndim != 2 or call.inputs[1].numel() <= LARGEST:
         return call
     x, weight, bias = call.inputs
     units = max(LARGEST // weight.shape[1], 1)
@@ -249,7 +247,7 @@ def _badge(call: _Call, leaf: str, outcome: Comparison | Exception) -> Badge:
 def _beside_the_kink(call: _Call, place: int, diagnosis: str) -> _Call:
     """The call with inputs that no nudge moves over a kink or a tie."""
     found = f"a kink or a tie is near what arrived ({_found(diagnosis)})"
-    if call.op is Conv2dReLUFunction:
+    if call.op.weighted and call.op.rectifies:
         return _with_units_on_or_off(call, found)
     x = call.inputs[place]
     values = _spread_out(x.detach().numpy())
@@ -270,11 +268,11 @@ def _spread_out(values: np.ndarray) -> np.ndarray:
 
 
 def _with_units_on_or_off(call: _Call, found: str) -> _Call:
-    """A convolution with a ReLU whose every unit is on or off by a wide margin: biases see to it."""
+    """Neurons with a ReLU of which each is on or off by a wide margin: biases see to it."""
     x, weight, _ = call.inputs
-    with no_grad():
-        y = Conv2dFunction.apply(x, weight, None, **call.settings).numpy()
-    margin = max(2 * float(np.abs(y).max(initial=0)), 1.0)
+    with no_grad():  # of a sum and of its negative one gets through the ReLU
+        sums = [call.op.apply(x, w, None, **call.settings).numpy() for w in (weight, -weight)]
+    margin = max(2 * float(np.max(sums, initial=0)), 1.0)
     signs = np.where(np.arange(len(weight)) % 2, -1.0, 1.0)
     moved = Tensor(signs * margin, requires_grad=True, device=weight.device)
     return call.put(2, moved, f"{found}; checked with biases of {margin:.3g} and {-margin:.3g} in turn")

@@ -17,18 +17,18 @@ from minidl.nn import Parameter
 
 @dataclass
 class Row:
-    """What an op with weights, a ReLU, a tanh or a sigmoid did in one step. None: it has no such number.
+    """What an op did in one step that has weights, or units that rectify or saturate (see `Function`). None: no such number.
 
     layer, op, call : the innermost module's name, the op's name, and which of its calls in this step it was, from 1
     mean_abs_activation : of the op's output; conv2d_relu's is after the ReLU
     std_over_batch : the standard deviation over the examples of the batch (the first 32), in the mean over units and places:
         the part of the signal that differs from example to example, with dropout's noise. None in a batch of one
     mean_abs_gradient : of dL/d(output), as it arrives; None if none did
-    zeros     : of a ReLU: the share of outputs that are 0
-    dead      : of a ReLU: the share of units that are 0 for every example and place. A unit is a channel of (N, C, H, W), or
-        an element of the last axis
-    always_on : of a ReLU: the share of units that are above 0 for every example and place
-    saturated : of tanh and sigmoid: the share of outputs where the slope is below a tenth of its steepest
+    zeros     : of units that rectify, as a ReLU's: the share of outputs that are 0
+    dead      : of units that rectify: the share of units that are 0 for every example and place. A unit is a
+        channel of (N, C, H, W), or an element of the last axis
+    always_on : of units that rectify: the share of units that are above 0 for every example and place
+    saturated : of units that saturate, as tanh's: the share of outputs where the slope is below a tenth of its steepest
     mean_abs_weight_gradient : over the op's weights (parameters of two axes or more; biases often start at 0), as backward
         left it
     update_ratio : ||change of the weights|| / ||weights before||, of the optimizer's step; None where they were all 0

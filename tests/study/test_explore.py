@@ -502,6 +502,8 @@ def test_no_text_ends_a_script(model, image):
 
 def test_im2col_is_there_where_something_convolves(page, image):
     assert page.html.count('<section id="im2col"') == 1
+    with_a_relu = nn.Sequential(nn.ConvReLU2d(3, 2, 3), nn.Flatten())
+    assert explore(with_a_relu, image, 1).html.count('<section id="im2col"') == 1
     assert '<section id="im2col"' not in explore(nn.Sequential(nn.Flatten(), nn.Linear(300, 3)), image, 1).html
 
 

@@ -189,6 +189,8 @@ def test_of_a_very_large_layer_the_first_units_are_checked(monkeypatch):
         assert all(b.relative_error < 1e-5 and not b.failed for b in badges)
     monkeypatch.setattr(gradients, "LARGEST", 3)
     assert check_layers(nn.Linear(7, 6), x)[0].note == "the first 1 of 6 units"
+    filters = check_layers(nn.Conv2d(2, 4, 3, groups=2), minidl.randn(1, 2, 4, 4))  # of a group, not of the whole input
+    assert {b.note for b in filters} == {""}
 
 
 def test_a_badge_is_made_of_plain_values(image):

@@ -55,8 +55,10 @@ lint: $(VENV)/.dev
 	$(IN)ruff check .
 	$(IN)ruff format --check .
 
+# also of a program as users write it, by pyright too
 types: $(VENV)/.dev
 	$(IN)mypy
+	$(IN)python -m pytest -m types $(ARGS)
 
 clean:
 	rm -rf $(VENV) build site *.egg-info

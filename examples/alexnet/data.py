@@ -40,7 +40,6 @@ from minidl.data import (
 from minidl.data.packed import INDEX
 from minidl.device import Device
 from minidl.random import Generator
-from minidl.tensor import Tensor
 
 STORED_SIZE = 256
 TO_STORED = Compose([Resize(STORED_SIZE), CenterCrop(STORED_SIZE)])
@@ -125,7 +124,7 @@ def train_loader(
     on_error: str,
     devices: Sequence[Device] = (),
     reading: Path | None = None,
-) -> DataLoader[list[Tensor]]:
+) -> DataLoader[Any]:
     """Augmented batches in an order keyed by (seed, epoch).
 
     devices : the towers'. If they are GPUs, images are a list of Tensors, one on each; NumPy arrays otherwise.
@@ -163,7 +162,7 @@ def test_loader(
     batch_size: int,
     workers: int,
     on_error: str,
-) -> DataLoader:
+) -> DataLoader[np.ndarray]:
     """The held-out set in its order: the centre crop of each image, or its four corners and centre with their mirrors."""
     crop = TenCrop(profile.image_size) if ten_views else CenterCrop(profile.image_size)
     step = InputStep(crop, mean=SubtractMean(statistics.mean))

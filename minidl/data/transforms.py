@@ -21,13 +21,16 @@ convdata_jpeg.py).
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from minidl.layout import center
 from minidl.random import Generator
 from minidl.shapes import is_int
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 ORDER, CROP, FLIP, NOISE = 1, 2, 3, 4  # what a draw is for; distinct, so that crop and flip are independent
 
@@ -107,7 +110,7 @@ class Resize:
             return image
         return np.asarray(self.of_picture(Image.fromarray(image)))
 
-    def of_picture(self, picture: Any, part: tuple[int, int, int, int] | None = None) -> Any:
+    def of_picture(self, picture: "Picture", part: tuple[int, int, int, int] | None = None) -> "Picture":
         """The same for a Pillow picture; with `part`, only those pixels (left, top, right, bottom) of the new picture.
 
         Of a picture that shrinks no other pixel is made. Pillow keeps the part's corners, in pixels of the old picture, in

@@ -253,7 +253,7 @@ class NLLLoss(_Loss):
         super().__init__(weight, ignore_index, reduction)
         self.size_average, self.reduce = size_average, reduce
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def forward(self, input: Tensor, target: Tensor | np.ndarray) -> Tensor:
         return nll_loss(input, target, self.weight, self.size_average, self.ignore_index, self.reduce, self.reduction)
 
 
@@ -272,7 +272,7 @@ class CrossEntropyLoss(_Loss):
         super().__init__(weight, ignore_index, reduction)
         self.size_average, self.reduce, self.label_smoothing = size_average, reduce, label_smoothing
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def forward(self, input: Tensor, target: Tensor | np.ndarray) -> Tensor:
         return cross_entropy(
             input,
             target,

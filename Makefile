@@ -11,7 +11,7 @@ TORCH := torch==2.13.0
 OUT ?= gpu-check
 SECONDS ?= 60
 
-.PHONY: train study test oracle stand-in nvrtc browser docs fuzz gpu-check lint types clean
+.PHONY: train study test oracle stand-in nvrtc browser docs fuzz gpu-check package lint types clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.train
@@ -50,6 +50,10 @@ fuzz: $(VENV)/.fuzz
 # on a machine with a GPU: with its own Python, CuPy and PyTorch; nothing is installed
 gpu-check:
 	$(PYTHON) benchmarks/gpu_check.py $(OUT)
+
+# the sdist and the wheel, which is installed alone
+package: $(VENV)/.dev
+	$(IN)python -m pytest -m package $(ARGS)
 
 lint: $(VENV)/.dev
 	$(IN)ruff check .

@@ -14,7 +14,9 @@ from minidl.nn import Module
 from minidl.tensor import Tensor
 
 ALEXNET = "alexnet"
-ALEXNET_FILE = Path(__file__).parents[2] / "examples" / "alexnet" / "model.py"
+_IN_WHEEL = Path(__file__).with_name("alexnet")  # setup.py puts it there
+_IN_CHECKOUT = Path(__file__).parents[2] / "examples" / "alexnet"
+ALEXNET_FILE = (_IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT) / "model.py"
 
 
 def load_model(name: str) -> Module:

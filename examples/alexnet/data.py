@@ -7,7 +7,8 @@ Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, sections 2 and 4.1.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,36 +38,52 @@ from minidl.data import (
     color_statistics,
     read_image,
 )
+from minidl.data import hold_out as cut
 from minidl.data.packed import INDEX
 from minidl.device import Device
 from minidl.random import Generator
 
 STORED_SIZE = 256
 TO_STORED = Compose([Resize(STORED_SIZE), CenterCrop(STORED_SIZE)])
+LIKE_SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"}  # in lower case
 REPORT, UNFINISHED = "report.json", ".prepare"  # in a folder that prepare.py made: its last file; what it removes after that
 PATTERNS_TRAIN, PATTERNS_HELD_OUT = 8000, 500
 STATISTICS_IMAGES = 1024  # a pixel's mean over them has a standard error of 1/32 of that pixel's standard deviation
 STATISTICS_STREAM = 5  # the purpose under which that sample is drawn
 
 
-def open_data(folder: str | None) -> tuple[Any, Any]:
+def open_data(folder: str | None, hold_out: float | None = None) -> tuple[Any, Any]:
     """Training and held-out sets: `folder`/train and `folder`/val (or /test), or the embedded patterns for None.
 
-    Each is a folder of classes, or what prepare.py made of one. FileNotFoundError: a folder is missing or has no image, or
-    prepare.py has not finished there. BadFileError: a prepared file is not what was written. ValueError: the two sets have
-    different classes.
+    Each is a folder of classes, or what prepare.py made of one. Where there is no val and no test, the fraction `hold_out` of
+    the images of `folder`/train is held out; or of `folder` itself, if there is no train either.
+
+    FileNotFoundError: a folder is missing or has no image, or prepare.py has not finished there. NotADirectoryError: a file in
+    its place. BadFileError: a prepared file is not what was written. ValueError: the two sets have different classes, or one
+    class, or `hold_out` leaves one of them empty.
     """
     if folder is None:
         return Patterns(PATTERNS_TRAIN, train=True), Patterns(PATTERNS_HELD_OUT, train=False)
     root = Path(folder)
+    check_folder(root)
     if (root / UNFINISHED).exists() and not (root / REPORT).exists():
         raise FileNotFoundError(f"{folder}: prepare.py has not finished here; the same command goes on where it stopped")
-    train = _open_split(root / "train")
-    names = held_out_splits(root)
-    if not names:
-        raise FileNotFoundError(f"Couldn't find val or test in {folder}; held-out images are needed beside train")
-    held_out = _open_split(root / names[0])
-    check_classes(root, train.classes, names[0], held_out.classes)
+    place, names = training_folder(root), held_out_splits(root)
+    whole = _open_split(place)
+    check_names(place, whole.classes)
+    if len(whole.classes) == 1:
+        raise ValueError(f"{place}: has 1 class, {whole.classes[0]}: there is nothing to learn; at least 2 are needed")
+    if names:
+        train, held_out = whole, _open_split(root / names[0])
+        check_classes(root, train.classes, names[0], held_out.classes)
+    elif hold_out is None:
+        has = "train/ and" if place != root else "no train/ and"
+        raise FileNotFoundError(
+            f"{folder}: has {has} neither val/ nor test/; train.py --hold-out 0.1 holds a tenth of the images of its "
+            f"{len(whole.classes)} classes out of training"
+        )
+    else:
+        train, held_out = cut(whole, hold_out)
     return train, held_out
 
 
@@ -76,23 +93,72 @@ def _open_split(folder: Path) -> ImageFolder | PackedImages:
     )
 
 
+def check_folder(root: Path) -> None:
+    """FileNotFoundError if there is nothing, NotADirectoryError if it is a file."""
+    if root.is_file():
+        raise NotADirectoryError(f"{root}: must be a folder of images, got a file; an archive must be unpacked first")
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: must be a folder of images, got nothing by that name")
+
+
+def training_folder(root: Path) -> Path:
+    """Where the training images are: `root`/train, or `root` itself if no split is there.
+
+    FileNotFoundError: there are held-out images, and no train.
+    """
+    names = held_out_splits(root)
+    if names and not (root / "train").is_dir():
+        raise FileNotFoundError(f"Couldn't find train in {root}; training images are needed beside {names[0]}")
+    return root / "train" if (root / "train").is_dir() else root
+
+
 def held_out_splits(root: Path) -> list[str]:
     """Which folders of held-out images there are, the one that open_data takes first."""
     return [name for name in ("val", "test") if (root / name).is_dir()]
+
+
+def check_none_held_out(folder: str | os.PathLike[str] | None, fraction: float | None) -> None:
+    """ValueError if a fraction is to be held out, and held-out images are there already."""
+    if fraction is not None and folder is None:
+        raise ValueError("--hold-out needs a folder of images; the embedded patterns have a held-out set of their own")
+    if fraction is not None and folder is not None and (there := held_out_splits(Path(folder))):
+        raise ValueError(f"{folder}: has {there[0]}/ with held-out images already, got --hold-out {fraction} too")
+
+
+def check_names(root: Path, classes: list[str]) -> None:
+    """ValueError if the classes are called as splits are."""
+    if all(name.lower() in LIKE_SPLITS for name in classes):
+        raise ValueError(f"{root}: {listed(classes)} look like splits, not like classes; call them train and val")
 
 
 def check_classes(root: Path, train: list[str], name: str, held_out: list[str]) -> None:
     """ValueError if they differ."""
     if train != held_out:
         odd = sorted(set(train) ^ set(held_out))
-        raise ValueError(f"{root}: train and {name} must have the same classes, only one has {', '.join(odd)}")
+        raise ValueError(f"{root}: train and {name} must have the same classes, only one has {listed(odd)}")
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first of them, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def left_out(folder: Path, datasets: Iterable[Any]) -> str | None:
+    """Which hidden and system names below `folder` are no part of the data sets, in one line; None if there are none."""
+    names, count = [], 0
+    for source in {id(source): source for source in (getattr(part, "dataset", part) for part in datasets)}.values():
+        if hasattr(source, "left_out"):
+            names += [os.path.join(source.root, name).removeprefix(os.path.join(folder, "")) for name in source.left_out.first]
+            count += source.left_out.count
+    some = ", ".join(names[:3]) + (", ..." if count > 3 else "")
+    return f"{count} hidden or system name{'s' * (count > 1)} left out: {some}" if count else None
 
 
 def measure(dataset: Any, on_error: str) -> ColorStatistics:
     """The mean image and colour components of a training set.
 
-    Of all images where prepare.py has summed them at STORED_SIZE. Else of up to 1024 images; unreadable ones don't count with
-    "skip".
+    Of all images where prepare.py has summed them at STORED_SIZE; not of a part of them, since the sums have the held-out
+    images too. Else of up to 1024 images; unreadable ones don't count with "skip".
     """
     if hasattr(dataset, "root") and (Path(dataset.root).parent / STATISTICS).exists():
         prepared = load_statistics(Path(dataset.root).parent / STATISTICS)

@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         model = AlexNet(**saved.state["architecture"], devices=run.device_names(args.device or settings["device"]))
         model.load_state_dict(saved.model_state)
         model.eval()
-        _, held_out = open_data(args.data or settings["data"])
+        _, held_out = open_data(args.data or settings["data"], settings.get("hold_out"))
         if held_out.classes != saved.state["classes"]:
             raise ValueError(f"{found}: was trained on the classes {saved.state['classes']}, got {held_out.classes}")
         loader = test_loader(

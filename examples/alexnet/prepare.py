@@ -3,7 +3,8 @@
 python examples/alexnet/prepare.py SOURCE OUT                 packed bytes, which training reads without decoding
 python examples/alexnet/prepare.py SOURCE OUT --format jpeg   a tree of JPEG files, which other programs read too
 
-SOURCE has train/<class>/* and val/<class>/* (or test), or is one such split itself, which becomes OUT/train. Then
+SOURCE has train/<class>/* and val/<class>/* (or test), or is one such split itself, which becomes OUT/train. With
+--hold-out FRACTION so much of it becomes OUT/val, the same images that train.py SOURCE --hold-out FRACTION holds out. Then
 python examples/alexnet/train.py OUT
 
 OUT/
@@ -39,11 +40,24 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import run
-from data import REPORT, STORED_SIZE, UNFINISHED, check_classes, held_out_splits, save_statistics
+from data import (
+    REPORT,
+    STORED_SIZE,
+    UNFINISHED,
+    check_classes,
+    check_folder,
+    check_names,
+    check_none_held_out,
+    held_out_splits,
+    left_out,
+    listed,
+    save_statistics,
+    training_folder,
+)
 from guards import DiskFullError, locked, megabytes
 
 from minidl.checkpoint import sync
-from minidl.data import BadFileError, BadImageError, ImageFolder, read_image
+from minidl.data import BadFileError, BadImageError, ImageFolder, Subset, hold_out, image_names, read_image
 from minidl.data.packed import INDEX, index_bytes, shard_name
 from minidl.data.transforms import ColorSums
 
@@ -61,9 +75,13 @@ class Split:
     """Training or held-out images: OUT/<name> is made from the images in `root`."""
 
     name: str
-    root: Path
+    dataset: ImageFolder  # of which it is a part, or the whole
     classes: list[str]
     samples: list[tuple[str, int]]  # (path below root, label)
+
+    @property
+    def root(self) -> Path:
+        return self.dataset.root
 
 
 @dataclass(frozen=True)
@@ -99,28 +117,30 @@ class Result:
         self.sums.merge(other.sums)
 
 
-def splits_of(source: Path) -> list[Split]:
+def splits_of(source: Path, fraction: float | None = None) -> list[Split]:
     """What is in SOURCE: train with val, test or both, or nothing but classes.
 
-    FileNotFoundError: SOURCE is missing or has no image, or no train. ValueError: the splits have different classes.
+    With a fraction, train and val are cut from SOURCE/train or from SOURCE's classes.
+
+    FileNotFoundError: SOURCE is missing or has no image, or no train. ValueError: the splits have different classes, or
+    held-out images are there and a fraction is given.
     """
-    held_out = held_out_splits(source)
-    if (source / "train").is_dir():
-        folders = {"train": source / "train", **{name: source / name for name in held_out}}
-    elif held_out:
-        raise FileNotFoundError(f"Couldn't find train in {source}; training images are needed beside {held_out[0]}")
-    else:
-        folders = {"train": source}
-    splits = [_split(name, root) for name, root in folders.items()]
+    check_folder(source)
+    check_none_held_out(source, fraction)
+    held_out, train = held_out_splits(source), training_folder(source)
+    whole = ImageFolder(train)
+    check_names(train, whole.classes)
+    if fraction is not None:
+        return [_split(name, whole, part) for name, part in zip(("train", "val"), hold_out(whole, fraction), strict=True)]
+    folders = {"train": whole, **{name: ImageFolder(source / name) for name in held_out}}
+    splits = [_split(name, folder, folder) for name, folder in folders.items()]
     for other in splits[1:]:
         check_classes(source, splits[0].classes, other.name, other.classes)
     return splits
 
 
-def _split(name: str, root: Path) -> Split:
-    dataset = ImageFolder(root)
-    start = len(str(dataset.root)) + 1
-    return Split(name, root, dataset.classes, [(os.fspath(path)[start:], label) for path, label in dataset.samples])
+def _split(name: str, whole: ImageFolder, part: ImageFolder | Subset) -> Split:
+    return Split(name, whole, part.classes, list(zip(image_names(part), part.targets, strict=True)))
 
 
 def blocks_of(splits: list[Split], size: int) -> list[Block]:
@@ -152,8 +172,15 @@ def jpeg_name(name: str) -> str:
 
 
 def check_jpeg_names(splits: list[Split]) -> None:
-    """ValueError if two images would become one file."""
+    """ValueError if two images would become one file, or a class no folder."""
     for split in splits:
+        labels = {label for _, label in split.samples}
+        empty = [name for label, name in enumerate(split.classes) if label not in labels]
+        if empty:
+            raise ValueError(
+                f"{split.root}: no image of {listed(empty)} falls to {split.name}, and a JPEG tree has no empty classes; "
+                "a larger --hold-out or --format packed will do"
+            )
         first: dict[str, str] = {}
         for name, _ in split.samples:
             other = first.setdefault(jpeg_name(name), name)
@@ -432,6 +459,12 @@ def parser_() -> argparse.ArgumentParser:
     p.add_argument("source", help="folder with train/<class>/* and val/<class>/* or test/<class>/*, or with <class>/*")
     p.add_argument("out", help="new folder, or one in which this command was stopped")
     p.add_argument("--format", choices=("packed", "jpeg"), default="packed", help="default packed")
+    p.add_argument(
+        "--hold-out",
+        type=run.fraction,
+        metavar="FRACTION",
+        help="hold so much of the images out of training, as train.py does: they become OUT/val",
+    )
     p.add_argument("--size", type=run.at_least_one, default=STORED_SIZE, help=f"side of the square, default {STORED_SIZE}")
     p.add_argument("-j", "--workers", type=run.at_least_one, default=os.cpu_count() or 1, help="threads, default one a core")
     p.add_argument("--quality", type=run.at_least_one, default=95, help="of JPEG files, 1 to 100, default 95")
@@ -461,7 +494,7 @@ def prepare(args: argparse.Namespace) -> dict[str, Any]:
     source, out = Path(args.source), Path(args.out)
     if out.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"{out}: must lie outside {source}")
-    splits = splits_of(source)
+    splits = splits_of(source, args.hold_out)
     if args.format == "jpeg":
         check_jpeg_names(splits)
     settings = settings_of(args, splits)
@@ -469,6 +502,9 @@ def prepare(args: argparse.Namespace) -> dict[str, Any]:
     if report is not None and not (out / UNFINISHED).exists():
         print(f"{out} is complete already")
         return report
+    aside = left_out(source, {id(split.dataset): split.dataset for split in splits}.values())
+    if aside:
+        print(aside, flush=True)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         report = report_of(out, settings) or make(args, splits, settings)

@@ -84,9 +84,14 @@ def _number(text: str, rule: str, holds: Any) -> float:
     return value
 
 
+def fraction(text: str) -> float:
+    """A number between 0 and 1, neither of the two."""
+    return _number(text, "between 0 and 1", lambda value: 0 < value < 1)
+
+
 def fractions(text: str) -> list[float]:
     """ ".25,.55" -> [.25, .55], each between 0 and 1, ascending."""
-    values = [_number(part, "between 0 and 1", lambda value: 0 < value < 1) for part in text.split(",")]
+    values = [fraction(part) for part in text.split(",")]
     if values != sorted(values):
         raise argparse.ArgumentTypeError(f"must ascend, got {text!r}")
     return values
@@ -117,7 +122,8 @@ def errors_in_one_line(parser: argparse.ArgumentParser, arguments: Sequence[str]
 
 def _mendable(error: Exception) -> bool:
     """Is this about what was given, or about the disk, and not a fault of the program's?"""
-    if isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, FileExistsError, PermissionError)):
+    about_names = (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
+    if isinstance(error, OSError) and not isinstance(error, about_names):
         return error.errno in MENDABLE
     known = (CheckpointError, BadFileError, RunLockedError, DiskFullError, OSError)
     return isinstance(error, known) or type(error) is ValueError

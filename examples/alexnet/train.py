@@ -2,6 +2,7 @@
 
 python examples/alexnet/train.py                             the embedded patterns, on two logical CPU devices
 python examples/alexnet/train.py DIR                         DIR/train/<class>/*, DIR/val/<class>/* (or test)
+python examples/alexnet/train.py DIR --hold-out 0.1          DIR/<class>/*, of which a tenth is held out
 python examples/alexnet/train.py DIR --device cuda:0,cuda:1  on GPUs
 python examples/alexnet/train.py --resume runs/alexnet       continue where a run stopped
 """
@@ -20,7 +21,7 @@ from typing import Any
 import guards
 import numpy as np
 import run
-from data import load_statistics, measure, open_data, save_statistics, test_loader, train_loader
+from data import check_none_held_out, left_out, load_statistics, measure, open_data, save_statistics, test_loader, train_loader
 from evaluate import Score, evaluate
 from guards import DiskFullError, NotFiniteError
 from meter import Meter, Progress, clock
@@ -397,6 +398,8 @@ def header(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any]) 
         data = f"the embedded patterns: {len(train_set)} drawn images of {len(train_set.classes)} classes"
     else:
         data = f"{args.data}: {len(train_set)} images of {len(train_set.classes)} classes"
+    aside = None if args.data is None else left_out(Path(args.data), datasets)
+    unseen = len(held_out.classes) - len(set(held_out.targets))
     narrow = "" if args.width == 1 else f" at width {args.width:g} of the paper's (--width 1 trains the full net)"
     towers = [tower.device for tower in model.towers]
     about = run.versions(towers)
@@ -405,7 +408,8 @@ def header(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any]) 
         f"on {' and '.join(dict.fromkeys(map(str, towers)))}; float32"
         f"{', products in TF32' if args.tf32 and 'cuda' in args.device else ''}; "
         f"{about['gpu'] + '; ' if 'gpu' in about else ''}NumPy {about['numpy']}, {about['blas']}\n"
-        f"data: {data}, {len(held_out)} held out\n"
+        f"data: {data}, {len(held_out)} held out{f', none of {unseen} of the classes' if unseen else ''}\n"
+        f"{f'{aside}{chr(10)}' if aside else ''}"
         f"batch {args.batch_size}, rate {args.lr:g} (biases {2 * args.lr:g}), momentum {args.momentum:g}, "
         f"decay {args.wd:g}, seed {args.seed}"
     )
@@ -415,6 +419,12 @@ def parser_() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
         "data", nargs="?", help="folder with train/<class>/* and val/<class>/* or test/<class>/*; default: embedded patterns"
+    )
+    p.add_argument(
+        "--hold-out",
+        type=run.fraction,
+        metavar="FRACTION",
+        help="hold so much of the images out of training, if DIR has no val/ and test/; DIR may then hold the classes",
     )
     p.add_argument("--device", help="one device or two with a comma: cpu:0,cpu:1 (default), cuda:0, cuda:0,cuda:1")
     p.add_argument("--epochs", type=run.at_least_one, help="default 90; 1 on the embedded patterns")
@@ -464,6 +474,7 @@ def parser_() -> argparse.ArgumentParser:
 
 
 COMMON = {
+    "hold_out": None,
     "device": "cpu:0,cpu:1",
     "steps": None,
     "momentum": 0.9,
@@ -507,7 +518,13 @@ def main(arguments: list[str] | None = None) -> int:
         if given.resume is None:
             return start(complete(given, None), given)
         folder = run.find_run(given.resume)
-        args = complete(given, run.arguments_of(folder))
+        saved = run.arguments_of(folder)
+        if given.hold_out not in (None, saved.get("hold_out")):
+            raise ValueError(
+                f"{folder}: was trained with --hold-out {saved.get('hold_out')}, got {given.hold_out}: another cut would "
+                "hold out images that were trained on"
+            )
+        args = complete(given, saved)
         with nullcontext() if given.evaluate else guards.locked(folder):
             return resume(args, given, folder)
 
@@ -519,7 +536,8 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
     for name in devices:
         minidl.Device(name)  # a missing GPU is said before anything slow happens
     folder = Path(given.out or time.strftime("runs/alexnet-%Y%m%d-%H%M%S"))
-    datasets = open_data(args.data)
+    check_none_held_out(args.data, args.hold_out)
+    datasets = open_data(args.data, args.hold_out)
     if given.check_grads or given.dry_run:
         model = build(args, datasets[0])
         print(header(args, model, datasets), flush=True)
@@ -539,7 +557,7 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) ->
         clear_leftovers(folder / run.CHECKPOINTS)
     found = run.find_checkpoint(given.resume)
     minidl.manual_seed(args.seed)
-    datasets = open_data(args.data)
+    datasets = open_data(args.data, args.hold_out)
     model = build(args, datasets[0])
     trainer = Trainer(args, folder, model, datasets)
     if found is not None:

@@ -8,6 +8,7 @@ from minidl.data.loader import DataLoader, last_read
 from minidl.data.mnist import MNIST, read_idx
 from minidl.data.packed import PackedImages
 from minidl.data.patterns import Patterns
+from minidl.data.subset import Subset, hold_out, image_names
 from minidl.data.transforms import (
     IMAGENET_COMPONENTS,
     IMAGENET_STDEVS,
@@ -46,9 +47,12 @@ __all__ = [
     "RandomHorizontalFlip",
     "Resize",
     "SampleKey",
+    "Subset",
     "SubtractMean",
     "TenCrop",
     "color_statistics",
+    "hold_out",
+    "image_names",
     "last_read",
     "read_idx",
     "read_image",

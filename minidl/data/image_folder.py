@@ -11,6 +11,9 @@ Listing a large tree is one pass over its folders that asks for no file's detail
 million instead of the 300 MB of as many tuples. They are also kept in the user's cache folder: the next run looks only at the
 folders, whose times change whenever a file in them is added, renamed or removed.
 
+What desktops, notebooks and network drives leave among images is no part of the data set: names that begin with a dot, such as
+macOS's "._photo.jpg" and .ipynb_checkpoints, and the folders in `LEFT_BY_SYSTEMS`.
+
 Source of the layout and of the error texts: torchvision.datasets.ImageFolder.
 """
 
@@ -20,7 +23,7 @@ import json
 import os
 import tempfile
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate
@@ -34,6 +37,19 @@ from minidl.data.transforms import Resize
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
+# Folders that programs make by themselves, in lower case. Names that begin with a dot are left out anyway.
+LEFT_BY_SYSTEMS = {
+    "__macosx": "macOS, in archives",
+    "@eadir": "Synology: thumbnails",
+    "#recycle": "Synology: what was deleted",
+    "#snapshot": "Synology: earlier states of the folder",
+    "@recycle": "QNAP: what was deleted",
+    "$recycle.bin": "Windows: what was deleted",
+    "system volume information": "Windows",
+    "lost+found": "Linux: what a repair of the disk found",
+}
+
+_FIRST = 3  # of the names that were left out are kept; there may be as many as images
 _CACHED_FROM = 50_000  # files; fewer are listed in under a tenth of a second
 _SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use, FAT's, are two seconds apart
 
@@ -116,14 +132,15 @@ class ImageFolder:
     samples      : (path, label) of every image, by class, then by folder, then by name; `imgs` is the same sequence
     targets      : the labels alone, a list
     extensions   : what files are taken by, in any case; None with is_valid_file
+    left_out     : hidden and system names that are no part of the data set: how many, and the first of them
 
     Files in sub-folders count too. Links to folders are followed, except to a folder that the link lies in. A subclass may
     choose the classes by its own `find_classes`. There is no transform argument: transforms are DataLoader's, which gives them
     a key.
 
-    FileNotFoundError if root is missing, has no class folder, or a class folder has no image; OSError for a folder that cannot
-    be read. Indexing raises IndexError outside [0, len), BadImageError for a file that cannot be decoded, OSError where the
-    disk cannot deliver it.
+    FileNotFoundError if root is missing, has no class folder, or a class folder has no image; NotADirectoryError if root is a
+    file; OSError for a folder that cannot be read. Indexing raises IndexError outside [0, len), BadImageError for a file that
+    cannot be decoded, OSError where the disk cannot deliver it.
     """
 
     def __init__(
@@ -145,16 +162,19 @@ class ImageFolder:
             listing = _list(str(self.root), names, is_valid_file)
         if not allow_empty:
             self._refuse_empty(listing)
+        system = (name for name in _folders_in(self.root) if _is_left_out(name) and name not in self.class_to_idx)
+        self.left_out = LeftOut.of([f"{name}{os.sep}" for name in sorted(system)]).merged(listing.left_out)
         self.samples: Sequence[tuple[str, int]] = _Samples(str(self.root), listing, self.class_to_idx)
         self.imgs = self.samples
         self.targets = [label for folder in listing.folders for label in [self.class_to_idx[folder.of_class]] * folder.files]
 
     def find_classes(self, directory: str | os.PathLike[str]) -> tuple[list[str], dict[str, int]]:
         """The names of the folders in `directory`, sorted, and each name's label."""
+        if os.path.isfile(directory):
+            raise NotADirectoryError(f"ImageFolder: root must be a folder, got the file {os.fspath(directory)}")
         if not os.path.isdir(directory):
             raise FileNotFoundError(f"ImageFolder: root must be a folder that exists, got {os.fspath(directory)}")
-        with os.scandir(directory) as entries:
-            classes = sorted(entry.name for entry in entries if entry.is_dir())
+        classes = sorted(name for name in _folders_in(directory) if not _is_left_out(name))
         if not classes:
             raise FileNotFoundError(f"Couldn't find any class folder in {os.fspath(directory)}.")
         return classes, {name: label for label, name in enumerate(classes)}
@@ -187,28 +207,49 @@ class _Folder(NamedTuple):
     state: list[int]
 
 
+class LeftOut(NamedTuple):
+    """Names that are no part of a data set: how many, and the first of them, by path; a folder's ends in a separator."""
+
+    count: int
+    first: list[str]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> "LeftOut":
+        return cls(len(names), list(names[:_FIRST]))
+
+    def merged(self, other: "LeftOut") -> "LeftOut":
+        return LeftOut(self.count + other.count, [*self.first, *other.first][:_FIRST])
+
+
 class _Listing(NamedTuple):
     """The folders in the order of their samples, and all their images' names, each ended by a zero byte."""
 
     folders: list[_Folder]
     names: bytes
+    left_out: LeftOut
 
 
 def _list(root: str, classes: Iterable[str], is_valid_file: Callable[[str], bool] | None = None) -> _Listing:
-    folders, names = [], []
+    folders, names, left_out = [], [], LeftOut(0, [])
     for of_class in classes:
-        for path, state, files in sorted(_walk(root, of_class)):
+        for path, state, files, system in sorted(_walk(root, of_class)):
             if is_valid_file is None:
                 files = [name for name in files if name.lower().endswith(EXTENSIONS)]
-            else:
+            files.sort()
+            first, end = bisect_left(files, "."), bisect_left(files, "/")  # the next character: hidden names lie between
+            hidden, files[first:end] = files[first:end], []
+            if is_valid_file is not None:
                 files = [name for name in files if is_valid_file(os.path.join(root, path, name))]
             folders.append(_Folder(of_class, path, len(files), state))
-            names.append(os.fsencode("".join(f"{name}\0" for name in sorted(files))))
-    return _Listing(folders, b"".join(names))
+            names.append(os.fsencode("".join(f"{name}\0" for name in files)))
+            if hidden or system:
+                left_out = left_out.merged(LeftOut.of([os.path.join(path, name) for name in sorted([*system, *hidden])]))
+    return _Listing(folders, b"".join(names), left_out)
 
 
-def _walk(root: str, top: str) -> Iterator[tuple[str, list[int], list[str]]]:
-    """(path from the root, state, names of the files in it) of the folder `top` and of every folder below, in any order."""
+def _walk(root: str, top: str) -> Iterator[tuple[str, list[int], list[str], list[str]]]:
+    """(path from the root, state, names of the files in it, folders in it that are left out) of the folder `top` and of every
+    folder below, in any order."""
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(top, frozenset())]
     while waiting:
         path, above = waiting.pop()
@@ -216,14 +257,25 @@ def _walk(root: str, top: str) -> Iterator[tuple[str, list[int], list[str]]]:
         here = (stat.st_dev, stat.st_ino)
         if here in above:
             continue
-        files = []
+        files, system = [], []
         with os.scandir(os.path.join(root, path)) as entries:
             for entry in entries:
-                if _is_folder(entry):
-                    waiting.append((os.path.join(path, entry.name), above | {here}))
-                else:
+                if not _is_folder(entry):
                     files.append(entry.name)
-        yield path, _state(stat), files
+                elif _is_left_out(entry.name):
+                    system.append(f"{entry.name}{os.sep}")
+                else:
+                    waiting.append((os.path.join(path, entry.name), above | {here}))
+        yield path, _state(stat), files, system
+
+
+def _folders_in(directory: str | os.PathLike[str]) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries if _is_folder(entry)]
+
+
+def _is_left_out(folder: str) -> bool:
+    return folder.startswith(".") or folder.lower() in LEFT_BY_SYSTEMS
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -301,7 +353,7 @@ def _cache_folder(cache: bool | str | os.PathLike[str]) -> Path | None:
 
 def _cache_file(cache: Path, root: str) -> Path:
     key = "\0".join([os.path.abspath(root), *EXTENSIONS])
-    return cache / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.listing-1"
+    return cache / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.listing-2"
 
 
 def _is_current(listing: _Listing, root: str, classes: list[str]) -> bool:
@@ -321,26 +373,27 @@ def _is_settled(listing: _Listing, begin: int) -> bool:
 def _read_cache(file: Path) -> _Listing | None:
     """None if there is none, or if it is damaged: its first line must be the SHA-256 of the rest."""
     try:
-        digest, folders, names = file.read_bytes().split(b"\n", 2)  # the names may hold further line ends
+        digest, about, names = file.read_bytes().split(b"\n", 2)  # the names may hold further line ends
     except (OSError, ValueError):
         return None
-    if _digest(folders, names) != digest:
+    if _digest(about, names) != digest:
         return None
-    return _Listing([_Folder(*folder) for folder in json.loads(folders)], names)
+    folders, left_out = json.loads(about)
+    return _Listing([_Folder(*folder) for folder in folders], names, LeftOut(*left_out))
 
 
 def _write_cache(file: Path, listing: _Listing) -> None:
     """Whole or not at all. If it cannot be written, or a power cut takes half of it, the next run lists again."""
-    folders = json.dumps(listing.folders).encode()
+    about = json.dumps([listing.folders, listing.left_out]).encode()
     with suppress(OSError):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             new = Path(folder, file.name)
-            new.write_bytes(b"\n".join([_digest(folders, listing.names), folders, listing.names]))
+            new.write_bytes(b"\n".join([_digest(about, listing.names), about, listing.names]))
             os.replace(new, file)
 
 
-def _digest(folders: bytes, names: bytes) -> bytes:
-    digest = hashlib.sha256(folders)
+def _digest(about: bytes, names: bytes) -> bytes:
+    digest = hashlib.sha256(about)
     digest.update(names)
     return digest.hexdigest().encode()

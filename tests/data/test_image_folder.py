@@ -161,6 +161,12 @@ def test_a_missing_root_is_named(tmp_path):
         ImageFolder(tmp_path / "nowhere")
 
 
+def test_a_file_in_the_place_of_the_root_is_named(tmp_path):
+    (tmp_path / "photos.zip").write_bytes(b"")
+    with pytest.raises(NotADirectoryError, match=r"ImageFolder: root must be a folder, got the file .*photos\.zip"):
+        ImageFolder(tmp_path / "photos.zip")
+
+
 def test_a_root_without_class_folders_is_named(tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"Couldn't find any class folder in .*test_a_root"):
@@ -269,6 +275,7 @@ def test_links_to_folders_are_followed_and_circles_are_not(tmp_path, link):
     link("a/b", tmp_path / "b")
     link("b/c/up", tmp_path / "b")
     link("b/self", "self")
+    link("self", "self")
     link("b/gone.jpg", "nowhere")
     assert names_of(ImageFolder(tmp_path)) == [
         *("a/x.jpg", "a/b/gone.jpg", "a/b/y.jpg", "a/b/c/z.jpg"),
@@ -284,6 +291,56 @@ def test_names_that_are_no_text_are_kept(tmp_path):
     except OSError as error:
         pytest.skip(f"such names can't be used here: {error}")
     assert os.fsencode(ImageFolder(tmp_path).samples[0][0]) == path
+
+
+SYSTEM_FOLDERS = [
+    *(".ipynb_checkpoints", ".git", "__MACOSX", "@eaDir", "#recycle", "#snapshot", "@Recycle"),
+    *("$RECYCLE.BIN", "$Recycle.Bin", "System Volume Information", "lost+found"),
+]
+
+
+@pytest.mark.parametrize("name", SYSTEM_FOLDERS)
+def test_folders_that_systems_leave_are_no_classes(tmp_path, name):
+    touch(tmp_path, "cat/a.jpg", "cat/deep/b.jpg", f"{name}/x.jpg", f"cat/{name}/y.jpg", f"cat/deep/{name}/below/z.jpg")
+    dataset = ImageFolder(tmp_path)
+    assert dataset.classes == ["cat"] and names_of(dataset) == ["cat/a.jpg", "cat/deep/b.jpg"]
+    assert dataset.left_out == (3, [f"{name}/", f"cat/{name}/", f"cat/deep/{name}/"])
+
+
+def test_hidden_files_are_left_out_and_counted(tmp_path):
+    """What is no image by its name is not counted: nobody would miss it."""
+    hidden = ["._a.jpg", ".b.jpg", "._.c.PNG"]
+    touch(tmp_path, *(f"{name}/{file}" for name in ("cat", "dog") for file in [*hidden, "a.jpg", "-.jpg", ".DS_Store"]))
+    touch(tmp_path, "cat/Thumbs.db", "cat/desktop.ini", "._cat")
+    dataset = ImageFolder(tmp_path)
+    assert names_of(dataset) == ["cat/-.jpg", "cat/a.jpg", "dog/-.jpg", "dog/a.jpg"]
+    assert dataset.left_out == (6, ["cat/._.c.PNG", "cat/._a.jpg", "cat/.b.jpg"])
+    assert ImageFolder(touch(tmp_path / "cat", "clean/a.jpg")).left_out == (0, [])
+
+
+def test_is_valid_file_is_not_asked_for_hidden_files(tmp_path):
+    touch(tmp_path, "cat/._a.jpg", "cat/a.jpg", "__MACOSX/cat/._b.jpg")
+    dataset = ImageFolder(tmp_path, is_valid_file=lambda path: True)
+    assert names_of(dataset) == ["cat/a.jpg"] and dataset.left_out == (2, ["__MACOSX/", "cat/._a.jpg"])
+
+
+def test_a_class_of_nothing_but_hidden_images_is_empty(tmp_path):
+    touch(tmp_path, "cat/a.jpg", "dog/._a.jpg")
+    with pytest.raises(FileNotFoundError, match="Found no valid file for the classes dog in"):
+        ImageFolder(tmp_path)
+
+
+def test_a_subclass_may_take_a_hidden_folder_for_a_class(tmp_path):
+    class Hidden(ImageFolder):
+        def find_classes(self, directory):
+            return [".cat"], {".cat": 0}
+
+    dataset = Hidden(touch(tmp_path, ".cat/a.jpg", ".dog/a.jpg"))
+    assert names_of(dataset) == [".cat/a.jpg"] and dataset.left_out == (1, [".dog/"])
+
+
+def test_a_root_may_lie_in_a_hidden_folder(tmp_path):
+    assert len(ImageFolder(touch(tmp_path / ".cache" / "__MACOSX", "cat/a.jpg"))) == 1
 
 
 def test_samples_are_like_a_list(tmp_path):
@@ -345,6 +402,14 @@ def test_the_second_listing_comes_from_the_cache(large, listings, cache):
     assert len(listings) == 1 and len(list(cache.iterdir())) == 1
     assert second.samples == first.samples and second.targets == first.targets == [0, 0, 1, 1]
     assert names_of(second) == ["a/1.jpg", "a/2.jpg", "b/3.jpg", "b/c/4.jpg"]
+
+
+def test_what_was_left_out_comes_from_the_cache_too(large, listings):
+    touch(large, "a/._1.jpg", "b/@eaDir/3.jpg", "__MACOSX/x.jpg")
+    expected = (3, ["__MACOSX/", "a/._1.jpg", "b/@eaDir/"])
+    assert ImageFolder(large).left_out == ImageFolder(large).left_out == expected and len(listings) == 1
+    touch(large, "lost+found/y.jpg")  # no class folder changes by that
+    assert ImageFolder(large).left_out == (4, ["__MACOSX/", "lost+found/", "a/._1.jpg"]) and len(listings) == 1
 
 
 def test_other_extensions_make_another_listing(large, monkeypatch):
@@ -423,7 +488,7 @@ def test_a_tree_that_changed_just_before_is_not_cached(large, monkeypatch, cache
 @pytest.mark.parametrize("times", [(5, 7), (7, 5)])
 def test_settled_means_that_two_seconds_have_passed_for_every_folder(times):
     folder = image_folder._Folder("a", "a", 1, [*(time * 10**9 for time in times), 1])
-    listing = image_folder._Listing([folder._replace(state=[0, 0, 1]), folder], b"")
+    listing = image_folder._Listing([folder._replace(state=[0, 0, 1]), folder], b"", image_folder.LeftOut(0, []))
     assert image_folder._is_settled(listing, 9_000_000_000)
     assert not image_folder._is_settled(listing, 8_999_999_999)
 

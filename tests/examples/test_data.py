@@ -20,7 +20,9 @@ from minidl.data import (
     PackedImages,
     Patterns,
     SampleKey,
+    Subset,
     color_statistics,
+    image_names,
     last_read,
     transforms,
 )
@@ -88,9 +90,80 @@ def test_errors_of_open_data(images, tmp_path):
     shutil.rmtree(folder / "val")
     with pytest.raises(FileNotFoundError) as caught:
         open_data(str(folder))
-    assert str(caught.value) == f"Couldn't find val or test in {folder}; held-out images are needed beside train"
-    with pytest.raises(FileNotFoundError, match=r"ImageFolder: root must be a folder that exists, got .*nowhere.train"):
+    way_out = "neither val/ nor test/; train.py --hold-out 0.1 holds a tenth of the images of its 2 classes out of training"
+    assert str(caught.value) == f"{folder}: has train/ and {way_out}"
+    with pytest.raises(FileNotFoundError) as caught:
+        open_data(str(folder / "train"))
+    assert str(caught.value) == f"{folder / 'train'}: has no train/ and {way_out}"
+    with pytest.raises(FileNotFoundError, match=r"nowhere: must be a folder of images, got nothing by that name"):
         open_data(str(tmp_path / "nowhere"))
+    with pytest.raises(
+        NotADirectoryError, match=r"0\.png: must be a folder of images, got a file; an archive must be unpacked"
+    ):
+        open_data(str(folder / "train" / "cat" / "0.png"))
+    for name in ("cat", "dog"):
+        shutil.move(folder / "train" / name, folder / {"cat": "Training", "dog": "valid"}[name])
+    shutil.rmtree(folder / "train")
+    for fraction in (None, 0.5):
+        with pytest.raises(
+            ValueError, match=r"images: Training, valid look like splits, not like classes; call them train and"
+        ):
+            open_data(str(folder), fraction)
+
+
+def test_one_class_alone_is_nothing_to_learn(images, tmp_path):
+    folder = shutil.copytree(images, tmp_path / "images")
+    for split in ("train", "val"):
+        shutil.rmtree(folder / split / "dog")
+    for root, place in ((folder, folder / "train"), (folder / "train", folder / "train")):
+        with pytest.raises(ValueError) as caught:
+            open_data(str(root), 0.5)
+        assert str(caught.value) == f"{place}: has 1 class, cat: there is nothing to learn; at least 2 are needed"
+
+
+# ---------------------------------------------------------------------------------------------------------------- hold out
+
+
+def names_of(part):
+    return sorted(image_names(part))
+
+
+def test_held_out_of_train_alone_or_of_the_classes_alone(images, tmp_path):
+    """Paths count from the folder of the classes, so both are the same cut."""
+    folder = shutil.copytree(images, tmp_path / "images")
+    shutil.rmtree(folder / "val")
+    train, held_out = open_data(str(folder), 0.3)
+    assert names_of(Subset(train.dataset, range(10))) == sorted(names_of(train) + names_of(held_out))
+    again = open_data(str(folder / "train"), 0.3)
+    assert [names_of(part) for part in again] == [names_of(train), names_of(held_out)]
+    assert train[0][0].shape == (256, 256, 3) and held_out.classes == ["cat", "dog"]
+
+
+def test_held_out_images_that_are_there_go_before_a_cut(images):
+    """A run with --hold-out may go on in a folder where prepare.py has made that cut."""
+    assert [len(part) for part in open_data(str(images), 0.3)] == [10, 4]
+
+
+@pytest.mark.parametrize("form", ["packed", "jpeg"])
+def test_prepare_makes_the_cut_of_training(images, tmp_path, form):
+    source = images / "train"
+    expected = [names_of(part) for part in open_data(str(source), 0.4)]
+    out = str(prepared(source, tmp_path / "out", "--size", 64, "--format", form, "--hold-out", 0.4))
+    found = [[name.removesuffix(".jpg") for name in names_of(part)] for part in open_data(out)]
+    assert found == expected
+
+
+def test_packed_images_without_held_out_ones_are_cut_like_their_originals(images, tmp_path):
+    source = images / "train"
+    out = prepared(source, tmp_path / "out", "--size", 64)
+    assert [names_of(p) for p in open_data(str(out), 0.4)] == [names_of(p) for p in open_data(str(source), 0.4)]
+    assert measure(open_data(str(out), 0.4)[0], "stop").mean.shape == (256, 256, 3)  # not of OUT/statistics.npz, 64 x 64
+
+
+def test_statistics_of_a_part_are_measured_without_the_held_out_images(images, tmp_path):
+    train, _ = open_data(str(prepared(images / "train", tmp_path / "out")), 0.4)
+    for a, b in zip(measure(train, "stop"), color_statistics(train[i][0] for i in range(len(train))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)  # float32 of the same sums in another order
 
 
 # -------------------------------------------------------------------------------------------------------- prepared folders

@@ -409,7 +409,8 @@ def test_two_images_that_would_become_one_file(call, tmp_path):
 
 
 def test_a_source_that_is_missing_or_odd(call, tmp_path):
-    assert "ImageFolder: root must be a folder that exists" in refused(call, tmp_path / "nowhere", tmp_path / "out")
+    nowhere = tmp_path / "nowhere"
+    assert refused(call, nowhere, tmp_path / "out") == f"{nowhere}: must be a folder of images, got nothing by that name"
     source = make_folder(tmp_path / "source")
     shutil.rmtree(source / "val" / "cat")
     text = refused(call, source, tmp_path / "out")

@@ -532,7 +532,12 @@ def test_check_grads_of_a_tiny_net(images, tmp_path, call, monkeypatch):
         ),
         (["--device", "cpu:0,cpu:1,cpu:2"], "AlexNet: 1 or 2 devices are needed, got 3"),
         (["--width", "0.001"], "AlexNet: width must leave every layer at least 1 channel, got 0.001 (48 channels become 0)"),
-        (["nowhere"], "ImageFolder: root must be a folder that exists, got nowhere/train"),
+        (["nowhere"], "nowhere: must be a folder of images, got nothing by that name"),
+        (["nowhere", "--hold-out", "1"], "argument --hold-out: must be a number between 0 and 1, got '1'"),
+        (
+            ["--hold-out", "0.1"],
+            "--hold-out needs a folder of images; the embedded patterns have a held-out set of their own",
+        ),
     ],
 )
 def test_wrong_arguments(arguments, text, call, tmp_path, monkeypatch):
@@ -565,7 +570,10 @@ def test_a_folder_that_holds_a_run(images, copy, call):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda d: shutil.rmtree(d / "train"), "ImageFolder: root must be a folder that exists, got {d}/train"),
+        (
+            lambda d: shutil.rmtree(d / "train"),
+            "Couldn't find train in {d}; training images are needed beside val",
+        ),
         (
             lambda d: [shutil.rmtree(path) for path in (d / "train").iterdir()],
             "Couldn't find any class folder in {d}/train.",
@@ -577,7 +585,8 @@ def test_a_folder_that_holds_a_run(images, copy, call):
         ),
         (
             lambda d: shutil.rmtree(d / "val"),
-            "Couldn't find val or test in {d}; held-out images are needed beside train",
+            "{d}: has train/ and neither val/ nor test/; train.py --hold-out 0.1 holds a tenth of the images of its 2 classes "
+            "out of training",
         ),
         (
             lambda d: shutil.move(d / "val" / "dog", d / "val" / "emu"),

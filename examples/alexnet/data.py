@@ -73,18 +73,17 @@ def open_data(folder: str | None, hold_out: float | None = None) -> tuple[Any, A
     check_names(place, whole.classes)
     if len(whole.classes) == 1:
         raise ValueError(f"{place}: has 1 class, {whole.classes[0]}: there is nothing to learn; at least 2 are needed")
-    if names:
-        train, held_out = whole, _open_split(root / names[0])
-        check_classes(root, train.classes, names[0], held_out.classes)
-    elif hold_out is None:
+    if not names and hold_out is not None:
+        return cut(whole, hold_out)
+    if not names:
         has = "train/ and" if place != root else "no train/ and"
         raise FileNotFoundError(
             f"{folder}: has {has} neither val/ nor test/; train.py --hold-out 0.1 holds a tenth of the images of its "
             f"{len(whole.classes)} classes out of training"
         )
-    else:
-        train, held_out = cut(whole, hold_out)
-    return train, held_out
+    held_out = _open_split(root / names[0])
+    check_classes(root, whole.classes, names[0], held_out.classes)
+    return whole, held_out
 
 
 def _open_split(folder: Path) -> ImageFolder | PackedImages:
@@ -138,6 +137,13 @@ def check_classes(root: Path, train: list[str], name: str, held_out: list[str]) 
         raise ValueError(f"{root}: train and {name} must have the same classes, only one has {listed(odd)}")
 
 
+def other_classes(trained: list[str], got: list[str]) -> str:
+    """What differs between the classes that a run was trained on and those of the data."""
+    came, went = ([name for name in these if name not in set(those)] for these, those in ((got, trained), (trained, got)))
+    differ = [f"{verb} {listed(names)}" for verb, names in (("there is now", came), ("there is no longer", went)) if names]
+    return f"was trained on other classes: {', '.join(differ) or 'their order is another'}"
+
+
 def listed(names: Sequence[str], most: int = 5) -> str:
     """The first of them, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
@@ -149,7 +155,7 @@ def left_out(folder: Path, datasets: Iterable[Any]) -> str | None:
     for source in {id(source): source for source in (getattr(part, "dataset", part) for part in datasets)}.values():
         if hasattr(source, "left_out"):
             names += [os.path.join(source.root, name).removeprefix(os.path.join(folder, "")) for name in source.left_out.first]
-            count += source.left_out.count
+            count += source.left_out.total
     some = ", ".join(names[:3]) + (", ..." if count > 3 else "")
     return f"{count} hidden or system name{'s' * (count > 1)} left out: {some}" if count else None
 

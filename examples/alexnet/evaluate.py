@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import run
-from data import load_statistics, open_data, test_loader
+from data import load_statistics, open_data, other_classes, test_loader
 from model import AlexNet
 
 import minidl.nn.functional as F
@@ -85,9 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
         model = AlexNet(**saved.state["architecture"], devices=run.device_names(args.device or settings["device"]))
         model.load_state_dict(saved.model_state)
         model.eval()
-        _, held_out = open_data(args.data or settings["data"], settings.get("hold_out"))
+        data = args.data or run.find_data(folder, f"if it moved: evaluate.py {args.checkpoint} NEW_DIR")
+        _, held_out = open_data(data, settings.get("hold_out"))
         if held_out.classes != saved.state["classes"]:
-            raise ValueError(f"{found}: was trained on the classes {saved.state['classes']}, got {held_out.classes}")
+            raise ValueError(f"{found}: {other_classes(saved.state['classes'], held_out.classes)}")
         loader = test_loader(
             held_out,
             model.profile,

@@ -1,11 +1,12 @@
 """A run's folder, and what train.py and evaluate.py share on the command line.
 
 runs/alexnet/
-  arguments.json     what was asked for, and the versions that ran it
+  arguments.json     what was asked for, the versions that ran it, and where the data is
   log.jsonl          a line every few steps: step, epoch, lr, loss, top1, skipped, images_per_second, seconds; with --autopsy
                      also: step, illness, layers
   autopsy.csv        with --autopsy: a line for each layer and each step that was looked at
   statistics.npz     the mean image and colour components of the training set
+  listings/          the names of the images that it is trained on
   checkpoints/       step-000400/ and so on: the last few and the best one
   best.json          which is the best one, and its score on the held-out set
   .reading           while training: which images its workers are reading
@@ -190,10 +191,58 @@ def find_run(path: str) -> Path:
 
 def arguments_of(folder: Path) -> dict[str, Any]:
     """What the run in this folder was asked for."""
+    return _about(folder)["arguments"]
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What arguments.json holds. CheckpointError: not what train.py wrote."""
     try:
-        return json.loads((folder / ARGUMENTS).read_text())["arguments"]
-    except (ValueError, KeyError, TypeError) as error:
+        about = json.loads((folder / ARGUMENTS).read_text())
+        about["arguments"].items()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / ARGUMENTS}: must be the JSON that train.py wrote, got {error!r}") from error
+    return about
+
+
+def remember(folder: Path, arguments: dict[str, Any], listing: str, versions: dict[str, str] | None = None) -> None:
+    """Write arguments.json, unless it says this already; without versions, those that it has stay.
+
+    listing : the SHA-256 of the names of the images, see listing.py
+    """
+    known = _about(folder) if versions is None else {}
+    versions = known.get("versions", {}) if versions is None else versions
+    about: dict[str, Any] = {"arguments": arguments, "versions": versions, "listing": listing}
+    if arguments["data"] is not None:
+        about["data_from_here"] = _relative(arguments["data"], folder)
+    if about != known:
+        write_json(folder / ARGUMENTS, about)
+
+
+def _relative(path: str, folder: Path) -> str | None:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # on another drive
+        return None
+
+
+def listing_at_start(folder: Path) -> str | None:
+    """The SHA-256 of the names that the run began with; None if it is older than that is kept."""
+    return _about(folder).get("listing")
+
+
+def find_data(folder: Path, advice: str) -> str | None:
+    """Where the run's data is: in the folder that was given, or, if all was moved together, as seen from the run folder.
+
+    None for the embedded patterns. FileNotFoundError, with the advice, if it is in neither place.
+    """
+    data, from_here = arguments_of(folder).get("data"), _about(folder).get("data_from_here")
+    if data is None or os.path.exists(data):
+        return data
+    moved = None if from_here is None else os.path.abspath(folder / from_here)
+    if moved is not None and os.path.exists(moved):
+        return moved
+    where = f"not in {data}" if moved in (None, data) else f"neither in {data} nor in {moved}"
+    raise FileNotFoundError(f"{folder}: its data is {where}; {advice}")
 
 
 def versions(devices: Iterable[Device]) -> dict[str, str]:

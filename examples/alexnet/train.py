@@ -9,6 +9,7 @@ python examples/alexnet/train.py --resume runs/alexnet       continue where a ru
 
 import argparse
 import math
+import os
 import sys
 import time
 import warnings
@@ -21,9 +22,20 @@ from typing import Any
 import guards
 import numpy as np
 import run
-from data import check_none_held_out, left_out, load_statistics, measure, open_data, save_statistics, test_loader, train_loader
+from data import (
+    check_none_held_out,
+    left_out,
+    load_statistics,
+    measure,
+    open_data,
+    other_classes,
+    save_statistics,
+    test_loader,
+    train_loader,
+)
 from evaluate import Score, evaluate
 from guards import DiskFullError, NotFiniteError
+from listing import classes_changed, difference, digest_of, held_out_changed, listing_of, read_listing, save_listing
 from meter import Meter, Progress, clock
 from model import PROFILES, VARIANTS, AlexNet
 
@@ -31,6 +43,7 @@ import minidl
 import minidl.nn.functional as F
 from minidl import Tensor, random
 from minidl.checkpoint import Checkpoint, CheckpointError, clear_leftovers, keep_last, save_checkpoint
+from minidl.data import BadFileError
 from minidl.optim import SGD
 from minidl.optim.schedules import MultiStepLR
 from minidl.study.autopsy import Autopsy, AutopsyLog
@@ -53,6 +66,7 @@ class Interrupted(Exception):  # noqa: N818  the user's wish, not an error
 class Trainer:
     """One run: the network, its data and optimiser, and the run folder.
 
+    listing : the SHA-256 of the names of its images, see listing.py; None where nothing is trained
     best : of the checkpoints that were scored on the held-out set: {"step", "held_out_top1", "held_out_loss"}, or None
     left_out : unreadable images that training went without so far; one that is met in every epoch counts in each
     """
@@ -70,6 +84,7 @@ class Trainer:
         self.autopsy = Autopsy(model, args.autopsy) if args.autopsy else None
         self.best: dict[str, Any] | None = None
         self.left_out = 0
+        self.listing: str | None = None
         self.last_checkpoint: Path | None = None
         self.signals = guards.Signals()
         arrays = 2 * sum(p.data.nbytes for p in model.parameters())  # parameters and velocities
@@ -82,9 +97,9 @@ class Trainer:
 
     def restore(self, path: Path, saved: Checkpoint) -> None:
         """Continue from a checkpoint: weights, momentum, random numbers and the place in the data."""
-        check_architecture(path, saved.state["architecture"], architecture(self.args, self.train_set))
         if saved.state["classes"] != self.train_set.classes:
-            raise ValueError(f"{path}: was trained on the classes {saved.state['classes']}, got {self.train_set.classes}")
+            raise ValueError(f"{path}: {other_classes(saved.state['classes'], self.train_set.classes)}")
+        check_architecture(path, saved.state["architecture"], architecture(self.args, self.train_set))
         self.model.load_state_dict(saved.model_state)
         if saved.optimizer_state is None:
             raise CheckpointError(f"{path}: has no optimiser state, so training can't continue from it")
@@ -359,6 +374,7 @@ class Trainer:
             best=self.best,
             architecture=architecture(self.args, self.train_set),
             classes=self.train_set.classes,
+            listing=self.listing,
             arguments=vars(self.args),
             versions=run.versions(tower.device for tower in self.model.towers),
         )
@@ -467,6 +483,11 @@ def parser_() -> argparse.ArgumentParser:
     p.add_argument("--on-error", choices=("stop", "skip"), help="what an unreadable image does, default stop")
     p.add_argument("--out", help="run folder, default runs/alexnet-<date>-<time>")
     p.add_argument("--resume", metavar="RUN", help="a run folder or a checkpoint in it: continue, with its arguments")
+    p.add_argument(
+        "--data-changed",
+        action="store_true",
+        help="with --resume: go on although images came or went since the run was stopped",
+    )
     p.add_argument("-e", "--evaluate", action="store_true", help="with --resume: score the held-out images, train nothing")
     p.add_argument("--check-grads", action="store_true", help="check every layer's backward numerically, train nothing")
     p.add_argument("--dry-run", action="store_true", help="say what would run, try one step, write nothing")
@@ -491,7 +512,7 @@ COMMON = {
     "keep": 3,
     "on_error": "stop",
 }
-MODES = ("resume", "evaluate", "check_grads", "dry_run", "out")  # not part of what a run is
+MODES = ("resume", "data_changed", "evaluate", "check_grads", "dry_run", "out")  # not part of what a run is
 
 
 def complete(given: argparse.Namespace, saved: dict[str, Any] | None) -> argparse.Namespace:
@@ -509,6 +530,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.evaluate and given.resume is None:
         parser.error("--evaluate needs --resume RUN: which checkpoint?")
+    if given.data_changed and given.resume is None:
+        parser.error("--data-changed needs --resume RUN: a new run takes the data as it is")
     if given.resume is not None and given.out is not None:
         parser.error("--out can't be given with --resume: a run goes on in its own folder")
     if given.resume is not None and (given.check_grads or given.dry_run):
@@ -547,8 +570,13 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
         model = build(args, datasets[0])
         print(header(args, model, datasets), flush=True)
         save_statistics(folder / run.STATISTICS, measure(datasets[0], args.on_error))
-        run.write_json(folder / run.ARGUMENTS, {"arguments": vars(args), "versions": run.versions(map(minidl.Device, devices))})
-        return carry_on(Trainer(args, folder, model, datasets))
+        if args.data is not None:
+            args.data = os.path.abspath(args.data)
+        listing = save_listing(folder, listing_of(datasets))
+        run.remember(folder, vars(args), listing, run.versions(map(minidl.Device, devices)))
+        trainer = Trainer(args, folder, model, datasets)
+        trainer.listing = listing
+        return carry_on(trainer)
 
 
 def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) -> int:
@@ -557,11 +585,22 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) ->
         clear_leftovers(folder / run.CHECKPOINTS)
     found = run.find_checkpoint(given.resume)
     minidl.manual_seed(args.seed)
+    if given.data is None:
+        args.data = run.find_data(folder, f"if it moved: python {sys.argv[0]} NEW_DIR --resume {given.resume}")
     datasets = open_data(args.data, args.hold_out)
+    saved = None if found is None else run.read_checkpoint(found, "continue from it with --resume {}")
+    other_scores = False
+    if not given.evaluate:
+        before = run.listing_at_start(folder) if saved is None else saved.state.get("listing")
+        listing = listing_of(datasets)
+        other_scores = check_data(folder, found or folder, before, listing, given.data_changed)
     model = build(args, datasets[0])
     trainer = Trainer(args, folder, model, datasets)
-    if found is not None:
-        trainer.restore(found, run.read_checkpoint(found, "continue from it with --resume {}"))
+    if saved is not None and found is not None:
+        trainer.restore(found, saved)
+        if other_scores and trainer.best is not None:
+            print(f"the best was step {trainer.best['step']}, on other held-out images: it counts no more")
+            trainer.best = None
         print(f"resumed {found}, {trainer.step} of {trainer.last_step} steps done")
     elif given.evaluate:
         raise FileNotFoundError(f"{folder}: no checkpoint was saved yet")
@@ -571,11 +610,36 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) ->
     if given.evaluate:
         print(f"held out: {trainer.score()}")
         return 0
+    if args.data is not None:
+        args.data = os.path.abspath(args.data)
+    trainer.listing = save_listing(folder, listing)
+    run.remember(folder, {**run.arguments_of(folder), "data": args.data}, trainer.listing)
     run.report_last_read(folder)
     aside = run.set_aside_later(folder, trainer.step)
     if aside:
         print(f"the checkpoints of later steps are in {aside[0].parent} now: {', '.join(path.name for path in aside)}")
     return carry_on(trainer)
+
+
+def check_data(folder: Path, saved: Path, digest: str | None, now: bytes, allowed: bool) -> bool:
+    """Is the listing of the data now the one that was saved, by its SHA-256? Whether scores from then are of other images.
+
+    ValueError if it is not, and the change is not allowed, or the classes changed.
+    """
+    if digest in (None, digest_of(now)):
+        return False
+    try:
+        before = read_listing(folder, str(digest))
+    except (FileNotFoundError, BadFileError) as error:
+        what, classes, scores = f"by how much is not known: {error}", False, True
+    else:
+        what, classes, scores = difference(before, now), classes_changed(before, now), held_out_changed(before, now)
+    if classes:
+        raise ValueError(f"{saved}: the data changed: {what}; a network has an output for each class: train a new one")
+    if not allowed:
+        raise ValueError(f"{saved}: the data changed: {what}; --data-changed goes on with the images that are there now")
+    print(f"the data changed: {what}")
+    return scores
 
 
 def carry_on(trainer: Trainer) -> int:

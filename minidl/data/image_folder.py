@@ -210,7 +210,7 @@ class _Folder(NamedTuple):
 class LeftOut(NamedTuple):
     """Names that are no part of a data set: how many, and the first of them, by path; a folder's ends in a separator."""
 
-    count: int
+    total: int
     first: list[str]
 
     @classmethod
@@ -218,7 +218,7 @@ class LeftOut(NamedTuple):
         return cls(len(names), list(names[:_FIRST]))
 
     def merged(self, other: "LeftOut") -> "LeftOut":
-        return LeftOut(self.count + other.count, [*self.first, *other.first][:_FIRST])
+        return LeftOut(self.total + other.total, [*self.first, *other.first][:_FIRST])
 
 
 class _Listing(NamedTuple):
@@ -313,7 +313,13 @@ class _Samples(Sequence[tuple[str, int]]):
         return os.path.join(folder, os.fsdecode(self._names[begin : self._ends[index]])), label
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
-        return (self._sample(index) for index in range(len(self)))
+        """A folder at a time: many times faster than one by one."""
+        for (folder, label), first, end in zip(self._folders, self._firsts, self._firsts[1:], strict=False):
+            if first == end:
+                continue
+            prefix = os.path.join(folder, "")
+            names = self._names[self._ends[first - 1] + 1 if first else 0 : self._ends[end - 1]]
+            yield from ((prefix + name, label) for name in os.fsdecode(names).split("\0"))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, (list, _Samples)):

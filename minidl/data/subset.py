@@ -64,14 +64,15 @@ def image_names(dataset: Any) -> Iterator[str]:
     """
     if isinstance(dataset, Subset):
         names = list(image_names(dataset.dataset))
-        yield from (names[i] for i in dataset.indices.tolist())
+        yield from map(names.__getitem__, dataset.indices.tolist())
     elif not hasattr(dataset, "samples"):
         yield from map(str, range(len(dataset)))
     elif isinstance(dataset, PackedImages):
         yield from (name for name, _ in dataset.samples)
     else:
         start = len(os.path.join(dataset.root, ""))
-        yield from (path[start:].replace(os.sep, "/") for path, _ in dataset.samples)
+        below = (path[start:] for path, _ in dataset.samples)
+        yield from below if os.sep == "/" else (path.replace(os.sep, "/") for path in below)
 
 
 def hold_out(dataset: Any, fraction: float) -> tuple[Subset, Subset]:
@@ -89,7 +90,7 @@ def hold_out(dataset: Any, fraction: float) -> tuple[Subset, Subset]:
         raise ValueError(f"hold_out: fraction must be between 0 and 1, got {fraction}")
     if not hasattr(dataset, "samples"):
         raise ValueError(f"hold_out: the images must have paths (samples), got a {type(dataset).__name__}")
-    below = fraction * 2**64
+    below = int(fraction * 2**64).to_bytes(8, "big")
     held = np.fromiter((_place(name) < below for name in image_names(dataset)), bool, len(dataset))
     labels = np.asarray(dataset.targets, np.int64)
     images = np.bincount(labels, minlength=len(dataset.classes))
@@ -104,7 +105,8 @@ def hold_out(dataset: Any, fraction: float) -> tuple[Subset, Subset]:
     return Subset(dataset, np.flatnonzero(~held)), Subset(dataset, np.flatnonzero(held))
 
 
-def _place(name: str) -> int:
-    """A name's number in [0, 2**64). macOS may store the same name in another of Unicode's forms."""
-    name = name if name.isascii() else unicodedata.normalize("NFC", name)
-    return int.from_bytes(sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+def _place(name: str) -> bytes:
+    """A name's number in [0, 2**64), big-endian: bytes of one length compare as numbers do."""
+    if not name.isascii():  # macOS may store the same name in another of Unicode's forms
+        name = unicodedata.normalize("NFC", name)
+    return sha256(name.encode("utf-8", "surrogatepass")).digest()[:8]

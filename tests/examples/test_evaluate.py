@@ -172,7 +172,7 @@ def test_other_classes(run_folder, images, tmp_path, call):
         shutil.move(other / split / "dog", other / split / "emu")
     code, _, errors = call(run_folder, other)
     path = run_folder / "checkpoints" / "step-000003"
-    text = f"{path}: was trained on the classes ['cat', 'dog'], got ['cat', 'emu']"
+    text = f"{path}: was trained on other classes: there is now emu, there is no longer dog"
     assert code == 2 and errors.endswith(f": error: {text}\n") and errors.count("\n") == 1
 
 

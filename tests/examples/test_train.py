@@ -73,7 +73,8 @@ def test_a_run_leaves_its_folder(images, tmp_path, call, monkeypatch):
     out = tmp_path / "deep" / "run"
     code, text, errors = call(images, *TINY, "--steps", 5, "--save-every", 1, "--out", out)
     assert code == 0 and errors == ""
-    expected = {"arguments.json", "log.jsonl", "statistics.npz", "checkpoints", "best.json", "curves.png", "conv1.png", ".lock"}
+    expected = {"arguments.json", "log.jsonl", "statistics.npz", "listings", "checkpoints", "best.json"}
+    expected |= {"curves.png", "conv1.png", ".lock"}
     assert {path.name for path in out.iterdir()} == expected
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-000003", "step-000004", "step-000005"]
     about = json.loads((out / "arguments.json").read_text())
@@ -521,6 +522,7 @@ def test_check_grads_of_a_tiny_net(images, tmp_path, call, monkeypatch):
         (["--width", "0"], "argument --width: must be a number above 0, got '0'"),
         (["--lr-drops", ".5,.2"], "argument --lr-drops: must ascend, got '.5,.2'"),
         (["--lr-drops", ".5,2"], "argument --lr-drops: must be a number between 0 and 1, got '2'"),
+        (["--data-changed"], "--data-changed needs --resume RUN: a new run takes the data as it is"),
         (["--evaluate"], "--evaluate needs --resume RUN: which checkpoint?"),
         (["--resume", "x", "--out", "y"], "--out can't be given with --resume: a run goes on in its own folder"),
         (["--resume", "x", "--dry-run"], "--check-grads and --dry-run can't be given with --resume: they train nothing"),
@@ -833,7 +835,10 @@ def test_resuming_on_other_classes(images, copy, tmp_path, call):
     for split in ("train", "val"):
         os.rename(other / split / "cat", other / split / "cow")
     code, _, err = call(other, "--resume", copy)
-    assert code == 2 and "was trained on the classes ['cat', 'dog'], got ['cow', 'dog']" in err
+    assert (
+        code == 2
+        and "of the classes 1 came (cow) and 1 went (cat); a network has an output for each class: train a new one" in err
+    )
 
 
 def test_a_mistyped_data_folder_leaves_no_run_folder(tmp_path, call):

@@ -1,16 +1,22 @@
 """Data as people have it: what train.py and its companions make of folders that are not as they should be, or not any more."""
 
+import gzip
+import json
 import shutil
+import sys
 from functools import partial
 
+import data
 import evaluate
+import listing
 import prepare
 import pytest
 import train
-from conftest import make_folder
+from conftest import make_folder, save_image
 from data import open_data
-from run_checks import TINY, assert_same_run, checkpoint, rows
+from run_checks import TINY, assert_same_run, checkpoint, contents, rows
 
+from minidl.checkpoint import load_checkpoint
 from minidl.data import image_names
 
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -167,3 +173,194 @@ def test_a_file_in_the_place_of_a_folder(classes, call):
     file = classes / "cat" / "0.png"
     text = f"{file}: must be a folder of images, got a file; an archive must be unpacked first"
     assert line_of(call(file)) == line_of(call(file, "--hold-out", 0.4)) == text
+
+
+# ------------------------------------------------------------------------------------------------------------ changed data
+
+
+@pytest.fixture
+def stopped(folder, tmp_path, call):
+    """A run of 4 steps on `folder`, with every checkpoint."""
+    out = tmp_path / "run"
+    assert call(folder, *TINY, "--steps", 4, "--save-every", 1, "--keep", 9, "--out", out)[0] == 0
+    return out
+
+
+def killed(out, step):
+    for later in range(step + 1, 5):
+        shutil.rmtree(checkpoint(out, later), ignore_errors=True)
+    return out
+
+
+def test_changed_data_stops_a_run_until_it_is_allowed(folder, stopped, call):
+    before = contents(killed(stopped, 2))
+    save_image(folder / "train" / "cat" / "new.png", 50)
+    (folder / "train" / "dog" / "3.png").unlink()
+    (folder / "train" / "dog" / "5.png").rename(folder / "train" / "dog" / "55.png")
+    (folder / "val" / "cat" / "0.png").unlink()
+    what = (
+        "of the training images 2 came (cat/new.png, dog/55.png) and 2 went (dog/3.png, dog/5.png), "
+        "of the held-out images 1 went (cat/0.png)"
+    )
+    text = f"{checkpoint(stopped, 2)}: the data changed: {what}; --data-changed goes on with the images that are there now"
+    assert line_of(call("--resume", stopped)) == text
+    assert {name: data for name, data in contents(stopped).items() if name.name != ".lock"} == {
+        name: data for name, data in before.items() if name.name != ".lock"
+    }
+    code, out, _ = call("--resume", stopped, "--data-changed")
+    assert code == 0 and f"the data changed: {what}\n" in out and "10 images of 2 classes, 3 held out" in out
+    assert call("--resume", stopped)[0] == 0  # its checkpoints know the new data
+    assert len(list((stopped / "listings").iterdir())) == 2
+    assert "of the training images 2 came" in line_of(call("--resume", checkpoint(stopped, 2)))
+
+
+def test_many_changes_are_counted_and_three_of_them_named(folder, stopped, call):
+    for i in range(5):
+        save_image(folder / "train" / "dog" / "more" / f"{i}.png", 60 + i)
+    named = "dog/more/0.png, dog/more/1.png, dog/more/2.png and 2 more"
+    assert f": the data changed: of the training images 5 came ({named}); --data-changed" in line_of(call("--resume", stopped))
+
+
+def test_a_class_that_comes_or_goes_ends_a_run(folder, stopped, call):
+    for part in ("train", "val"):
+        shutil.copytree(folder / part / "dog", folder / part / "emu")
+    text = line_of(call("--resume", stopped, "--data-changed"))
+    assert ", of the classes 1 came (emu); a network has an output for each class: train a new one" in text
+    assert (
+        "of the training images 5 came (emu/1.png, " in text and "of the held-out images 2 came (emu/1.png, emu/3.png)" in text
+    )
+
+
+def test_what_was_best_on_other_held_out_images_is_it_no_more(folder, stopped, call):
+    (folder / "val" / "cat" / "0.png").unlink()
+    killed(stopped, 3)
+    code, out, _ = call("--resume", stopped, "--data-changed")
+    assert code == 0 and "the best was step 3, on other held-out images: it counts no more\n" in out
+    assert json.loads((stopped / "best.json").read_text())["step"] == 4
+
+
+def test_the_best_stays_where_only_training_images_changed(folder, stopped, call):
+    save_image(folder / "train" / "cat" / "new.png", 50)
+    best = load_checkpoint(checkpoint(killed(stopped, 3), 3)).state["best"]
+    code, out, _ = call("--resume", stopped, "--data-changed")
+    assert code == 0 and "it counts no more" not in out
+    assert load_checkpoint(checkpoint(stopped, 4)).state["best"]["held_out_top1"] >= best["held_out_top1"]
+
+
+def test_data_that_changed_before_the_first_checkpoint(folder, stopped, call):
+    killed(stopped, 0)
+    save_image(folder / "train" / "cat" / "new.png", 50)
+    assert line_of(call("--resume", stopped)).startswith(f"{stopped}: the data changed: of the training images 1 came")
+    assert call("--resume", stopped, "--data-changed")[0] == 0
+
+
+def test_scores_of_changed_data_are_not_stopped(folder, stopped, call, score):
+    save_image(folder / "val" / "cat" / "new.png", 50)
+    for text in (call("--resume", stopped, "-e")[1], score(stopped)[1]):
+        assert text.endswith("of 5 images\n")
+
+
+def test_a_listing_that_is_gone_or_altered(folder, stopped, call):
+    save_image(folder / "train" / "cat" / "new.png", 50)
+    (path,) = (stopped / "listings").iterdir()
+    whole = path.read_bytes()
+    for content in (whole[:-9], gzip.compress(b"{}"), b"", None):
+        path.unlink() if content is None else path.write_bytes(content)
+        text = line_of(call("--resume", stopped))
+        assert ": the data changed: by how much is not known: " in text and str(path) in text
+    code, out, _ = call("--resume", stopped, "--data-changed")
+    assert code == 0 and "it counts no more" in out
+
+
+def test_unchanged_data_needs_no_listing(stopped, call):
+    shutil.rmtree(stopped / "listings")
+    assert call("--resume", stopped)[0] == 0 and len(list((stopped / "listings").iterdir())) == 1
+
+
+def test_a_run_from_before_listings_goes_on(folder, stopped, call):
+    about = json.loads((stopped / "arguments.json").read_text())
+    old = {name: about[name] for name in ("arguments", "versions")}
+    del old["arguments"]["hold_out"]
+    (stopped / "arguments.json").write_text(json.dumps(old))
+    killed(stopped, 0)
+    save_image(folder / "train" / "cat" / "new.png", 50)
+    assert call("--resume", stopped)[0] == 0
+
+
+def test_a_run_goes_on_with_prepared_images(folder, stopped, tmp_path, call, call_main):
+    """The same names; but of another size, or without an image that could not be read, they are others."""
+    assert call_main(prepare.main, folder, tmp_path / "256")[0] == 0
+    assert call(tmp_path / "256", "--resume", stopped, "--steps", 5)[0] == 0
+    assert call_main(prepare.main, folder, tmp_path / "64", "--size", 64)[0] == 0
+    text = line_of(call(tmp_path / "64", "--resume", stopped))
+    assert ": the data changed: images were 256 x 256, are 64 x 64; --data-changed" in text
+    (folder / "train" / "cat" / "0.png").write_bytes(b"")
+    assert call_main(prepare.main, folder, tmp_path / "less")[0] == 0
+    assert "of the training images 1 went (cat/0.png)" in line_of(call(tmp_path / "less", "--resume", stopped))
+
+
+def test_the_patterns_are_listed_too(tmp_path, call, monkeypatch):
+    monkeypatch.setattr(data, "PATTERNS_TRAIN", 10)
+    monkeypatch.setattr(data, "PATTERNS_HELD_OUT", 4)
+    assert call(*TINY, "--steps", 1, "--out", tmp_path / "run")[0] == 0
+    monkeypatch.setattr(data, "PATTERNS_TRAIN", 12)
+    assert "of the training images 2 came (10, 11);" in line_of(call("--resume", tmp_path / "run"))
+
+
+def test_images_that_go_from_class_to_class_and_ones_in_another_order():
+    before = {"shape": [256, 256, 3], "classes": ["a", "b"], "names": [["x", "y"], ["z"]]}
+    listings = [
+        json.dumps({"training": {**before, "names": names}, "held-out": before}).encode()
+        for names in ([["x", "y"], ["z"]], [["x"], ["y", "z"]], [["y", "x"], ["z"]])
+    ]
+    assert listing.difference(listings[0], listings[1]) == "of the training images 1 came (y) and 1 went (y)"
+    assert listing.difference(listings[0], listings[2]) == "the same images are in another order"
+
+
+# --------------------------------------------------------------------------------------------------------------- moved data
+
+
+def test_a_run_started_with_a_relative_path_goes_on_from_elsewhere(folder, tmp_path, call, score, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert call("images", *TINY, "--steps", 2, "--out", "run")[0] == 0
+    assert json.loads((tmp_path / "run" / "arguments.json").read_text())["arguments"]["data"] == str(folder)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    code, out, _ = call("--resume", "../run")
+    assert code == 0 and f"data: {folder}: 10 images" in out
+    assert score("../run")[1].endswith("of 4 images\n")
+
+
+def test_run_and_data_that_moved_together(tmp_path, call, score):
+    make_folder(tmp_path / "project" / "images")
+    run = tmp_path / "project" / "runs" / "a"
+    assert call(tmp_path / "project" / "images", *TINY, "--steps", 2, "--out", run)[0] == 0
+    (tmp_path / "project").rename(tmp_path / "moved")
+    run, images = tmp_path / "moved" / "runs" / "a", tmp_path / "moved" / "images"
+    assert score(run)[1].endswith("of 4 images\n")
+    code, out, _ = call("--resume", run)
+    assert code == 0 and f"data: {images}: 10 images" in out
+    assert json.loads((run / "arguments.json").read_text())["arguments"]["data"] == str(images)
+
+
+def test_data_that_moved_alone_is_given_once(folder, stopped, tmp_path, call, call_main, monkeypatch):
+    folder.rename(tmp_path / "photos")
+    text = f"{stopped}: its data is not in {folder}; if it moved: python train.py NEW_DIR --resume {stopped}"
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    assert line_of(call("--resume", stopped)) == text
+    code, _, errors = call_main(evaluate.main, stopped)
+    assert code == 2 and errors.endswith(f": its data is not in {folder}; if it moved: evaluate.py {stopped} NEW_DIR\n")
+    monkeypatch.chdir(tmp_path)
+    assert call("photos", "--resume", stopped, "--steps", 5)[0] == 0
+    assert call("--resume", stopped, "--steps", 6)[0] == 0  # it is known from now on
+    assert load_checkpoint(checkpoint(stopped, 6)).state["arguments"]["data"] == str(tmp_path / "photos")
+    assert len(list((stopped / "listings").iterdir())) == 1
+
+
+def test_data_that_is_in_neither_place(folder, stopped, tmp_path, call):
+    stopped.rename(tmp_path / "other-run")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "other-run").rename(tmp_path / "deep" / "run")
+    shutil.rmtree(folder)
+    text = line_of(call("--resume", tmp_path / "deep" / "run"))
+    assert f"its data is neither in {folder} nor in {tmp_path / 'deep' / 'images'}; if it moved: " in text

@@ -19,19 +19,23 @@ from model import AlexNet
 
 import minidl.nn.functional as F
 from minidl import Tensor, no_grad
+from minidl.pipe import until_the_reader_leaves
 
 
 @dataclass(frozen=True)
 class Score:
-    """Of so many images: mean of -ln p(label), fraction whose label came first, and among the first five."""
+    """Of so many images: mean of -ln p(label), fraction whose label came first, and among the first five of the classes."""
 
     images: int
     loss: float
     top1: float
     top5: float
+    classes: int
 
     def __str__(self) -> str:
-        return f"loss {self.loss:.4f}, top-1 {self.top1:.2%}, top-5 {self.top5:.2%} of {self.images} images"
+        """Without top-5 where it can only be 100 %."""
+        top5 = f", top-5 {self.top5:.2%}" if self.classes > 5 else ""
+        return f"loss {self.loss:.4f}, top-1 {self.top1:.2%}{top5} of {self.images} images"
 
 
 @no_grad()
@@ -40,9 +44,10 @@ def evaluate(model: Callable[[np.ndarray], Tensor], batches: Iterable[tuple[np.n
 
     The model is called as it is: put it in eval mode. ValueError without a single image.
     """
-    total = np.zeros(4)
+    total, classes = np.zeros(4), 0
     for images, labels in batches:
         p = mean_probabilities(model, images)
+        classes = p.shape[1]
         at_label = p[np.arange(len(labels)), labels]
         better = (p > at_label[:, None]).sum(axis=1)
         tied_before = ((p == at_label[:, None]) & (np.arange(p.shape[1]) < labels[:, None])).sum(axis=1)
@@ -51,7 +56,8 @@ def evaluate(model: Callable[[np.ndarray], Tensor], batches: Iterable[tuple[np.n
             total += len(labels), -np.log(at_label).sum(), (rank < 1).sum(), (rank < 5).sum()
     if not total[0]:
         raise ValueError("evaluate: at least 1 image is needed, got 0")
-    return Score(int(total[0]), *(total[1:] / total[0]).tolist())
+    loss, top1, top5 = (total[1:] / total[0]).tolist()
+    return Score(int(total[0]), loss, top1, top5, classes)
 
 
 def mean_probabilities(model: Callable[[np.ndarray], Tensor], images: np.ndarray) -> np.ndarray:
@@ -105,4 +111,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_the_reader_leaves(main))

@@ -60,6 +60,7 @@ from minidl.checkpoint import sync
 from minidl.data import BadFileError, BadImageError, ImageFolder, Subset, hold_out, image_names, read_image
 from minidl.data.packed import INDEX, index_bytes, shard_name
 from minidl.data.transforms import ColorSums
+from minidl.pipe import LEFT, ReaderLeft, until_the_reader_leaves
 
 SETTINGS = "settings.json"
 SHARD_IMAGES = 4096  # 0.8 GB at 256 x 256: a kill costs less than a minute's work, and ImageNet is 313 files
@@ -483,9 +484,9 @@ def main(arguments: list[str] | None = None) -> int:
     with run.errors_in_one_line(parser, sys.argv[1:] if arguments is None else arguments):
         try:
             print(summary(args.out, prepare(args)))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ReaderLeft) as end:
             print("prepare.py: stopped; the same command goes on from here", file=sys.stderr)
-            return INTERRUPTED
+            return LEFT if isinstance(end, ReaderLeft) else INTERRUPTED
     return 0
 
 
@@ -535,4 +536,4 @@ def summary(out: str, report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_the_reader_leaves(main))

@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from model import PROFILES, VARIANTS, AlexNet
 
 import minidl
 import minidl.nn.functional as F
-from minidl import Tensor, random
+from minidl import Tensor, pipe, random
 from minidl.checkpoint import Checkpoint, CheckpointError, clear_leftovers, keep_last, save_checkpoint
 from minidl.data import BadFileError
 from minidl.optim import SGD
@@ -57,7 +57,7 @@ STOPPED_BY_SIGNAL = 128  # plus the signal's number: the exit code of a program 
 
 
 class Interrupted(Exception):  # noqa: N818  the user's wish, not an error
-    """Ctrl-C or SIGTERM came while something ran that need not be finished."""
+    """Ctrl-C or SIGTERM came, or the output's reader left, while something ran that need not be finished."""
 
 
 # -------------------------------------------------------------------------------------------------------------- training
@@ -117,8 +117,9 @@ class Trainer:
     def train(self) -> Score | None:
         """From the present step to the last, with a checkpoint every so often; the score, if the end was reached.
 
-        Ctrl-C, SIGTERM and a full disk stop it between two steps, with a checkpoint of the last one; the full disk with a
-        DiskFullError. NotFiniteError: before anything that is not finite reaches the weights.
+        Ctrl-C, SIGTERM, an output that nobody reads any more and a full disk stop it between two steps, with a checkpoint of
+        the last one; the full disk with a DiskFullError. NotFiniteError: before anything that is not finite reaches the
+        weights.
         """
         try:
             self.log = run.Log(self.folder, self.step)
@@ -150,7 +151,11 @@ class Trainer:
 
     @property
     def stopping(self) -> bool:
-        return self.signals.received is not None or self.disk.full
+        return self.interrupted or self.disk.full
+
+    @property
+    def interrupted(self) -> bool:
+        return self.signals.received is not None or pipe.reader_left()
 
     def _full_disk(self) -> str:
         """What is safe, and what to do."""
@@ -293,7 +298,7 @@ class Trainer:
         )
 
     def score(self) -> Score:
-        """The held-out set's centre views, in evaluation mode. Interrupted: a signal came; it is not waited for the rest."""
+        """The held-out set's centre views, in evaluation mode. Interrupted: it is not waited for the rest."""
         self.model.eval()
         loader = test_loader(
             self.held_out,
@@ -311,7 +316,7 @@ class Trainer:
 
     def _until_stopped(self, batches: Iterable[Any]) -> Iterator[Any]:
         for batch in batches:
-            if self.signals.received is not None:
+            if self.interrupted:
                 raise Interrupted
             yield batch
 
@@ -548,7 +553,9 @@ def main(arguments: list[str] | None = None) -> int:
                 "hold out images that were trained on"
             )
         args = complete(given, saved)
-        with nullcontext() if given.evaluate else guards.locked(folder):
+        if given.evaluate:
+            return resume(args, given, folder)
+        with guards.locked(folder), pipe.going_on():
             return resume(args, given, folder)
 
 
@@ -566,7 +573,7 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
         print(header(args, model, datasets), flush=True)
         return check_grads(model) if given.check_grads else dry_run(args, model, datasets)
     run.create(folder)
-    with guards.locked(folder):
+    with guards.locked(folder), pipe.going_on():
         model = build(args, datasets[0])
         print(header(args, model, datasets), flush=True)
         save_statistics(folder / run.STATISTICS, measure(datasets[0], args.on_error))
@@ -653,8 +660,9 @@ def carry_on(trainer: Trainer) -> int:
             print(f"train.py: stopped: {error}", file=sys.stderr)
             return 1
     if score is None:
-        print(f"saved {trainer.last_checkpoint}; {trainer.command_to_go_on()}", flush=True)
-        return STOPPED_BY_SIGNAL + (trainer.signals.received or 0)
+        where = sys.stderr if pipe.reader_left() else sys.stdout
+        print(f"saved {trainer.last_checkpoint}; {trainer.command_to_go_on()}", file=where, flush=True)
+        return STOPPED_BY_SIGNAL + trainer.signals.received if trainer.signals.received else pipe.LEFT
     if trainer.left_out:
         print(f"{trainer.left_out} times an unreadable image was left out of training")
     print(f"held out: {score}; the best is {trainer.best and run.checkpoint_path(folder, trainer.best['step'])}")
@@ -720,4 +728,4 @@ def dry_run(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(pipe.until_the_reader_leaves(main))

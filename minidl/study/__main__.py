@@ -21,6 +21,7 @@ from minidl import random
 from minidl.data import Patterns, Resize, SampleKey, SubtractMean, read_image
 from minidl.layout import center
 from minidl.nn import Module
+from minidl.pipe import until_the_reader_leaves
 from minidl.study.explore import explore, prepare_folder
 from minidl.study.ledger import Ledger
 from minidl.study.models import ALEXNET, ALEXNET_FILE, load_model, module_from, random_batch
@@ -189,4 +190,4 @@ def _example(shape: tuple[int, ...], file: str | None, mean: np.ndarray | None) 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_the_reader_leaves(main))

@@ -85,7 +85,7 @@ def test_loss_top_1_and_top_5_by_brute_force(levels, rng):
     labels = rng.integers(0, 12, 60)
     batches = [(scores[i : i + 25], labels[i : i + 25]) for i in range(0, 60, 25)]  # the last is smaller
     found = evaluate(lambda images: Tensor(images), batches)
-    assert found.images == 60
+    assert (found.images, found.classes) == (60, 12)
     np.testing.assert_allclose((found.loss, found.top1, found.top5), brute_force(scores, labels), rtol=1e-12)
 
 
@@ -117,7 +117,11 @@ def test_no_image():
 
 
 def test_a_score_in_words():
-    assert str(Score(50, 1.23456, 0.5, 0.98)) == "loss 1.2346, top-1 50.00%, top-5 98.00% of 50 images"
+    assert str(Score(50, 1.23456, 0.5, 0.98, 6)) == "loss 1.2346, top-1 50.00%, top-5 98.00% of 50 images"
+
+
+def test_top_5_of_five_classes_is_not_said():
+    assert str(Score(50, 1.23456, 0.5, 1.0, 5)) == "loss 1.2346, top-1 50.00% of 50 images"
 
 
 # ------------------------------------------------------------------------------------------------------ the command line
@@ -128,7 +132,7 @@ def test_one_view_gives_the_score_of_the_training_run(run_folder, call):
     code, text, errors = call(run_folder, "--views", 1, "-b", 3)
     assert (code, errors) == (0, "")
     start = f"{run_folder / 'checkpoints' / 'step-000003'}, 1 view: loss {score['held_out_loss']:.4f}, "
-    assert text == f"{start}top-1 {score['held_out_top1']:.2%}, top-5 100.00% of 4 images\n"
+    assert text == f"{start}top-1 {score['held_out_top1']:.2%} of 4 images\n"
 
 
 def test_ten_views_of_a_checkpoint_on_one_device(run_folder, call):

@@ -277,7 +277,7 @@ def scored(monkeypatch, **top1):
     def score(self):
         value = top1.get(f"step_{self.step}", 0.0)
         fraction, loss = value if isinstance(value, tuple) else (value, 1.0)
-        return Score(4, loss, fraction, 1.0)
+        return Score(4, loss, fraction, 1.0, 2)
 
     monkeypatch.setattr(train.Trainer, "score", score)
 
@@ -478,7 +478,7 @@ def test_evaluate_scores_and_writes_nothing(copy, call):
     assert code == 0 and contents(copy) == before
     score = rows(copy)[-1]
     assert text.splitlines()[-1] == (
-        f"held out: loss {score['held_out_loss']:.4f}, top-1 {score['held_out_top1']:.2%}, top-5 100.00% of 4 images"
+        f"held out: loss {score['held_out_loss']:.4f}, top-1 {score['held_out_top1']:.2%} of 4 images"
     )
 
 
@@ -608,9 +608,8 @@ def truncated_jpeg(folder):
     """One training image of the class cat becomes half a JPEG."""
     from PIL import Image
 
-    (folder / "train" / "cat" / "0.png").unlink()
-    path = folder / "train" / "cat" / "0.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)).save(path)
+    path = folder / "train" / "cat" / "0.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)).save(path, "JPEG")
     path.write_bytes(path.read_bytes()[:2000])
     return path
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import subprocess
 import sys
 from functools import partial
 
@@ -12,7 +13,7 @@ import listing
 import prepare
 import pytest
 import train
-from conftest import make_folder, save_image
+from conftest import ALEXNET, make_folder, save_image
 from data import open_data
 from run_checks import TINY, assert_same_run, checkpoint, contents, rows
 
@@ -364,3 +365,64 @@ def test_data_that_is_in_neither_place(folder, stopped, tmp_path, call):
     shutil.rmtree(folder)
     text = line_of(call("--resume", tmp_path / "deep" / "run"))
     assert f"its data is neither in {folder} nor in {tmp_path / 'deep' / 'images'}; if it moved: " in text
+
+
+# ------------------------------------------------------------------------------------------------- a reader that leaves
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {alexnet!r})
+import train
+train.run.draw_curves = lambda folder: None
+from minidl.pipe import until_the_reader_leaves
+sys.exit(until_the_reader_leaves(train.main))
+"""
+
+
+def piped(command, lines, with_errors=False):
+    """The exit code, what was read, and the standard error of a program whose reader leaves after so many lines."""
+    errors = subprocess.STDOUT if with_errors else subprocess.PIPE
+    with subprocess.Popen([str(a) for a in command], stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+        read = [process.stdout.readline() for _ in range(lines)]
+        process.stdout.close()
+        text = "" if with_errors else process.stderr.read()
+        return process.wait(timeout=120), read, text
+
+
+@pytest.mark.parametrize("with_errors", [False, True])
+def test_a_reader_that_leaves_ends_a_run_as_ctrl_c_does(folder, tmp_path, call, with_errors):
+    """As `train.py | head -6` does, and `train.py 2>&1 | head -6`: after the header, the run folder and a step."""
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    settings = [folder, "--width", 0.05, "-b", 4, "-j", 0, "-p", 1, "--save-every", 100]
+    assert call(*settings, "--steps", 12, "--out", whole)[0] == 0
+    program = [sys.executable, "-c", PROGRAM.format(alexnet=str(ALEXNET))]
+    code, read, errors = piped([*program, *settings, "--steps", 12, "--out", out], 6, with_errors)
+    assert code == 141 and read[-1].startswith("step 1/12  epoch 1  loss ")
+    (step,) = {load_checkpoint(path).state["step"] for path in (out / "checkpoints").iterdir()} - {3, 6, 9}
+    assert 1 <= step < 12
+    if not with_errors:
+        assert errors == f"saved {checkpoint(out, step)}; continue with: python -c --resume {out}\n"
+    assert call("--resume", out)[0] == 0
+    assert_same_run(out, whole, 12)
+
+
+def test_a_reader_that_leaves_at_once_leaves_a_run_that_can_go_on(folder, tmp_path, call):
+    out = tmp_path / "run"
+    program = [sys.executable, "-c", PROGRAM.format(alexnet=str(ALEXNET))]
+    code, _, errors = piped([*program, folder, *TINY, "--steps", 2, "--out", out], 0)
+    assert code == 141 and errors == f"saved {checkpoint(out, 0)}; continue with: python -c --resume {out}\n"
+    assert call("--resume", out)[0] == 0
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate", "prepare"])
+def test_a_reader_that_leaves_before_anything_was_said(program, classes, stopped, tmp_path):
+    arguments = {
+        "train": [train.__file__, "--resume", stopped, "--evaluate"],
+        "evaluate": [evaluate.__file__, stopped, "--views", 1],
+        "prepare": [prepare.__file__, classes, tmp_path / "out", "--size", 32],
+    }[program]
+    code, _, errors = piped([sys.executable, *arguments], 0)
+    stopped_in = "prepare.py: stopped; the same command goes on from here\n" if program == "prepare" else ""
+    assert code == 141 and errors in ("", stopped_in)
+    assert piped([sys.executable, arguments[0], "--help"], 0) == (141, [], "")

@@ -43,7 +43,7 @@ class Subset:
         return self.dataset[int(self.indices[index])]
 
 
-class _Picked(Sequence):
+class _Picked(Sequence[Any]):
     """Some items of a sequence, taken out when asked for."""
 
     def __init__(self, items: Sequence[Any], indices: np.ndarray) -> None:

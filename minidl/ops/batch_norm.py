@@ -194,7 +194,10 @@ class _BatchNorm(Module):
         self.num_features = shapes.size(type(self).__name__, "num_features", num_features, 0)
         self.eps, self.momentum = eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        empty = lambda: Tensor(np.empty(num_features, np.float32 if dtype is None else dtype), device=device)
+
+        def empty() -> Tensor:
+            return Tensor(np.empty(num_features, np.float32 if dtype is None else dtype), device=device)
+
         self.register_parameter("weight", Parameter(empty()) if affine else None)
         self.register_parameter("bias", Parameter(empty()) if affine and bias else None)
         self.register_buffer("running_mean", empty() if track_running_stats else None)

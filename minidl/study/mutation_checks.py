@@ -113,6 +113,18 @@ def avg_pool2d(x: np.ndarray, kernel: Sequence[int], stride: Sequence[int], padd
     return seen.sum(axis=(4, 5)) / inside.sum(axis=(4, 5))
 
 
+def adaptive_avg_pool2d(x: np.ndarray, oh: int, ow: int) -> np.ndarray:
+    """Part i of n of a side of length m goes from i * m / n, rounded down, to (i + 1) * m / n, rounded up."""
+    (h, w), y = x.shape[2:], np.empty((*x.shape[:2], oh, ow), x.dtype)
+    for i, j in np.ndindex(oh, ow):
+        y[:, :, i, j] = x[:, :, i * h // oh : -(-(i + 1) * h // oh), j * w // ow : -(-(j + 1) * w // ow)].mean(axis=(2, 3))
+    return y
+
+
+def batch_norm(x: np.ndarray, mean: Any, var: Any, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return w * (x - mean) / np.sqrt(var + 1e-5) + b
+
+
 def local_response_norm(x: np.ndarray, size: int, alpha: float, beta: float, k: float) -> np.ndarray:
     y = np.empty_like(x)
     for c in range(x.shape[1]):
@@ -134,6 +146,10 @@ def cross_entropy(x: np.ndarray, labels: Sequence[int]) -> np.ndarray:
 
 def relu(x: np.ndarray) -> np.ndarray:
     return np.where(x.real > 0, x, 0)
+
+
+def elu(x: np.ndarray, alpha: float) -> np.ndarray:
+    return np.where(x.real > 0, x, alpha * (np.exp(x) - 1))
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -213,6 +229,30 @@ CASES = {
         (_IMAGE,),
         lambda x: avg_pool2d(x, (3, 3), (2, 2), (1, 1)),
     ),
+    "adaptive_avg_pool2d": Case(
+        "2 images of 3 x 5 x 6 to 3 x 4",
+        lambda F, x: F.adaptive_avg_pool2d(x, (3, 4)),
+        (_IMAGE,),
+        lambda x: adaptive_avg_pool2d(x, 3, 4),
+    ),
+    "adaptive_avg_pool2d, even": Case(
+        "the same images to 5 x 3",
+        lambda F, x: F.adaptive_avg_pool2d(x, (5, 3)),
+        (_IMAGE,),
+        lambda x: adaptive_avg_pool2d(x, 5, 3),
+    ),
+    "batch_norm": Case(
+        "4 rows of 5 channels, weight and bias, in training",
+        lambda F, x, w, b: F.batch_norm(x, None, None, w, b, True),
+        (_SCORES, (5,), (5,)),
+        lambda x, w, b: batch_norm(x, x.mean(axis=0), ((x - x.mean(axis=0)) ** 2).mean(axis=0), w, b),
+    ),
+    "batch_norm, evaluation": Case(
+        "the same with a mean of 0 and a variance of 1",
+        lambda F, x, w, b: F.batch_norm(x, (0 * b).detach(), (0 * b + 1).detach(), w, b),
+        (_SCORES, (5,), (5,)),
+        lambda x, w, b: batch_norm(x, 0, 1, w, b),
+    ),
     "lrn": Case(
         "7 channels, size 5, alpha 1, beta 0.75, k 1",
         lambda F, x: F.local_response_norm(x, *_LRN),
@@ -257,6 +297,13 @@ CASES = {
     "leaky_relu": Case(
         "4 rows of 5, slope 0.2", lambda F, x: F.leaky_relu(x, 0.2), (_SCORES,), lambda x: np.where(x.real > 0, x, 0.2 * x)
     ),
+    "elu": Case("4 rows of 5, alpha 0.5", lambda F, x: F.elu(x, 0.5), (_SCORES,), lambda x: elu(x, 0.5)),
+    "elu, alpha 1": Case("4 rows of 5", lambda F, x: F.elu(x), (_SCORES,), lambda x: elu(x, 1)),
+    "softplus": Case(
+        "4 rows of 5, beta 2", lambda F, x: F.softplus(x, 2.0), (_SCORES,), lambda x: np.log(1 + np.exp(2 * x)) / 2
+    ),
+    "softplus, beta 1": Case("4 rows of 5", lambda F, x: F.softplus(x), (_SCORES,), lambda x: np.log(1 + np.exp(x))),
+    "silu": Case("4 rows of 5", lambda F, x: F.silu(x), (_SCORES,), lambda x: x * sigmoid(x)),
     "tanh": Case("4 rows of 5", lambda F, x: F.tanh(x), (_SCORES,), np.tanh),
     "sigmoid": Case("4 rows of 5", lambda F, x: F.sigmoid(x), (_SCORES,), sigmoid),
     "add": Case("x + y, both 3 x 4", lambda F, x, y: x + y, (_SQUARE, _SQUARE), np.add),

@@ -24,12 +24,15 @@ from typing import Any
 from minidl import tensor
 from minidl.kernels import plain_kernels
 from minidl.ops import (
+    adaptive_avg_pool2d,
     arithmetic,
     avg_pool2d,
+    batch_norm,
     conv2d,
     conv2d_relu,
     cross_entropy,
     dropout,
+    elu,
     leaky_relu,
     linear,
     local_response_norm,
@@ -38,7 +41,9 @@ from minidl.ops import (
     relu,
     reshape,
     sigmoid,
+    silu,
     softmax,
+    softplus,
     tanh,
 )
 
@@ -330,7 +335,31 @@ GALLERY = (
         ("avg_pool2d",),
         "tracel-ai/burn#5604",
     ),
-    # -------------------------------------------------------------------------------------- local response normalisation
+    Mutation(
+        "adaptive-avg-pool2d-overlap-overwritten",
+        adaptive_avg_pool2d.adaptive_avg_pool2d_backward,
+        "gx[:, top:bottom] += rows",
+        "gx[:, top:bottom] = rows",
+        "Parts overlap where they don't divide the image evenly: a row in two of them gets the gradient of one.",
+        ("adaptive_avg_pool2d", "adaptive_avg_pool2d, even"),
+    ),
+    # ---------------------------------------------------------------------------------------------------- normalisation
+    Mutation(
+        "batch-norm-constant-statistics",
+        batch_norm.batch_norm_backward,
+        "return slope * (gy - gb / m - z * (gw / m)), gw, gb",
+        "return slope * gy, gw, gb",
+        "Mean and variance are taken for constants, as they are in evaluation. In training both are functions of x.",
+        ("batch_norm", "batch_norm, evaluation"),
+    ),
+    Mutation(
+        "batch-norm-constant-variance",
+        batch_norm.batch_norm_backward,
+        "gy - gb / m - z * (gw / m)",
+        "gy - gb / m",
+        "The gradient through the mean is there, the one through the variance is missing.",
+        ("batch_norm", "batch_norm, evaluation"),
+    ),
     Mutation(
         "lrn-cross-term",
         local_response_norm.local_response_norm_backward,
@@ -483,6 +512,30 @@ GALLERY = (
         "The derivative as a function of x, called with y, which is what was saved.",
         ("sigmoid",),
         "dwhitena/gophernet#6",
+    ),
+    Mutation(
+        "elu-alpha",
+        elu.elu_backward,
+        "(alpha * xp.exp(xp.minimum(x, 0)))",
+        "xp.exp(xp.minimum(x, 0))",
+        "Forward's alpha is forgotten. With the default, 1, nothing shows.",
+        ("elu", "elu, alpha 1"),
+    ),
+    Mutation(
+        "softplus-beta",
+        softplus.softplus_backward,
+        "gy * sigmoid_forward(z)",
+        "gy * sigmoid_forward(x)",
+        "The sigmoid of x rather than of beta * x. With the default, 1, nothing shows.",
+        ("softplus", "softplus, beta 1"),
+    ),
+    Mutation(
+        "silu-constant-gate",
+        silu.silu_backward,
+        "gy * (s + x * s * (1 - s))",
+        "gy * s",
+        "Half of the product rule: the sigmoid that x is multiplied by is taken for a constant.",
+        ("silu",),
     ),
     # ------------------------------------------------------------------------------------ arithmetic, reductions, moves
     Mutation(

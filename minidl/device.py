@@ -320,8 +320,8 @@ def _import_cupy() -> ModuleType:
         import cupy
     except ImportError as error:
         raise DeviceError(
-            f"device: cuda needs CuPy, got {type(error).__name__}: {error}; install minidl[cuda13] (or [cuda12] for a "
-            "CUDA 12 driver); cpu:0 and cpu:1 work here"
+            f"device: cuda needs CuPy, got {type(error).__name__}: {error}; install minidl with its extra cuda13 (or cuda12 for "
+            "a CUDA 12 driver); cpu:0 and cpu:1 work here"
         ) from error
     return cupy
 
@@ -347,7 +347,7 @@ def _check_libraries(gpu: int) -> None:
             float(((ones + ones) @ ones).sum())
     except (ImportError, RuntimeError, OSError) as error:
         raise DeviceError(
-            f"device: CuPy finds GPU {gpu}, but cannot compute on it ({_first_line(error)}); minidl[cuda13] (or [cuda12]) "
+            f"device: CuPy finds GPU {gpu}, but cannot compute on it ({_first_line(error)}); minidl's extra cuda13 (or cuda12) "
             "installs what it needs of CUDA: compiler, headers and cuBLAS; cpu:0 and cpu:1 work here"
         ) from error
 

@@ -394,7 +394,7 @@ def draw_curves(folder: Path) -> str | None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        return "curves.png needs matplotlib: pip install minidl[plot]"
+        return "curves.png needs matplotlib: pip install matplotlib"
     rows = read_log(folder)
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)

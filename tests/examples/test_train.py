@@ -123,7 +123,7 @@ def test_without_matplotlib_a_line_says_what_is_missing(copy, call, monkeypatch)
     monkeypatch.setattr(run_module, "draw_curves", DRAW_CURVES)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     code, text, _ = call("--resume", killed_after(copy, 6))
-    assert code == 0 and text.endswith("conv1.png, curves.png needs matplotlib: pip install minidl[plot]\n")
+    assert code == 0 and text.endswith("conv1.png, curves.png needs matplotlib: pip install matplotlib\n")
     assert not (copy / "curves.png").exists()
 
 

@@ -32,11 +32,11 @@ pytestmark = pytest.mark.nvrtc
 @pytest.fixture(scope="module")
 def nvrtc():
     """CuPy's binding of NVRTC; skips where either is missing."""
-    module = pytest.importorskip("cupy", reason="NVRTC's gate needs CuPy: install minidl[cuda13]").cuda.nvrtc
+    module = pytest.importorskip("cupy", reason="NVRTC's gate needs CuPy: pip install -e '.[cuda13]'").cuda.nvrtc
     try:
         module.getVersion()
     except RuntimeError as error:
-        pytest.skip(f"NVRTC's gate needs NVRTC: install minidl[cuda13] ({str(error).splitlines()[0]})")
+        pytest.skip(f"NVRTC's gate needs NVRTC: pip install -e '.[cuda13]' ({str(error).splitlines()[0]})")
     return module
 
 

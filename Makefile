@@ -53,7 +53,7 @@ gpu-check:
 
 # the sdist and the wheel, which is installed alone
 package: $(VENV)/.dev
-	$(IN)python -m pytest -m package $(ARGS)
+	$(IN)python -m pytest tests/package -m package $(ARGS)
 
 lint: $(VENV)/.dev
 	$(IN)ruff check .
@@ -62,7 +62,7 @@ lint: $(VENV)/.dev
 # also of a program as users write it, by pyright too
 types: $(VENV)/.dev
 	$(IN)mypy
-	$(IN)python -m pytest -m types $(ARGS)
+	$(IN)python -m pytest tests/typed -m types $(ARGS)
 
 clean:
 	rm -rf $(VENV) build site *.egg-info

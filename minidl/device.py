@@ -320,8 +320,8 @@ def _import_cupy() -> ModuleType:
         import cupy
     except ImportError as error:
         raise DeviceError(
-            f"device: cuda needs CuPy, got {type(error).__name__}: {error}; install minidl with its extra cuda13 (or cuda12 for "
-            "a CUDA 12 driver); cpu:0 and cpu:1 work here"
+            f"device: cuda needs CuPy, got {type(error).__name__}: {error}; install minidl with its extra cuda13 (or cuda12 "
+            "for a CUDA 12 driver); cpu:0 and cpu:1 work here"
         ) from error
     return cupy
 

@@ -178,8 +178,8 @@ def test_cupy_that_cannot_compile_or_multiply(what, error, one_gpu, monkeypatch)
     monkeypatch.setattr(fake_cupy.ndarray, f"__{what}__", fails)
     first = str(error).splitlines()[0]
     assert message() == (
-        f"device: CuPy finds GPU 0, but cannot compute on it ({first}); minidl's extra cuda13 (or cuda12) installs what it needs "
-        "of CUDA: compiler, headers and cuBLAS; cpu:0 and cpu:1 work here"
+        f"device: CuPy finds GPU 0, but cannot compute on it ({first}); minidl's extra cuda13 (or cuda12) installs what it "
+        "needs of CUDA: compiler, headers and cuBLAS; cpu:0 and cpu:1 work here"
     )
     monkeypatch.undo()
 

@@ -376,8 +376,8 @@ class Function:
             with node.device.active():
                 for observer in watching:
                     observer.forward_ends(node, inputs, settings, out)
-        results: Any = (out, *(Tensor(c, device=node.device) for c in constants))
-        return results if constants else out
+        results: Any = (out, *(Tensor(c, device=node.device) for c in constants)) if constants else out
+        return results
 
 
 def _check_view(op: str, x: Tensor) -> None:

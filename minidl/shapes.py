@@ -3,9 +3,13 @@
 Names: N images, C channels, H x W input, KH x KW kernel, OH x OW output, O output channels.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from numbers import Integral
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 
@@ -148,3 +152,16 @@ def normalize_dims(op: str, dim: int | Sequence[int] | None, ndim: int) -> tuple
     if len(set(dims)) != len(dims):
         raise RuntimeError(f"{op}: each dim may be named once, got {dim}")
     return tuple(sorted(dims)) if ndim else ()
+
+
+def numpy_names(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that takes NumPy's `axis` and `keepdims` for its `dim` and `keepdim` as well, as PyTorch's do."""
+
+    @functools.wraps(function)
+    def renamed(*args: Any, **settings: Any) -> R:
+        for given, name in (("axis", "dim"), ("keepdims", "keepdim")):
+            if given in settings:
+                settings[name] = settings.pop(given)
+        return function(*args, **settings)
+
+    return renamed

@@ -165,6 +165,55 @@ class Tensor(Operators):
     def __bool__(self) -> bool:
         return bool(self.item())
 
+    def __index__(self) -> int:
+        """As a position: ["a", "b"][t], range(t). TypeError unless it is one integer."""
+        if self.data.size != 1 or self.data.dtype.kind not in "iu":
+            raise TypeError(f"Tensor: only one integer can be an index, got {self.dtype} {self.shape}")
+        return int(self.item())
+
+    def __contains__(self, value: Any) -> bool:
+        """Is an element equal to the value?"""
+        return bool((self == value).any().item())
+
+    def __format__(self, spec: str) -> str:
+        """f"{loss:.4f}" of a 0-d tensor is that of its number."""
+        return format(self.item(), spec) if spec and not self.shape else format(repr(self), spec)
+
+    def tolist(self) -> float | list[Any]:
+        """A number, or nested lists of numbers."""
+        numbers: float | list[Any] = self.device.to_host(self.data).tolist()
+        return numbers
+
+    def dim(self) -> int:
+        """The number of axes."""
+        return self.ndim
+
+    def nelement(self) -> int:
+        """The number of elements."""
+        return self.numel()
+
+    def element_size(self) -> int:
+        """The bytes of an element."""
+        return int(self.data.dtype.itemsize)
+
+    def is_floating_point(self) -> bool:
+        """Is it of floats?"""
+        return self.data.dtype.kind == "f"
+
+    def is_contiguous(self) -> bool:
+        """Is the memory in C order of the indices? Images in minidl are channels-last, so theirs is not."""
+        return bool(self.data.flags.c_contiguous)
+
+    @property
+    def grad_fn(self) -> "Function | None":
+        """The node of the graph that made it; None for a leaf."""
+        return self._node
+
+    @property
+    def is_cuda(self) -> bool:
+        """Is it on a GPU?"""
+        return self.device.kind == "cuda"
+
     def numpy(self) -> np.ndarray:
         """A copy on the host. RuntimeError on a tensor that requires a gradient: `.detach().numpy()` says you know."""
         if self.requires_grad:
@@ -194,6 +243,8 @@ class Tensor(Operators):
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
         """Set `requires_grad` on a leaf; returns the tensor."""
+        if requires_grad and self.requires_grad:
+            return self
         if self._node is not None:
             raise RuntimeError(f"requires_grad_: only a leaf can be switched, this tensor was made by {self._node.name}")
         if requires_grad and self.data.dtype.kind != "f":
@@ -217,14 +268,30 @@ class Tensor(Operators):
             holder._hooks = {}
         return HookHandle(holder._hooks, hook)
 
-    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: "Tensor | Sequence[Tensor] | None" = None,
+    ) -> None:
         """Add dL/dleaf to the `.grad` of every leaf that this tensor depends on.
 
         gradient     : dL/dself, of this tensor's shape; may be left out for one element (then 1).
         retain_graph : keep what was saved, so that backward can run once more. Otherwise it is freed on the way.
+        create_graph : must be False: gradients of gradients are left out.
+        inputs       : the tensors that get a `.grad`, in place of all leaves; also tensors inside the graph.
 
-        RuntimeError: no graph, a gradient of another shape, a graph already freed.
+        RuntimeError: no graph, a gradient of another shape, a graph already freed. NotImplementedError: create_graph.
         """
+        if create_graph:
+            raise NotImplementedError(
+                "backward: create_graph=True asks for gradients of gradients, which minidl leaves out: its backwards work on "
+                "arrays and record nothing. gradcheck compares a gradient with differences"
+            )
+        wanted = None if inputs is None else [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        if wanted is not None and not wanted:
+            raise RuntimeError("backward: inputs must name at least 1 tensor, got none")
         if not self.requires_grad:
             raise RuntimeError("backward: the tensor does not require a gradient and has no graph")
         with self.device.active():
@@ -242,7 +309,16 @@ class Tensor(Operators):
             gradient = Tensor(gradient, device=self.device, dtype=self.dtype).data
         if gradient.shape != self.shape:
             raise RuntimeError(f"backward: gradient must have the shape {self.shape}, got {gradient.shape}")
-        _run_backward(self if self._node is None else self._node, gradient, retain_graph)
+        if self._is_view:
+            _check_view("backward", self)
+        nodes = [(t._node, t._node.retained) for t in wanted or () if t._node is not None]
+        for t in wanted or ():
+            t.retain_grad()
+        _run_backward(
+            self if self._node is None else self._node, gradient, bool(retain_graph), None if wanted is None else set(wanted)
+        )
+        for node, before in nodes:
+            node.retained = before
 
 
 def _as_array(data: Any, dtype: Any, device: Device) -> Array:
@@ -417,8 +493,8 @@ def clear_grads(tensors: Iterable[Tensor], set_to_none: bool) -> None:
                 tensor.grad[...] = 0
 
 
-def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool) -> None:
-    """Carry the gradient from the root to every leaf, each node after all of its consumers."""
+def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool, wanted: set[Tensor] | None) -> None:
+    """Carry the gradient from the root to every leaf (to those that are `wanted`), each node after all of its consumers."""
     waiting = _count_consumers(root)
     grads: dict[Tensor | Function, Array] = {root: gradient}
     owned: set[Tensor | Function] = set()  # those whose gradient nobody else holds: it may be written to, or kept
@@ -427,7 +503,7 @@ def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool
         target = ready.pop()
         grad = grads.pop(target, None)
         if isinstance(target, Tensor):
-            if grad is not None:
+            if grad is not None and (wanted is None or target in wanted):
                 _accumulate(target, _run_hooks(target, grad), target in owned and not target._hooks)
                 for observer in observers():
                     with target.device.active():

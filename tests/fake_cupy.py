@@ -367,6 +367,9 @@ class ndarray:  # noqa: N801  CuPy's name
     def argmin(self, axis=None, out=None, dtype=None, keepdims=False):
         return _compute(lambda x: x.argmin(axis, keepdims=keepdims), self)
 
+    def clip(self, min=None, max=None, out=None):
+        return _compute(_in_c_order(lambda x: x.clip(min, max)), self)
+
     def any(self, axis=None, out=None, keepdims=False):
         return _compute(lambda x: x.any(axis, keepdims=keepdims), self)
 
@@ -420,6 +423,8 @@ UFUNCS = [
     "log1p",
     "sqrt",
     "tanh",
+    "sin",
+    "cos",
     "sign",
     "isnan",
     "isfinite",
@@ -544,6 +549,22 @@ def put_along_axis(arr, indices, values, axis):
 
 def cumsum(a, axis=None, dtype=None, out=None):
     return _compute(lambda x: np.cumsum(x, axis, dtype), a)
+
+
+def flip(a, axis=None):
+    return _compute(lambda x: np.flip(x, axis), a)
+
+
+def roll(a, shift, axis=None):
+    return _compute(lambda x: np.roll(x, shift, axis), a)
+
+
+def tile(A, reps):
+    return _compute(lambda x: np.tile(x, reps), A)
+
+
+def argsort(a, axis=-1, kind=None):
+    return _compute(lambda x: np.argsort(x, axis, kind="stable"), a)
 
 
 def _as_strided(x, shape=None, strides=None):

@@ -470,6 +470,18 @@ def test_without_a_gpu_in_use_no_memory_is_watched(monkeypatch):
 PAIR = uniform((3, 4), (4,))
 POSITIVE = uniform((3, 4), (3, 4), low=0.5)
 
+
+COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"]
+LOGIC = ["__and__", "__rand__", "__or__", "__ror__", "__xor__", "__rxor__"]
+IN_PLACE_WITH = ["add_", "sub_", "mul_", "div_", "pow_", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__"]
+IN_PLACE = ["neg_", "abs_", "exp_", "log_", "sqrt_", "relu_", "tanh_", "sigmoid_"]
+
+
+def _with_an_item(x, y):
+    x[1, :2] = y[2:] * 3
+    return x
+
+
 OPS = {
     **{name: (case.ours, case.arrays) for name, case in layer_cases().items()},
     "__add__": (lambda x, y: x + y, PAIR),
@@ -493,6 +505,56 @@ OPS = {
     "getitem by integers": (lambda x: x[np.array([0, 2, 2])], ROWS),
     "getitem by a mask": (lambda x: x[np.arange(5) > 2], ROWS),
     "getitem one": (lambda x: x[1, -1], ROWS),
+    "sin": (lambda x: x.sin(), ROWS),
+    "cos": (lambda x: x.cos(), ROWS),
+    "clamp": (lambda x: x.clamp(-0.5, 1), ROWS),
+    "maximum": (lambda x, y: x.maximum(y), PAIR),
+    "minimum": (lambda x, y: x.minimum(y), PAIR),
+    "remainder": (lambda x, y: x.remainder(y), POSITIVE),
+    "norm": (lambda x: x.norm(dim=1), IMAGES),
+    "var": (lambda x: x.var(1), IMAGES),
+    "std": (lambda x: x.std((0, 2, 3), keepdim=True), IMAGES),
+    "cumsum": (lambda x: x.cumsum(1), ROWS),
+    "gather": (lambda x: x.gather(0, Tensor(np.array([[0, 1, 1, 4]]), device=x.device)), ROWS),
+    "sort": (lambda x: x.sort(0, descending=True), ROWS),
+    "topk": (lambda x: x.topk(2), ROWS),
+    "masked_fill": (lambda x: x.masked_fill(x > 0, -1.0), ROWS),
+    "expand": (lambda x: x.expand(3, -1, -1) * 1, ROWS),
+    "repeat": (lambda x: x.repeat(2, 3), ROWS),
+    "flip": (lambda x: x.flip(0, 1), ROWS),
+    "roll": (lambda x: x.roll((1, -1), (0, 1)), ROWS),
+    "split": (lambda x: x.split(2)[1], ROWS),
+    "clone": (lambda x: x.clone(), IMAGES),
+    "contiguous": (lambda x: x.contiguous(), uniform((2, 3, 4, 4), channels_last=True)),
+    "__setitem__": (lambda x, y: _with_an_item(x * 1, y), PAIR),
+    **{name: (lambda x, y, name=name: (x + y, getattr(x, name)(y)), PAIR) for name in COMPARISONS},
+    **{name: (lambda x, name=name: (x * 1, getattr(x > 0, name)(x < 1)), ROWS) for name in LOGIC},
+    "__invert__": (lambda x: (x * 1, ~(x > 0)), ROWS),
+    **{name: (lambda x, y, name=name: getattr(x * 1, name)(y), POSITIVE) for name in IN_PLACE_WITH},
+    **{name: (lambda x, name=name: getattr(x * 1, name)(), POSITIVE[:1]) for name in IN_PLACE},
+    "clamp_": (lambda x: (x * 1).clamp_(-1, 1), ROWS),
+    "masked_fill_": (lambda x: (x * 1).masked_fill_(x > 0, 2), ROWS),
+    "copy_": (lambda x, y: (x * 1).copy_(y), PAIR),
+    "fill_": (lambda x: (x * 1).fill_(3), ROWS),
+    "zero_": (lambda x: (x * 1).zero_(), ROWS),
+    **{name: (lambda x, y, name=name: getattr(x, name)(y), POSITIVE) for name in ("add", "sub", "mul", "div", "pow")},
+    "neg": (lambda x: x.neg(), ROWS),
+    "__mod__": (lambda x, y: x % y, POSITIVE),
+    "__rmod__": (lambda x: (x * 1, 3.0 % x.detach()), POSITIVE[:1]),
+    **{
+        name: (lambda x, name=name: (x * 1, getattr(x.detach(), name)(2)), POSITIVE[:1])
+        for name in ("floor_divide", "__floordiv__", "__rfloordiv__")
+    },
+    **{name: (lambda x, name=name: (x * 1, getattr(x > 0, name)(1)), ROWS) for name in ("any", "all")},
+    "argmin": (lambda x: (x * 1, x.argmin(1)), ROWS),
+    "argsort": (lambda x: (x * 1, x.argsort(0)), ROWS),
+    "nonzero": (lambda x: (x * 1, (x > 0).nonzero()), ROWS),
+    "t": (lambda x: x.t(), ROWS),
+    "chunk": (lambda x: x.chunk(2, 1)[1], ROWS),
+    **{name: (lambda x, y, name=name: getattr(x, name)(y) * y, POSITIVE) for name in ("view_as", "expand_as", "type_as")},
+    "cpu": (lambda x: (x * 1, x.cpu().to(x.device)), ROWS),
+    **{name: (lambda x, name=name: (x * 1, getattr(x, name)()), ROWS) for name in ("long", "int", "bool", "half")},
+    "cuda": (lambda x: x * 1, ROWS),  # moving itself is tested above
     "abs": (lambda x: x.abs(), ROWS),
     "exp": (lambda x: x.exp(), ROWS),
     "log": (lambda x: x.log(), POSITIVE[:1]),

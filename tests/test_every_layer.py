@@ -35,6 +35,7 @@ OF_TENSORS = [
     "operators",
     "comparison",
     "in_place",
+    "select",
 ]  # their functions are methods, of which some are layers
 FILES = sorted(path.stem for path in (ROOT / "minidl/ops").glob("*.py") if path.stem != "__init__")
 LAYERS = [file for file in FILES if file not in OF_TENSORS]

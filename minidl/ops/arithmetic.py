@@ -10,6 +10,11 @@
     log       y = ln x         gx = gy / x
     sqrt      y = sqrt(x)      gx = gy / (2 y)
     abs       y = |x|          gx = gy * sign(x)       (0 at 0)
+    sin       y = sin x        gx = gy * cos x
+    cos       y = cos x        gx = -gy * sin x
+    clamp     y = x in bounds  gx = gy where lo <= x <= hi, else 0
+    maximum   z = max(x, y)    gx = gz where x > y, gz / 2 where x = y, else 0      gy likewise; minimum is alike
+    remainder z = x - y floor(x / y)    gx = gz        gy = -gz * floor(x / y)
     cast      y = x            gx = gy                 (each in its own dtype)
     matmul    z = x @ y        gx = gz @ y^T           gy = x^T @ gz
 
@@ -18,6 +23,7 @@ Each operand may be a tensor, a NumPy array or a number. The result's dtype is P
 division, in exp, log and sqrt. matmul takes two of one dtype.
 """
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -25,7 +31,7 @@ import numpy as np
 from minidl.device import Array, array_module
 from minidl.dtypes import DEFAULT_FLOAT, result_type
 from minidl.kernels import fastest
-from minidl.tensor import Function, Tensor
+from minidl.tensor import Function, Tensor, common_device, is_grad_enabled
 
 Operand = Tensor | np.ndarray | np.generic | float  # and CuPy's arrays
 
@@ -238,6 +244,111 @@ class AbsFunction(Function):
         return (gy * sign,)
 
 
+class SinFunction(Function):
+    """The sine.
+
+    Saved
+        x   gx = gy * cos x.
+    """
+
+    name = "sin"
+
+    def forward(ctx, x: Array) -> Array:
+        ctx.save(x)
+        return array_module(x).sin(x)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        (x,) = ctx.saved
+        return (gy * array_module(x).cos(x),)
+
+
+class CosFunction(Function):
+    """The cosine.
+
+    Saved
+        x   gx = -gy * sin x.
+    """
+
+    name = "cos"
+
+    def forward(ctx, x: Array) -> Array:
+        ctx.save(x)
+        return array_module(x).cos(x)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        (x,) = ctx.saved
+        return (-gy * array_module(x).sin(x),)
+
+
+class ClampFunction(Function):
+    """x cut off at a lower and an upper bound, None for no bound. At a bound the gradient passes; NaN has none.
+
+    Saved
+        inside   gx = gy where x lies within the bounds, which included; elsewhere y is a constant.
+    """
+
+    name = "clamp"
+    kinked = True
+
+    def forward(ctx, x: Array, low: float | None, high: float | None) -> Array:
+        above = True if low is None else x >= low
+        ctx.save(above & (True if high is None else x <= high))
+        return x.clip(low, high)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        (inside,) = ctx.saved
+        return (gy * inside,)
+
+
+class ExtremeOfTwoFunction(Function):
+    """The larger, or the smaller, of two. Where they are equal each gets half of the gradient; where one is NaN, which wins, no
+    comparison holds and both get all of it, as in PyTorch.
+
+    Saved
+        x   Which of the two it was is read from both.
+        y   Which of the two it was is read from both.
+    """
+
+    name = "maximum"
+    kinked = True
+
+    def forward(ctx, x: Array, y: Array, largest: bool) -> Array:
+        ctx.largest = largest
+        ctx.save(x, y)
+        xp = array_module(x)
+        return xp.maximum(x, y) if largest else xp.minimum(x, y)
+
+    def backward(ctx, gz: Array) -> tuple[Array | None, ...]:
+        x, y = ctx.saved
+        x_loses, y_loses = (x < y, x > y) if ctx.largest else (x > y, x < y)
+        shared = array_module(gz).where(x == y, gz / 2, gz)
+        gx = unbroadcast(shared * ~x_loses, _shape(x)) if ctx.needs_grad[0] else None
+        gy = unbroadcast(shared * ~y_loses, _shape(y)) if ctx.needs_grad[1] else None
+        return gx, gy
+
+
+class RemainderFunction(Function):
+    """What is left of x after whole multiples of y; it has y's sign.
+
+    Saved
+        whole   gy = -gz * floor(x / y): z loses one y for each whole multiple. Kept only if y needs a gradient.
+    """
+
+    name = "remainder"
+    kinked = True
+
+    def forward(ctx, x: Array, y: Array) -> Array:
+        ctx.shapes = _shape(x), _shape(y)
+        ctx.save(x // y if ctx.needs_grad[1] else None)
+        return x % y
+
+    def backward(ctx, gz: Array) -> tuple[Array | None, ...]:
+        (whole,) = ctx.saved
+        gx = unbroadcast(gz, ctx.shapes[0]) if ctx.needs_grad[0] else None
+        gy = unbroadcast(-gz * whole, ctx.shapes[1]) if ctx.needs_grad[1] else None
+        return gx, gy
+
+
 class CastFunction(Function):
     """Another dtype; the engine casts the gradient back."""
 
@@ -383,12 +494,64 @@ def abs_(x: Tensor) -> Tensor:
     return AbsFunction.apply(x)
 
 
+def sin(x: Tensor) -> Tensor:
+    """The sine of x, in radians."""
+    return SinFunction.apply(as_floats(x))
+
+
+def cos(x: Tensor) -> Tensor:
+    """The cosine of x, in radians."""
+    return CosFunction.apply(as_floats(x))
+
+
+def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+    """x cut off below at `min` and above at `max`: numbers, or None for no bound. RuntimeError for no bound at all.
+
+    The dtype is that of x and the bounds together: ints cut off at a float become floats.
+    """
+    bounds = [bound for bound in (min, max) if bound is not None]
+    if not bounds:
+        raise RuntimeError("clamp: at least one of min and max must be given, got None and None")
+    if any(isinstance(bound, Tensor) for bound in bounds):
+        raise RuntimeError("clamp: min and max must be numbers; minidl.maximum and minidl.minimum take tensors")
+    x = cast(x, result_type(x, *bounds))
+    if x.dtype.kind in "iu":  # NumPy refuses bounds that the dtype can't hold
+        limits = np.iinfo(x.dtype)
+        min, max = (None if bound is None else int(np.clip(bound, limits.min, limits.max)) for bound in (min, max))
+    return ClampFunction.apply(x, low=min, high=max)
+
+
+def maximum(x: Operand, y: Operand) -> Tensor:
+    """The larger of x and y, element by element; where they are equal each gets half of the gradient."""
+    return ExtremeOfTwoFunction.apply(*operands("maximum", x, y), largest=True)
+
+
+def minimum(x: Operand, y: Operand) -> Tensor:
+    """The smaller of x and y, element by element; where they are equal each gets half of the gradient."""
+    return ExtremeOfTwoFunction.apply(*operands("minimum", x, y), largest=False)
+
+
+def remainder(x: Operand, y: Operand) -> Tensor:
+    """x % y, with y's sign, as Python's."""
+    return _binary(RemainderFunction, x, y)
+
+
+def floor_divide(x: Operand, y: Operand) -> Tensor:
+    """x // y, rounded down. It is flat between its steps, so there is no gradient: RuntimeError if one would be asked for."""
+    x, y = operands("floor_divide", x, y)
+    if is_grad_enabled() and any(isinstance(z, Tensor) and z.requires_grad for z in (x, y)):
+        raise RuntimeError("floor_divide: it has no gradient; detach x and y, or use x / y")
+    device = common_device("floor_divide", (x, y))
+    with device.active():
+        return Tensor(operator.floordiv(*(z.data if isinstance(z, Tensor) else z for z in (x, y))), device=device)
+
+
 def cast(x: Tensor, dtype: Any) -> Tensor:
-    """x in another dtype; x itself if it has it. RuntimeError where a gradient would be cut by a dtype that is not a float."""
+    """x in another dtype; x itself if it has it. Only floats have a gradient: at another dtype the graph ends, as PyTorch's."""
     wanted = np.dtype(dtype)
-    if x.requires_grad and wanted.kind != "f":
-        raise RuntimeError(f"cast: a tensor that requires a gradient can become another float only, got {wanted}")
-    return x if x.dtype == wanted else CastFunction.apply(x, dtype=wanted)
+    if x.dtype == wanted:
+        return x
+    return CastFunction.apply(x if wanted.kind == "f" else x.detach(), dtype=wanted)
 
 
 def matmul(x: Operand, y: Operand) -> Tensor:

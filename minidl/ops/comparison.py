@@ -4,57 +4,58 @@ Operands are as in arithmetic: tensors, arrays or numbers, broadcast, compared i
 nothing, itself neither.
 """
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from minidl.ops.arithmetic import operands
+from minidl.ops.arithmetic import Operand, operands
 from minidl.tensor import Tensor, common_device
 
 
-def eq(x: Any, y: Any) -> Tensor:
+def eq(x: Operand, y: Operand) -> Tensor:
     """x == y."""
     return _elementwise("eq", operator.eq, x, y)
 
 
-def ne(x: Any, y: Any) -> Tensor:
+def ne(x: Operand, y: Operand) -> Tensor:
     """x != y."""
     return _elementwise("ne", operator.ne, x, y)
 
 
-def lt(x: Any, y: Any) -> Tensor:
+def lt(x: Operand, y: Operand) -> Tensor:
     """x < y."""
     return _elementwise("lt", operator.lt, x, y)
 
 
-def le(x: Any, y: Any) -> Tensor:
+def le(x: Operand, y: Operand) -> Tensor:
     """x <= y."""
     return _elementwise("le", operator.le, x, y)
 
 
-def gt(x: Any, y: Any) -> Tensor:
+def gt(x: Operand, y: Operand) -> Tensor:
     """x > y."""
     return _elementwise("gt", operator.gt, x, y)
 
 
-def ge(x: Any, y: Any) -> Tensor:
+def ge(x: Operand, y: Operand) -> Tensor:
     """x >= y."""
     return _elementwise("ge", operator.ge, x, y)
 
 
-def bitwise_and(x: Any, y: Any) -> Tensor:
+def bitwise_and(x: Operand, y: Operand) -> Tensor:
     """x & y, of bools or integers. RuntimeError for floats."""
     return _logic("bitwise_and", operator.and_, x, y)
 
 
-def bitwise_or(x: Any, y: Any) -> Tensor:
+def bitwise_or(x: Operand, y: Operand) -> Tensor:
     """x | y, of bools or integers. RuntimeError for floats."""
     return _logic("bitwise_or", operator.or_, x, y)
 
 
-def bitwise_xor(x: Any, y: Any) -> Tensor:
+def bitwise_xor(x: Operand, y: Operand) -> Tensor:
     """x ^ y, of bools or integers. RuntimeError for floats."""
     return _logic("bitwise_xor", operator.xor, x, y)
 
@@ -69,11 +70,11 @@ def bitwise_not(x: Tensor) -> Tensor:
 def as_operator(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Any]:
     """The function as Python's operator: with what is no operand (None, a string) Python falls back to identity."""
 
+    @functools.wraps(function)
     def compare(x: Tensor, y: Any) -> Any:
         is_operand = isinstance(y, (Tensor, int, float, np.generic)) or hasattr(y, "__array__")
         return function(x, y) if is_operand else NotImplemented
 
-    compare.__doc__ = function.__doc__
     return compare
 
 

@@ -17,6 +17,7 @@ Backward
     gy = gz at index, summed where y was broadcast
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -104,6 +105,7 @@ def _assign_at(name: str, x: Tensor, index: Any, value: Any) -> Tensor:
 def in_place(name: str, op: Callable[..., Any]) -> Callable[..., Tensor]:
     """The method that replaces x by op(x, ...), in x's memory: `name` is add_, __iadd__, ..."""
 
+    @functools.wraps(op)
     def change(x: Tensor, *operands: Any, **settings: Any) -> Tensor:
         _check_may_change(name, x, *operands)
         return _take_over(name, x, op(x, *operands, **settings))

@@ -2,6 +2,9 @@
 
 reshape   y = reshape(x)       gx = reshape(gy) to x's shape
 permute   y = permute(x)       gx = permute(gy) with the inverse permutation
+expand    y = x, repeated      gx = the sum over the copies; repeat is alike, in new memory
+flip      y = x backwards      gx = gy backwards; roll is alike
+clone     y = a copy of x      gx = gy
 getitem   y = x[index]         gx = 0 everywhere, plus gy at index (added up where an element was taken twice)
 cat       y = cat(x1, x2, …)   gx1, gx2, … = the slices of gy
 pad       y = pad(x)           gx = the inside of gy
@@ -23,7 +26,7 @@ from minidl import shapes
 from minidl.device import Array, array_module
 from minidl.layout import is_channels_last, nchw
 from minidl.nn.module import Module
-from minidl.ops.arithmetic import cast
+from minidl.ops.arithmetic import cast, unbroadcast
 from minidl.tensor import Function, Tensor
 
 
@@ -49,6 +52,64 @@ class PermuteFunction(Function):
 
     def backward(ctx, gy: Array) -> tuple[Array]:
         return (gy.transpose(ctx.inverse),)
+
+
+class ExpandFunction(Function):
+    name = "expand"
+    views = True
+
+    def forward(ctx, x: Array, shape: tuple[int, ...]) -> Array:
+        ctx.x_shape = x.shape
+        return array_module(x).broadcast_to(x, shape)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        return (unbroadcast(gy, ctx.x_shape),)
+
+
+class RepeatFunction(Function):
+    name = "repeat"
+
+    def forward(ctx, x: Array, times: tuple[int, ...]) -> Array:
+        ctx.x_shape = x.shape
+        ctx.apart = [size for n, k in zip((1,) * (len(times) - x.ndim) + x.shape, times, strict=True) for size in (k, n)]
+        return array_module(x).tile(x, times)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        """Each axis of y is its copies, one after the other, of x's: sum over the copies."""
+        return (gy.reshape(ctx.apart).sum(axis=tuple(range(0, len(ctx.apart), 2))).reshape(ctx.x_shape),)
+
+
+class FlipFunction(Function):
+    name = "flip"
+
+    def forward(ctx, x: Array, axes: tuple[int, ...]) -> Array:
+        ctx.axes = axes
+        return array_module(x).flip(x, axes).copy()
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        return (array_module(gy).flip(gy, ctx.axes),)
+
+
+class RollFunction(Function):
+    name = "roll"
+
+    def forward(ctx, x: Array, shifts: tuple[int, ...], axes: tuple[int, ...] | None) -> Array:
+        ctx.shifts, ctx.axes = shifts, axes
+        return array_module(x).roll(x, shifts if axes else shifts[0], axes)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        back = tuple(-n for n in ctx.shifts)
+        return (array_module(gy).roll(gy, back if ctx.axes else back[0], ctx.axes),)
+
+
+class CloneFunction(Function):
+    name = "clone"
+
+    def forward(ctx, x: Array, order: str) -> Array:
+        return x.copy(order=order)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        return (gy,)
 
 
 class GetItemFunction(Function):
@@ -138,12 +199,14 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return ReshapeFunction.apply(x, shape=(*x.shape[:first], middle, *x.shape[last + 1 :]))
 
 
-def squeeze(x: Tensor, dim: int | None = None) -> Tensor:
-    """Drop axes of length 1: all, or `dim` if it is one."""
-    drop = range(x.ndim) if dim is None else (shapes.normalize_dim("squeeze", dim, x.ndim),)
+@shapes.numpy_names
+def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    """Drop axes of length 1: all, or those of `dim`, an int or several, that are."""
+    drop = range(x.ndim) if dim is None else shapes.normalize_dims("squeeze", dim, x.ndim) if dim != () else ()
     return ReshapeFunction.apply(x, shape=tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in drop))
 
 
+@shapes.numpy_names
 def unsqueeze(x: Tensor, dim: int) -> Tensor:
     """A new axis of length 1 at `dim`."""
     axis = shapes.normalize_dim("unsqueeze", dim, x.ndim + 1)
@@ -228,6 +291,7 @@ def _index_part(part: Any, x: Tensor) -> Any:
     return part
 
 
+@shapes.numpy_names
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors joined along `dim`; all other sizes must agree. Ints beside floats become floats, as in PyTorch."""
     if not tensors:
@@ -242,6 +306,110 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if 0 < len(floats) < len(tensors):
         tensors = [cast(t, np.result_type(*floats)) for t in tensors]
     return CatFunction.apply(*tensors, axis=axis)
+
+
+@shapes.numpy_names
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors of one shape, one after the other along a new axis `dim`."""
+    if len({t.shape for t in tensors}) > 1:
+        raise RuntimeError(f"stack: tensors must have one shape, got {', '.join(str(t.shape) for t in tensors)}")
+    if not tensors:
+        raise RuntimeError("stack: at least 1 tensor is needed, got 0")
+    axis = shapes.normalize_dim("stack", dim, tensors[0].ndim + 1)
+    return cat([unsqueeze(t, axis) for t in tensors], axis)
+
+
+@shapes.numpy_names
+def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of x, one after the other along `dim`: each of `split_size`, the last one maybe less, or of these sizes.
+
+    RuntimeError for a size below 1, or sizes that do not add up.
+    """
+    axis = shapes.normalize_dim("split", dim, x.ndim)
+    length = x.shape[axis] if x.ndim else 0
+    if isinstance(split_size, Sequence):
+        sizes = list(split_size)
+        if sum(sizes) != length or min(sizes, default=0) < 0:
+            raise RuntimeError(f"split: sizes must add up to {length} along dim {dim}, got {sizes} (x {x.shape})")
+    else:
+        if split_size < 1:
+            raise RuntimeError(f"split: split_size must be at least 1, got {split_size}")
+        sizes = [min(split_size, length - at) for at in range(0, max(length, 1), split_size)]
+    ends = np.cumsum(sizes).tolist()
+    before = (slice(None),) * axis
+    return tuple(getitem(x, (*before, slice(end - n, end))) for n, end in zip(sizes, ends, strict=True))
+
+
+@shapes.numpy_names
+def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` views of x along `dim`, of one size but for the last. RuntimeError for chunks below 1."""
+    if chunks < 1:
+        raise RuntimeError(f"chunk: chunks must be at least 1, got {chunks}")
+    length = x.shape[shapes.normalize_dim("chunk", dim, x.ndim)]
+    return split(x, max(-(-length // chunks), 1), dim)
+
+
+def expand(x: Tensor, *size: Any) -> Tensor:
+    """A view of x in a larger shape: axes of size 1 are repeated, new ones stand in front; -1 leaves a size as it is."""
+    wanted = _ints("expand", size)
+    known = (None,) * (len(wanted) - x.ndim) + x.shape
+    sizes = tuple(n if want == -1 else want for n, want in zip(known, wanted, strict=False))
+    if len(known) != len(wanted) or any(
+        s is None or (n is not None and n not in (1, s)) or s < 0 for n, s in zip(known, sizes, strict=True)
+    ):
+        raise RuntimeError(f"expand: only axes of size 1 can be repeated, and new ones need a size, got {wanted} (x {x.shape})")
+    return ExpandFunction.apply(x, shape=sizes)
+
+
+def repeat(x: Tensor, *sizes: Any) -> Tensor:
+    """x repeated so often along each axis, in new memory; more numbers than axes make new ones in front."""
+    times = _ints("repeat", sizes)
+    if len(times) < x.ndim or min(times, default=0) < 0:
+        raise RuntimeError(f"repeat: a number of at least 0 for each axis is needed, got {times} (x {x.shape})")
+    return RepeatFunction.apply(x, times=times)
+
+
+def flip(x: Tensor, *dims: Any) -> Tensor:
+    """x backwards along these axes, in new memory."""
+    given = _ints("flip", dims)
+    axes = tuple(shapes.normalize_dim("flip", d, x.ndim) for d in given)
+    if len(set(axes)) < len(axes):
+        raise RuntimeError(f"flip: each axis may be named once, got {given}")
+    return FlipFunction.apply(x, axes=axes if x.ndim else ())
+
+
+def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+    """x moved on by `shifts` along `dims`; what leaves at the end comes in at the front. Without dims x counts as flat."""
+    by = (shifts,) if shapes.is_int(shifts) else tuple(shifts)  # type: ignore[arg-type]
+    given = () if dims is None else (dims,) if shapes.is_int(dims) else tuple(dims)  # type: ignore[arg-type]
+    if len(by) != max(len(given), 1):
+        raise RuntimeError(f"roll: a shift for each of dims is needed, got {by} and {given}")
+    axes = tuple(shapes.normalize_dim("roll", d, x.ndim) for d in given)  # type: ignore[arg-type]
+    return RollFunction.apply(x, shifts=by, axes=axes or None)
+
+
+def clone(x: Tensor) -> Tensor:
+    """A copy in the same memory order, through which the gradient passes."""
+    return CloneFunction.apply(x, order="K")
+
+
+def contiguous(x: Tensor) -> Tensor:
+    """x in C order of its indices: itself if its memory is, else a copy. Images in minidl are channels-last, so not."""
+    return x if x.data.flags.c_contiguous else CloneFunction.apply(x, order="C")
+
+
+def t(x: Tensor) -> Tensor:
+    """A matrix transposed; fewer axes stay as they are. RuntimeError for more than two."""
+    if x.ndim > 2:
+        raise RuntimeError(f"t: at most 2 axes can be swapped, got x {x.shape}; use .mT or permute")
+    return transpose(x, 0, 1) if x.ndim == 2 else x
+
+
+def matrices_transposed(x: Tensor) -> Tensor:
+    """The last two axes swapped. RuntimeError for fewer."""
+    if x.ndim < 2:
+        raise RuntimeError(f"mT: at least 2 axes are needed, got x {x.shape}")
+    return transpose(x, -2, -1)
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:

@@ -72,7 +72,7 @@ def test_a_page_has_the_sections_in_order(page):
 def test_a_page_says_where_it_comes_from(page):
     """A paper and its section; the plainest ops have none."""
     head = read(page).split("\n## ")[0]
-    assert page in ("arithmetic", "reduce", "reshape", "in_place") or re.search(r"\b(?:19|20)\d\d,\s+sections?\s", head)
+    assert page in ("arithmetic", "reduce", "reshape", "in_place", "select") or re.search(r"\b(?:19|20)\d\d,\s+sections?\s", head)
 
 
 @pages

@@ -118,6 +118,15 @@ def _rounded(x, compute):
 
 
 def _overlaps_itself(c):
+    reach = 0
+    for stride, size in sorted(
+        (stride // c.itemsize, size) for stride, size in zip(c.strides, c.shape, strict=True) if size > 1
+    ):
+        if stride <= reach:
+            break
+        reach += (size - 1) * stride
+    else:
+        return False  # every step is larger than all that the smaller ones reach together
     places = np.lib.stride_tricks.as_strided(np.arange(_extent(c)), c.shape, [8 * s // c.itemsize for s in c.strides])
     return np.unique(places).size < c.size
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fake_cupy
@@ -293,17 +294,30 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path / f"minidl-emulator-{os.getuid()}"
 
 
+def programs(folder):
+    return list(folder.glob("*.so"))
+
+
 TINY = 'extern "C" __global__ void mdl_tiny(real* x) { x[0] = 1; }'
 
 
 def test_a_program_is_compiled_once(elsewhere, monkeypatch):
     emulator.compile(TINY, DEFINES)
-    assert [path.suffix for path in elsewhere.iterdir()] == [".so"] and elsewhere.stat().st_mode & 0o777 == 0o700
+    assert len(programs(elsewhere)) == 1 and elsewhere.stat().st_mode & 0o777 == 0o700
     emulator._program.cache_clear()
     monkeypatch.setattr(emulator, "_build", None)
     x = np.zeros(1)
     emulator.compile(TINY, DEFINES).launch("mdl_tiny", (1,), (1,), (x,))
     assert x[0] == 1
+
+
+def test_a_program_that_two_ask_for_at_once_is_compiled_once(elsewhere, monkeypatch):
+    built, build = [], emulator._build
+    monkeypatch.setattr(emulator, "_build", lambda *args: (built.append(args), build(*args)))
+    ask = lambda _: emulator._program.__wrapped__(TINY, tuple(DEFINES.items()), None)
+    with ThreadPoolExecutor(2) as pool:
+        assert len(list(pool.map(ask, range(2)))) == 2
+    assert len(built) == 1
 
 
 @pytest.mark.parametrize("change", ["source", "macro", "header", "sanitizer"])
@@ -318,13 +332,13 @@ def test_another_program_is_compiled_again(elsewhere, monkeypatch, tmp_path, cha
     source = TINY.replace("1;", "2;") if change == "source" else TINY
     emulator.compile(source, {**DEFINES, **({"index": "long long"} if change == "macro" else {})},
                      sanitize="address" if change == "sanitizer" else None)  # fmt: skip
-    assert len(list(elsewhere.iterdir())) == 2
+    assert len(programs(elsewhere)) == 2
 
 
 def test_a_program_that_is_not_right_leaves_nothing(elsewhere):
     with pytest.raises(RuntimeError, match="the emulator's compiler refused the kernel"):
         emulator.compile("this is no program", DEFINES)
-    assert list(elsewhere.iterdir()) == []
+    assert programs(elsewhere) == []
 
 
 def test_a_directory_of_somebody_else_is_not_used(elsewhere, monkeypatch):

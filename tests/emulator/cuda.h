@@ -1,8 +1,9 @@
 // What a .cu file needs to become a C++ program that runs on the CPU: CUDA's words, and a launcher for each kernel.
 //
-// Every thread of a block is a fiber: a stack of its own and a place to go on from. A fiber runs until it is done or comes to
-// __syncthreads(); then the next one runs, in the order asked for. When all have come to the barrier, all go on. Blocks run one
-// after the other. Shared arrays are ordinary static ones, in a section of their own that is filled with NaN before each block.
+// The threads of a block run one after the other, in the order asked for, each until it is done or comes to __syncthreads(). They
+// run in fibers, which have a stack of their own and a place to go on from: a thread that comes to a barrier keeps its fiber, and
+// the next thread begins in another one. When all have come to the barrier, all go on. Blocks run one after the other. Shared
+// arrays are ordinary static ones, in a section of their own that is filled with NaN before each block.
 #include <ucontext.h>
 
 #include <cmath>
@@ -71,57 +72,86 @@ __shared__ char never_used;
 namespace emulator {
 
 const size_t STACK = 1 << 16;
+const unsigned MOST = 1024;  // threads of a block
 
 struct Fiber {
-  ucontext_t context;
   char* stack;
-  dim3 index;
+  bool begun;
+  void* place[5];  // to go on from
+};
+
+struct Thread {
+  Fiber* fiber;
   bool done;
   int line;  // of the barrier where it waits
 };
 
-static Fiber fibers[1024];
-static Fiber* current;
-static ucontext_t scheduler;
+static Fiber fibers[MOST];
+static Thread threads[MOST];
+static unsigned numbers[MOST];  // of the threads, in the order in which they run
+static unsigned count, begun;   // how many there are, and how many of them have begun
+static Thread* current;
+static Fiber* fiber;  // the one that runs
+static void* scheduler[5];
 static void (*body)(void**);
 static void** arguments;
 static char message[200];
 
+// The compiler's own jumps: swapcontext asks the system for the signals' mask, and the sanitizer looks over the stack at longjmp.
+#define JUMPS __attribute__((noinline, no_sanitize("address")))
+
+static JUMPS void jump(void** place) { __builtin_longjmp(place, 1); }
+
+// From a fiber back to the scheduler.
+static JUMPS void leave() {
+  if (!__builtin_setjmp(fiber->place)) jump(scheduler);
+}
+
 static void barrier(int line) {
   current->line = line;
-  swapcontext(&current->context, &scheduler);
+  leave();
 }
 
-static void run_body() {
-  body(arguments);
-  current->done = true;
+static void go(unsigned number) {
+  current = &threads[number];
+  threadIdx = {number % blockDim.x, number / blockDim.x % blockDim.y, number / blockDim.x / blockDim.y};
 }
 
-static void start(Fiber& fiber, unsigned number) {
-  fiber.index = {number % blockDim.x, number / blockDim.x % blockDim.y, number / blockDim.x / blockDim.y};
-  fiber.done = false;
-  if (!fiber.stack) fiber.stack = static_cast<char*>(malloc(STACK));
-  getcontext(&fiber.context);
-  fiber.context.uc_stack.ss_sp = fiber.stack;
-  fiber.context.uc_stack.ss_size = STACK;
-  fiber.context.uc_link = &scheduler;
-  makecontext(&fiber.context, run_body, 0);
+// What a fiber does, for ever: threads that have not begun, one after the other. Where one waits, `begun` has come to `count` by
+// the time that it goes on.
+static void live() {
+  for (;; leave()) {
+    while (begun < count) {
+      go(numbers[begun++]);
+      *current = {fiber, false, 0};
+      body(arguments);
+      current->done = true;
+    }
+  }
 }
 
-static void resume(Fiber& fiber) {
-  current = &fiber;
-  threadIdx = fiber.index;
-  swapcontext(&scheduler, &fiber.context);
+static JUMPS void resume(Fiber* next) {
+  fiber = next;
+  if (__builtin_setjmp(scheduler)) return;
+  if (fiber->begun) jump(fiber->place);
+  fiber->begun = true;
+  if (!fiber->stack) fiber->stack = static_cast<char*>(malloc(STACK));
+  ucontext_t context;
+  getcontext(&context);
+  context.uc_stack.ss_sp = fiber->stack;
+  context.uc_stack.ss_size = STACK;
+  makecontext(&context, live, 0);
+  setcontext(&context);
 }
 
 enum Order { FORWARD, REVERSE, SHUFFLED };
 
-// A new order of 0 ... count - 1. Shuffled: Fisher and Yates, with Marsaglia's xorshift generator.
-static void arrange(unsigned* numbers, unsigned count, int order, unsigned long long& state) {
-  for (unsigned i = 0; i < count; i++) numbers[i] = order == REVERSE ? count - 1 - i : i;
-  for (unsigned i = count; order == SHUFFLED && i > 1; i--) {
+// A new order of 0 ... size - 1. Shuffled: Fisher and Yates, with Marsaglia's xorshift generator.
+static void arrange(unsigned* list, unsigned size, int order, unsigned long long& state) {
+  for (unsigned i = 0; i < size; i++) list[i] = order == REVERSE ? size - 1 - i : i;
+  for (unsigned i = size; order == SHUFFLED && i > 1; i--) {
     state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    std::swap(numbers[i - 1], numbers[state % i]);
+    std::swap(list[i - 1], list[state % i]);
   }
 }
 
@@ -129,14 +159,14 @@ __attribute__((no_sanitize("address"))) static void poison_shared_memory() {
   for (volatile char* p = __start_shared_arrays; p < __stop_shared_arrays; p++) *p = char(0xff);  // NaN, or -1
 }
 
-static bool all_alike(unsigned threads) {
-  for (unsigned i = 1; i < threads; i++) {
-    const Fiber &a = fibers[0], &b = fibers[i];
+static bool all_alike() {
+  for (unsigned i = 1; i < count; i++) {
+    const Thread &a = threads[0], &b = threads[i];
     if (a.done == b.done && (a.done || a.line == b.line)) continue;
     char where[2][40];
     for (int k = 0; k < 2; k++) {
-      const Fiber& fiber = k ? b : a;
-      snprintf(where[k], sizeof where[k], fiber.done ? "is done" : "waits in line %d", fiber.line);
+      const Thread& thread = k ? b : a;
+      snprintf(where[k], sizeof where[k], thread.done ? "is done" : "waits in line %d", thread.line);
     }
     snprintf(message, sizeof message, "divergent __syncthreads: thread 0 %s, thread %u %s", where[0], i, where[1]);
     return false;
@@ -144,30 +174,36 @@ static bool all_alike(unsigned threads) {
   return true;
 }
 
-static bool run_block(unsigned threads, int order, unsigned long long& state) {
-  static unsigned numbers[1024];
+static bool run_block(int order, unsigned long long& state) {
   poison_shared_memory();
-  for (unsigned i = 0; i < threads; i++) start(fibers[i], i);
-  do {
-    arrange(numbers, threads, order, state);
-    for (unsigned i = 0; i < threads; i++) resume(fibers[numbers[i]]);
-    if (!all_alike(threads)) return false;
-  } while (!fibers[0].done);
-  return true;
+  arrange(numbers, count, order, state);
+  begun = 0;
+  for (Fiber* free = fibers; begun < count; free++) resume(free);
+  while (all_alike()) {
+    if (threads[0].done) return true;
+    arrange(numbers, count, order, state);
+    for (unsigned i = 0; i < count; i++) {
+      go(numbers[i]);
+      resume(current->fiber);
+    }
+  }
+  for (Fiber& f : fibers) f.begun = false;  // some wait at a barrier, for ever
+  return false;
 }
 
 // What went wrong, or null.
 static const char* launch(void (*kernel)(void**), void** args, dim3 grid, dim3 block, int order, unsigned long long state) {
   body = kernel, arguments = args, gridDim = grid, blockDim = block;
+  count = block.x * block.y * block.z;
   unsigned blocks = grid.x * grid.y * grid.z;
-  unsigned* numbers = static_cast<unsigned*>(malloc(blocks * sizeof(unsigned)));
-  arrange(numbers, blocks, order, state);
+  unsigned* list = static_cast<unsigned*>(malloc(blocks * sizeof(unsigned)));
+  arrange(list, blocks, order, state);
   bool right = true;
   for (unsigned i = 0; i < blocks && right; i++) {
-    blockIdx = {numbers[i] % grid.x, numbers[i] / grid.x % grid.y, numbers[i] / grid.x / grid.y};
-    right = run_block(block.x * block.y * block.z, order, state);
+    blockIdx = {list[i] % grid.x, list[i] / grid.x % grid.y, list[i] / grid.x / grid.y};
+    right = run_block(order, state);
   }
-  free(numbers);
+  free(list);
   return right ? nullptr : message;
 }
 

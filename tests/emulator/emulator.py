@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 HEADER = Path(__file__).parent / "cuda.h"
-FLAGS = ["-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-Wno-unknown-pragmas"]
+FLAGS = ["-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-Wno-unknown-pragmas"]
 # a shared array lies in a section of its own, which is left unguarded unless asked for; guards inside stacks confuse fibers
 SANITIZER = ["-fsanitize=undefined", "-fno-sanitize-recover=all", "-fsanitize-sections=shared_arrays", "--param=asan-stack=0"]
 KERNEL = re.compile(r"\b__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(")
@@ -112,17 +113,21 @@ def _program(source: str, defines: tuple[tuple[str, str], ...], sanitize: str | 
     flags = FLAGS + ([f"-fsanitize={sanitize}", *SANITIZER] if sanitize else [])
     key = hashlib.sha256("\n".join([_output(("g++", "--version")), *flags, HEADER.read_text(), text]).encode()).hexdigest()
     library = _cache() / f"{key[:32]}.so"
-    if not library.exists():
-        _build(text, flags, library)
+    locks = library.parent / "locks"
+    locks.mkdir(exist_ok=True)
+    with FileLock(locks / library.stem):  # two processes that ask at once: one waits while the other compiles
+        if not library.exists():
+            _build(text, flags, library)
     return Program(library, kernels)
 
 
 def _build(text: str, flags: list[str], library: Path) -> None:
-    """Compile to another name first: a process that looks in the meantime sees no half of a file."""
+    """Compile to another name first: a process that is killed leaves no half of a file."""
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder) / "program.so"
         command = ["g++", "-x", "c++", *flags, "-", "-o", str(made)]
-        done = subprocess.run(command, input=text, text=True, capture_output=True)
+        alone = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # the sanitizer is for kernels
+        done = subprocess.run(command, input=text, text=True, capture_output=True, env=alone)
         if done.returncode:
             raise RuntimeError(f"the emulator's compiler refused the kernel:\n{done.stderr}")
         os.replace(made, library)

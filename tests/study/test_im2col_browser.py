@@ -46,10 +46,11 @@ CHANGE = """(settings) => {
 
 @pytest.fixture
 def open_page(browser, tmp_path):
-    """open_page(html=None, **context): the section's page in a browser window; fails at the end on anything in the console."""
+    """open_page(html=None, clock=False, **context): the section's page in a browser window; fails at the end on anything in the
+    console. With a clock, time stands still unless the test advances it."""
     contexts, complaints = [], []
 
-    def open_page(html=None, **context):
+    def open_page(html=None, clock=False, **context):
         file = tmp_path / "im2col.html"
         file.write_text(im2col.page() if html is None else html, "utf-8")
         contexts.append(browser.new_context(**context))
@@ -57,6 +58,9 @@ def open_page(browser, tmp_path):
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: request.url.startswith("file:") or complaints.append(request.url))
+        if clock:
+            page.clock.install(time=0)
+            page.clock.pause_at(1)
         page.goto(file.as_uri())
         return page
 
@@ -402,9 +406,7 @@ def test_steps_by_keyboard(open_page):
 
 
 def test_play_goes_on_by_itself_pauses_and_ends(open_page):
-    page = open_page()
-    page.clock.install()
-    page.reload()
+    page = open_page(clock=True)
     page.click("[data-step=play]")  # from the end it begins again
     assert page.inner_text(".ic-progress") == "Step 0 of 9: gx is zero."
     page.clock.run_for(300 + 2 * 900)

@@ -1,17 +1,18 @@
 # make train   train AlexNet on the embedded images, in about three minutes
 # make study   look inside a training step of AlexNet: a page, look/index.html
-# make test    run the tests
+# make test    run the tests, on all cores
 # Each makes .venv first, with what it needs, if it is not there.
 
 PYTHON ?= python3
 VENV ?= .venv
 IN := $(VENV)/bin/
 TORCH := torch==2.13.0
+PARALLEL := -m pytest -n auto
 
 OUT ?= gpu-check
 SECONDS ?= 60
 
-.PHONY: train study test oracle stand-in nvrtc browser docs fuzz gpu-check package lint types clean
+.PHONY: train study test test-newest test-oldest oracle stand-in nvrtc browser docs fuzz gpu-check package lint types clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.train
@@ -21,22 +22,30 @@ study: $(VENV)/.train
 	$(IN)python -m minidl.study explore --out look $(ARGS)
 
 test: $(VENV)/.test
-	$(IN)python -m pytest $(ARGS)
+	$(IN)python $(PARALLEL) $(ARGS)
+
+# with the newest Python that is installed, and the newest of everything
+test-newest: .venv-newest/.test
+	.venv-newest/bin/python $(PARALLEL) $(ARGS)
+
+# with the oldest Python and of every package the oldest that pyproject.toml allows
+test-oldest: .venv-oldest/.test
+	.venv-oldest/bin/python $(PARALLEL) $(ARGS)
 
 oracle: $(VENV)/.oracle
-	$(IN)python -m pytest -m oracle $(ARGS)
+	$(IN)python $(PARALLEL) -m oracle $(ARGS)
 
 # compile the CUDA kernels; needs no GPU
 nvrtc: $(VENV)/.cuda
-	$(IN)python -m pytest -m nvrtc $(ARGS)
+	$(IN)python $(PARALLEL) -m nvrtc $(ARGS)
 
 # the tests that are for a GPU, on a stand-in for CuPy
 stand-in: $(VENV)/.test
-	MINIDL_STAND_IN=1 $(IN)python -m pytest -m gpu --ignore=tests/examples/test_gpu.py $(ARGS)
+	MINIDL_STAND_IN=1 $(IN)python $(PARALLEL) -m gpu --ignore=tests/examples/test_gpu.py $(ARGS)
 
 # the explorer's page and the site in Chromium, which the system must have
 browser: $(VENV)/.browser
-	$(IN)python -m pytest -m browser $(ARGS)
+	$(IN)python $(PARALLEL) -m browser $(ARGS)
 
 # docs/ as a site, under site/
 docs: $(VENV)/.docs
@@ -65,10 +74,21 @@ types: $(VENV)/.dev
 	$(IN)python -m pytest tests/typed -m types $(ARGS)
 
 clean:
-	rm -rf $(VENV) build site *.egg-info
+	rm -rf $(VENV) .venv-newest .venv-oldest build site *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
+
+.venv-newest/.test: pyproject.toml .ci/bounds.py
+	$$($(PYTHON) .ci/bounds.py newest) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --editable ".[plot,test]"
+	touch $@
+
+.venv-oldest/.test: pyproject.toml .ci/bounds.py
+	$$($(PYTHON) .ci/bounds.py oldest) -m venv --clear .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet $$($(PYTHON) .ci/bounds.py pins)
+	.venv-oldest/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
 
 $(VENV)/.train: pyproject.toml | $(VENV)/bin/python
 	$(IN)python -m pip install --quiet --editable ".[plot]"

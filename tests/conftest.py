@@ -98,10 +98,19 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """What `-n auto` is: no worker for a few files, which are done before workers have started."""
+    named = config.getoption("file_or_dir")
+    return 0 if named and all(name.partition("::")[0].endswith(".py") for name in named) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what compares with PyTorch: everything in tests/oracle, and whatever asks for the torch fixture. And what a fixture
-    puts on a GPU."""
+    puts on a GPU. Slow tests have half an hour."""
     for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(1800))
         values = getattr(getattr(item, "callspec", None), "params", {}).values()
         if any(isinstance(value, str) and value == "cuda:0" for value in values):
             item.add_marker("gpu")

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 BYTES = "[draws.bytes(200_000)]"
 PAIRS = {  # two sides, and what is said of them
@@ -59,9 +58,3 @@ def test_large_values_are_named(explanations, name):
     text = "\n".join(lines)
     assert [part for part in PAIRS[name][2] if part not in text] == []
     assert len(lines) < 7 and len(text) < 700
-
-
-def test_hypothesis_is_the_same_everywhere():
-    """Of the profile in conftest.py, whose examples depend on neither CI, a clock nor what failed before."""
-    assert (settings().derandomize, settings().deadline, settings().database) == (True, None, None)
-    assert HealthCheck.too_slow in settings().suppress_health_check

@@ -74,8 +74,9 @@ class Im2col:
 
 def pixels(y: np.ndarray) -> np.ndarray:
     """(n, OH, OW, O) -> (n * OH * OW, O), a view: of whole images, or of some rows of one image; maybe some of the channels."""
-    view = y.view()
-    view.shape = (math.prod(y.shape[:3]), y.shape[3])  # assigning to shape raises where reshape would copy
+    view = y.reshape(math.prod(y.shape[:3]), y.shape[3])
+    if y.size and not np.may_share_memory(view, y):  # reshape copies in silence, and what is written there would be lost
+        raise ValueError(f"im2col: pixels of shape {y.shape} with strides {y.strides} are not evenly spaced")
     return view
 
 

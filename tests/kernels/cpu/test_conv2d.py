@@ -8,7 +8,7 @@ import pytest
 import minidl
 from minidl.kernels.cpu import conv2d as kernel
 from minidl.kernels.cpu.conv2d import pieces
-from minidl.kernels.cpu.im2col import Im2col
+from minidl.kernels.cpu.im2col import Im2col, pixels
 from minidl.kernels.cpu.winograd import Winograd
 from minidl.kernels.winograd import TILE
 from minidl.parallel import shares
@@ -48,6 +48,18 @@ def three_threads():
     minidl.set_num_threads(3)
     yield
     minidl.set_num_threads(before)
+
+
+def test_pixels_are_a_view_or_an_error():
+    y = np.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6)
+    for part in (y, y[1:2, 1:], y[..., 2:5]):
+        view = pixels(part)
+        assert view.shape == (part[..., 0].size, part.shape[3]) and np.shares_memory(view, part)
+        assert (view == part.reshape(view.shape)).all()
+    assert pixels(y[:0]).shape == (0, 6)
+    for part in (y[:, 1:], y[:, :, ::-1], y.transpose(0, 2, 1, 3)):
+        with pytest.raises(ValueError, match=r"im2col: pixels of shape \(2, .* are not evenly spaced"):
+            pixels(part)
 
 
 @pytest.mark.parametrize("method", [Im2col, Winograd])

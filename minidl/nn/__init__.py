@@ -17,6 +17,7 @@ from minidl.ops.adaptive_avg_pool2d import AdaptiveAvgPool2d as AdaptiveAvgPool2
 from minidl.ops.avg_pool2d import AvgPool2d as AvgPool2d
 from minidl.ops.batch_norm import BatchNorm1d as BatchNorm1d
 from minidl.ops.batch_norm import BatchNorm2d as BatchNorm2d
+from minidl.ops.binary_cross_entropy_with_logits import BCEWithLogitsLoss as BCEWithLogitsLoss
 from minidl.ops.conv2d import Conv2d as Conv2d
 from minidl.ops.conv2d_relu import ConvReLU2d as ConvReLU2d
 from minidl.ops.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
@@ -24,15 +25,18 @@ from minidl.ops.cross_entropy import NLLLoss as NLLLoss
 from minidl.ops.dropout import Dropout as Dropout
 from minidl.ops.elu import ELU as ELU
 from minidl.ops.gelu import GELU as GELU
+from minidl.ops.l1_loss import L1Loss as L1Loss
 from minidl.ops.leaky_relu import LeakyReLU as LeakyReLU
 from minidl.ops.linear import Linear as Linear
 from minidl.ops.local_response_norm import LocalResponseNorm as LocalResponseNorm
 from minidl.ops.max_pool2d import MaxPool2d as MaxPool2d
+from minidl.ops.mse_loss import MSELoss as MSELoss
 from minidl.ops.relu import ReLU as ReLU
 from minidl.ops.reshape import Flatten as Flatten
 from minidl.ops.reshape import ZeroPad2d as ZeroPad2d
 from minidl.ops.sigmoid import Sigmoid as Sigmoid
 from minidl.ops.silu import SiLU as SiLU
+from minidl.ops.smooth_l1_loss import SmoothL1Loss as SmoothL1Loss
 from minidl.ops.softmax import LogSoftmax as LogSoftmax
 from minidl.ops.softmax import Softmax as Softmax
 from minidl.ops.softplus import Softplus as Softplus

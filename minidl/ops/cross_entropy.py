@@ -24,6 +24,7 @@ import numpy as np
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.nn.loss import check_reduction
 from minidl.nn.module import Module
 from minidl.ops.softmax import log_softmax_forward
 from minidl.tensor import Function, Tensor, common_device
@@ -158,10 +159,7 @@ def nll_loss(
 
 
 def _check_arguments(op: str, x: Tensor, weight: Any, size_average: Any, reduce: Any, reduction: str) -> None:
-    if size_average is not None or reduce is not None:
-        raise ValueError(f"{op}: size_average and reduce were replaced by reduction, got {size_average} and {reduce}")
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"{op}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    check_reduction(op, size_average, reduce, reduction)
     if x.dtype.kind != "f" or x.ndim == 0:
         raise ValueError(f"{op}: x must be floats of (C,), (N, C) or (N, C, ...), got {x.dtype} {x.shape}")
     classes = x.shape[0] if x.ndim == 1 else x.shape[1]

@@ -18,9 +18,11 @@ def check_reduction(op: str, size_average: Any, reduce: Any, reduction: str) -> 
         raise ValueError(f"{op}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
 
 
-def as_tensor(value: Any, like: Tensor) -> Tensor:
-    """A tensor itself; an array as a tensor on the device of `like`."""
-    return value if isinstance(value, Tensor) else Tensor(value, device=like.device)
+def as_tensor(op: str, value: Any, input: Tensor) -> Tensor:
+    """A tensor itself; an array as a tensor on the input's device. RuntimeError for a tensor on another."""
+    tensor = value if isinstance(value, Tensor) else Tensor(value, device=input.device)
+    common_device(op, (input, tensor))
+    return tensor
 
 
 def operands(op: str, input: Tensor, target: Any) -> tuple[Tensor, Tensor]:
@@ -28,8 +30,7 @@ def operands(op: str, input: Tensor, target: Any) -> tuple[Tensor, Tensor]:
 
     A UserWarning where their sizes differ, as in PyTorch. RuntimeError: sizes that don't broadcast, ints alone, two devices.
     """
-    target = as_tensor(target, input)
-    common_device(op, (input, target))
+    target = as_tensor(op, target, input)
     shapes = f"x {input.shape}, target {target.shape}"
     floats = [x.dtype for x in (input, target) if x.dtype.kind == "f"]
     if not floats:
@@ -44,10 +45,14 @@ def operands(op: str, input: Tensor, target: Any) -> tuple[Tensor, Tensor]:
     return cast(input, dtype), cast(target, dtype)
 
 
-def check_weight(op: str, weight: Tensor, input: Tensor) -> None:
-    """ValueError unless there is a weight for each element of the input."""
+def weight_of_each(op: str, weight: Any, input: Tensor) -> Tensor | None:
+    """A weight for each element of the input, as a tensor; None stays. ValueError for another shape."""
+    if weight is None:
+        return None
+    weight = as_tensor(op, weight, input)
     if weight.shape != input.shape:
         raise ValueError(f"{op}: weight must have the shape of x, {input.shape}, got {weight.shape}")
+    return weight
 
 
 def reduced(losses: Tensor, reduction: str, weight: Tensor | None = None) -> Tensor:

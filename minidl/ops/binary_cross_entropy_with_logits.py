@@ -29,7 +29,7 @@ from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.nn.loss import Loss, as_tensor, check_reduction, operands, reduced
 from minidl.ops.sigmoid import sigmoid_forward
-from minidl.tensor import Function, Tensor, common_device
+from minidl.tensor import Function, Tensor
 
 
 def softplus_of_both(x: Array) -> tuple[Array, Array]:
@@ -93,7 +93,7 @@ def binary_cross_entropy_with_logits(
     """
     op = "binary_cross_entropy_with_logits"
     check_reduction(op, size_average, reduce, reduction)
-    target = as_tensor(target, input)
+    target = as_tensor(op, target, input)
     if target.shape != input.shape:
         raise ValueError(f"{op}: target must have the shape of x, {input.shape}, got {target.shape}")
     if input.dtype.kind != "f" or target.dtype.kind != "f":
@@ -106,8 +106,7 @@ def binary_cross_entropy_with_logits(
 
 def _weight(op: str, name: str, weight: Any, x: Tensor) -> Tensor:
     """A weight beside x, of its dtype. RuntimeError unless it broadcasts to x's size and requires no gradient."""
-    weight = as_tensor(weight, x)
-    common_device(op, (x, weight))
+    weight = as_tensor(op, weight, x)
     if weight.requires_grad:
         raise RuntimeError(f"{op}: {name} must not require a gradient, as none flows to it; pass {name}.detach()")
     sizes = zip(reversed(weight.shape), reversed(x.shape), strict=False)

@@ -18,7 +18,7 @@ import numpy as np
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
-from minidl.nn.loss import Loss, as_tensor, check_reduction, check_weight, operands, reduced
+from minidl.nn.loss import Loss, check_reduction, operands, reduced, weight_of_each
 from minidl.ops.arithmetic import unbroadcast
 from minidl.tensor import Function, Tensor
 
@@ -64,10 +64,7 @@ def l1_loss(
     """|input - target|, reduced. Arguments and errors as mse_loss's; the formulas are at the top of this file."""
     check_reduction("l1_loss", size_average, reduce, reduction)
     x, t = operands("l1_loss", input, target)
-    if weight is not None:
-        weight = as_tensor(weight, input)
-        check_weight("l1_loss", weight, input)
-    return reduced(L1LossFunction.apply(x, t), reduction, weight)
+    return reduced(L1LossFunction.apply(x, t), reduction, weight_of_each("l1_loss", weight, input))
 
 
 class L1Loss(Loss):

@@ -18,7 +18,7 @@ import numpy as np
 
 from minidl.device import Array
 from minidl.kernels import fastest
-from minidl.nn.loss import Loss, as_tensor, check_reduction, check_weight, operands, reduced
+from minidl.nn.loss import Loss, check_reduction, operands, reduced, weight_of_each
 from minidl.ops.arithmetic import unbroadcast
 from minidl.tensor import Function, Tensor
 
@@ -69,10 +69,7 @@ def mse_loss(
     """
     check_reduction("mse_loss", size_average, reduce, reduction)
     x, t = operands("mse_loss", input, target)
-    if weight is not None:
-        weight = as_tensor(weight, input)
-        check_weight("mse_loss", weight, input)
-    return reduced(MSELossFunction.apply(x, t), reduction, weight)
+    return reduced(MSELossFunction.apply(x, t), reduction, weight_of_each("mse_loss", weight, input))
 
 
 class MSELoss(Loss):

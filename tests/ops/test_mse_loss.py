@@ -72,10 +72,17 @@ def test_only_what_requires_a_gradient_gets_one(name, device):
 
 
 @pytest.mark.parametrize("name", OF_ELEMENTS)
-def test_the_target_may_be_an_array(name, device):
+def test_the_target_may_be_an_array_or_a_list(name, device):
     x, t = Tensor([0.25, 0.5], device=device), np.array([1, 0], np.float32)
-    with_array, with_tensor = (getattr(F, name)(x, target) for target in (t, Tensor(t, device=device)))
-    assert with_array.device is device and with_array.item() == with_tensor.item()
+    of_tensor, *others = (getattr(F, name)(x, target) for target in (Tensor(t, device=device), t, [1.0, 0.0]))
+    assert all(loss.device is device and loss.item() == of_tensor.item() for loss in others)
+
+
+@pytest.mark.parametrize("name", [name for name in OF_ELEMENTS if name != "smooth_l1_loss"])
+def test_the_weight_may_be_an_array_or_a_list(name, device):
+    x, t, w = Tensor([0.25, 0.5], device=device), [1.0, 0.0], np.array([2, 5], np.float32)
+    of_tensor, *others = (getattr(F, name)(x, t, weight=weight) for weight in (Tensor(w, device=device), w, [2.0, 5.0]))
+    assert all(loss.device is device and loss.item() == of_tensor.item() for loss in others)
 
 
 @pytest.mark.parametrize("name", OF_ELEMENTS)
@@ -97,6 +104,13 @@ def test_a_bad_reduction(name, settings, text, device):
 def test_two_devices(name):
     with pytest.raises(RuntimeError) as error:
         getattr(F, name)(Tensor([0.5]), Tensor([0.5], device="cpu:1"))
+    assert str(error.value) == f"{name}: x is on cpu:0, y on cpu:1; move one with .to(device)"
+
+
+@pytest.mark.parametrize("name", [name for name in OF_ELEMENTS if name != "smooth_l1_loss"])
+def test_a_weight_on_another_device(name):
+    with pytest.raises(RuntimeError) as error:
+        getattr(F, name)(Tensor([0.5]), Tensor([0.5]), weight=Tensor([0.5], device="cpu:1"))
     assert str(error.value) == f"{name}: x is on cpu:0, y on cpu:1; move one with .to(device)"
 
 

@@ -105,15 +105,18 @@ def test_dtypes(name, dtypes, rng):
 
 
 @pytest.mark.parametrize("sizes", [((4, 3), None), (None, (3,)), ((4, 1), (4, 3)), ((), (1, 3)), ((3,), ())], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_weights_of_binary_cross_entropy(reduction, sizes, rng):
-    weights = [None if size is None else rng.random(size) * 3 for size in sizes]
+def test_weights_of_binary_cross_entropy(reduction, dtype, sizes, rng):
+    """Whatever their dtype, the loss has that of input and target."""
+    weights = [None if size is None else (rng.random(size) * 3).astype(dtype) for size in sizes]
 
     def call(make, f):
         weight, pos_weight = (None if w is None else make(w) for w in weights)
         return lambda x, t: f(x, t, weight, reduction=reduction, pos_weight=pos_weight)
 
-    compare(call(Tensor, getattr(F, BCE)), call(torch.tensor, getattr(T, BCE)), rng.standard_normal((4, 3)), rng.random((4, 3)))
+    pair = rng.standard_normal((4, 3)).astype(np.float32), rng.random((4, 3)).astype(np.float32)
+    compare(call(Tensor, getattr(F, BCE)), call(torch.tensor, getattr(T, BCE)), *pair, **FLOAT32)
 
 
 @pytest.mark.parametrize("weight", [np.zeros((2, 3), np.float32), np.full((2, 3), 0.7)], ids=["zeros", "float64"])

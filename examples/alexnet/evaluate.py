@@ -81,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-j", "--workers", type=run.at_least_zero, default=2)
     parser.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="an unreadable image")
     args = parser.parse_args(arguments)
+    run.warnings_in_one_line()
     with run.errors_in_one_line(parser, sys.argv[1:] if arguments is None else arguments):
         folder = run.find_run(args.checkpoint)
         found = run.best_checkpoint(folder) if args.best else run.find_checkpoint(args.checkpoint)

@@ -10,7 +10,7 @@ python examples/alexnet/train.py OUT
 OUT/
   train/, val/, test/   packed: index.json and images-00000.bin, ... (minidl/data/packed.py); jpeg: <class>/<name>
   statistics.npz        mean image and colour components of all training images as OUT has them
-  report.json           settings, counts, and the files that could not be read; written last
+  report.json           settings, counts, the files that could not be read, and those of which Pillow warned; written last
   .prepare/             until then: the settings, and a record of each block of images that is done
   .lock                 held by the prepare.py that works here
 
@@ -58,6 +58,7 @@ from guards import DiskFullError, locked, megabytes
 
 from minidl.checkpoint import sync
 from minidl.data import BadFileError, BadImageError, ImageFolder, Subset, hold_out, image_names, read_image
+from minidl.data.image_warnings import ImageWarning, told
 from minidl.data.packed import INDEX, index_bytes, shard_name
 from minidl.data.transforms import ColorSums
 from minidl.pipe import LEFT, ReaderLeft, until_the_reader_leaves
@@ -106,6 +107,9 @@ class Result:
     names: list[str] = field(default_factory=list)  # of the images that are in OUT
     labels: list[int] = field(default_factory=list)
     unreadable: list[dict[str, Any]] = field(default_factory=list)  # path below SOURCE, size in bytes, reason
+    warned: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # path below SOURCE, and why Pillow warned of a file that is in OUT
     shards: list[tuple[int, str]] = field(default_factory=list)  # (images, sha256) of each finished shard
     sums: ColorSums = field(default_factory=ColorSums)  # of the training split only
 
@@ -114,6 +118,7 @@ class Result:
         self.names.extend(other.names)
         self.labels.extend(other.labels)
         self.unreadable.extend(other.unreadable)
+        self.warned.extend(other.warned)
         self.shards.extend(other.shards)
         self.sums.merge(other.sums)
 
@@ -218,9 +223,11 @@ class Maker:
     def make_piece(self, split: Split, samples: list[tuple[str, int]]) -> tuple[Result, list[np.ndarray]]:
         """What a worker does: what became of the samples, and the images that are to be written to a shard."""
         result, images = Result(), []
+        warned: list[ImageWarning] = []
         for name, label in samples:
             try:
-                image = read_image(split.root / name, self.size)
+                with told(warned):
+                    image = read_image(split.root / name, self.size)
             except BadImageError as error:
                 if self.stop:
                     raise
@@ -235,6 +242,7 @@ class Maker:
             result.labels.append(label)
             if split.name == "train":
                 result.sums.add(image)
+        result.warned = [{"path": os.path.relpath(each.path, self.source), "reason": each.reason} for each in warned]
         return result, images
 
     def write_jpeg(self, path: Path, image: np.ndarray) -> np.ndarray:
@@ -298,6 +306,7 @@ class Maker:
             "settings": settings,
             "images": {name: len(r.names) for name, r in results.items()},
             "unreadable": [row for r in results.values() for row in r.unreadable],
+            "warned": [row for r in results.values() for row in r.warned],
         }
         run.write_json(self.out / REPORT, report)
         return report
@@ -314,7 +323,7 @@ class Maker:
 def record_bytes(result: Result) -> bytes:
     """A record: a .npz file; the same bytes for the same result."""
     content = io.BytesIO()
-    about = {name: getattr(result, name) for name in ("names", "labels", "unreadable", "shards")}
+    about = {name: getattr(result, name) for name in ("names", "labels", "unreadable", "warned", "shards")}
     sums = result.sums
     np.savez(content, about=np.array(json.dumps(about)), count=sums.count, total=sums.total, products=sums.products)
     return content.getvalue()
@@ -525,13 +534,15 @@ def make(args: argparse.Namespace, splits: list[Split], settings: dict[str, Any]
 
 
 def summary(out: str, report: dict[str, Any]) -> str:
-    """What OUT has, and the first of the files that could not be read."""
+    """What OUT has, and the first of the files that could not be read, or of which Pillow warned."""
     counts = ", ".join(f"{images} images in {name}" for name, images in report["images"].items())
     unreadable = report["unreadable"]
     lines = [f"{out}: {counts}; {len(unreadable)} unreadable files"]
     lines += [f"  {row['path']} ({row['size']} bytes): {row['reason']}" for row in unreadable[:3]]
     if len(unreadable) > 3:
         lines.append(f"  and {len(unreadable) - 3} more: {Path(out) / REPORT}")
+    if warned := report.get("warned"):
+        lines.append(f"of {len(warned)} readable files Pillow warns, the first is {warned[0]['path']}: {warned[0]['reason']}")
     return "\n".join(lines).encode(errors="backslashreplace").decode()  # names need not be Unicode, what is printed must
 
 

@@ -25,6 +25,7 @@ import re
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,11 +150,25 @@ def with_progress(batches: Iterable[Any], total: int) -> Iterable[Any]:
     return tqdm(batches, total=total, unit="batch", leave=False)
 
 
-def report_skipped(loader: DataLoader[Any]) -> None:
-    """How many unreadable images were left out, and the first of them."""
+def warnings_in_one_line() -> None:
+    """From now on, on standard error, without the line of the program that they come from."""
+    warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr, flush=True)
+
+
+def report_skipped(loader: DataLoader[Any], reported: set[str] | None = None) -> None:
+    """How many unreadable images were left out, of how many Pillow warned, and the first of each.
+
+    reported : files of whose warnings it was said before; these join them
+    """
     if loader.skipped:
         path, reason = loader.skipped[0]
         print(f"{len(loader.skipped)} unreadable images were skipped, the first is {path}: {reason}")
+    new = {path: reason for path, reason in loader.warned.items() if reported is None or path not in reported}
+    if new:
+        path, reason = next(iter(new.items()))
+        print(f"of {len(new)} readable images Pillow warns, the first is {path}: {reason}")
+    if reported is not None:
+        reported.update(new)
 
 
 def report_last_read(folder: Path) -> None:

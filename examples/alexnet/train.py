@@ -12,7 +12,6 @@ import math
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -84,6 +83,7 @@ class Trainer:
         self.autopsy = Autopsy(model, args.autopsy) if args.autopsy else None
         self.best: dict[str, Any] | None = None
         self.left_out = 0
+        self.reported: set[str] = set()  # files of which Pillow warned
         self.listing: str | None = None
         self.last_checkpoint: Path | None = None
         self.signals = guards.Signals()
@@ -216,7 +216,7 @@ class Trainer:
                 break
         else:
             self._count_lost_batches(min((epoch + 1) * self.steps_an_epoch, end))
-        run.report_skipped(loader)
+        run.report_skipped(loader, self.reported)
 
     def _saved_before_errors(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The batches; if one can't be made, what was done so far is saved before the error goes on."""
@@ -310,7 +310,7 @@ class Trainer:
         )
         batches = run.with_progress(loader.epoch_batches(0), len(loader))
         score = evaluate(self.model, self._until_stopped(batches))
-        run.report_skipped(loader)
+        run.report_skipped(loader, self.reported)
         self.model.train()
         return score
 
@@ -541,7 +541,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--out can't be given with --resume: a run goes on in its own folder")
     if given.resume is not None and (given.check_grads or given.dry_run):
         parser.error("--check-grads and --dry-run can't be given with --resume: they train nothing")
-    warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr, flush=True)
+    run.warnings_in_one_line()
     with run.errors_in_one_line(parser, sys.argv[1:] if arguments is None else arguments):
         if given.resume is None:
             return start(complete(given, None), given)

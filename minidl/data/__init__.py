@@ -3,6 +3,7 @@
 from minidl.data.cifar10 import CIFAR10
 from minidl.data.errors import BadFileError, BadImageError
 from minidl.data.image_folder import ImageFolder, read_image
+from minidl.data.image_warnings import ImageWarning
 from minidl.data.input_step import InputStep
 from minidl.data.loader import DataLoader, last_read
 from minidl.data.mnist import MNIST, read_idx
@@ -38,6 +39,7 @@ __all__ = [
     "Compose",
     "DataLoader",
     "ImageFolder",
+    "ImageWarning",
     "InputStep",
     "Normalize",
     "PCAColorNoise",

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.data.errors import BadImageError
+from minidl.data.image_warnings import named
 from minidl.data.transforms import Resize
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -61,13 +62,15 @@ def read_image(path: str | os.PathLike[str], size: int | None = None) -> np.ndar
     centre is made. Where the image shrinks, a pixel may differ by one level (Resize.of_picture says why), else by none.
 
     BadImageError if the file is truncated, no image, or larger than Pillow's limit against decompression bombs
-    (Image.MAX_IMAGE_PIXELS), before or after it was resized. An OSError of the file system passes through.
+    (Image.MAX_IMAGE_PIXELS), before or after it was resized. An OSError of the file system passes through. ImageWarning, once
+    for a file, if it could be read and Pillow warned of damage.
     """
     data = Path(path).read_bytes()
-    try:
-        return _decode(data, size)
-    except Exception as error:  # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error and more
-        raise BadImageError(str(path), len(data), f"{type(error).__name__}: {error}") from error
+    with named(str(path)):
+        try:
+            return _decode(data, size)
+        except Exception as error:  # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error and more
+            raise BadImageError(str(path), len(data), f"{type(error).__name__}: {error}") from error
 
 
 def _decode(data: bytes, size: int | None) -> np.ndarray:

@@ -27,6 +27,7 @@ import numpy as np
 
 from minidl import memory
 from minidl.data.errors import BadImageError
+from minidl.data.image_warnings import ImageWarning, say, told
 from minidl.data.input_step import InputStep, Views
 from minidl.data.transforms import ORDER, SampleKey, Transform
 from minidl.device import Device, pinned_empty
@@ -80,6 +81,8 @@ class DataLoader(Generic[Images]):
                       notes (path, reason) in `skipped` and warns, once for each file. A batch that loses all its images
                       is left out of the epoch: see EpochBatches.number.
     reading         : a file in which each worker notes what it is reading, for who comes after a crash: see `last_read`
+
+    warned : path -> reason, of the files that could be read and of which Pillow warned; each is warned of once
 
     Iterating runs through epoch `self.epoch`, 0 at first, and counts it up. ValueError for arguments out of range, and for
     images that differ in shape within a batch; TypeError for arguments of PyTorch's loader that have no place here. What data
@@ -165,6 +168,7 @@ class DataLoader(Generic[Images]):
             warnings.warn("DataLoader: pin_memory is for GPUs in devices, here are none: it has no effect", stacklevel=2)
         self.epoch = 0
         self.skipped: list[tuple[str, str]] = []
+        self.warned: dict[str, str] = {}
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -210,7 +214,7 @@ def _epoch_batches(loader: DataLoader[Any], epoch: int, start_batch: int) -> Ite
     make = _made_ahead if loader.num_workers else _made_when_asked
     with closing(_Uploads(loader)) as uploads, closing(make(loader, jobs)) as made:
         for job in made:
-            _report(loader, job.bad)
+            _report(loader, job)
             if job.labels:  # no name for the images here: the consumer drops them before the next batch comes
                 yield job.number, (uploads.tensors(job) if loader.devices else job.take(), np.array(job.labels, np.int64))
 
@@ -220,8 +224,11 @@ def _order(loader: DataLoader[Any], epoch: int) -> np.ndarray:
     return Generator(loader.seed, ORDER, epoch).permutation(n) if loader.shuffle else np.arange(n)
 
 
-def _report(loader: DataLoader[Any], bad: list[BadImageError]) -> None:
-    for error in bad:
+def _report(loader: DataLoader[Any], job: "_Job") -> None:
+    for warning in job.warned:
+        loader.warned.setdefault(warning.path, warning.reason)
+        say(warning, stacklevel=5)
+    for error in job.bad:
         if error.path not in (path for path, _ in loader.skipped):
             loader.skipped.append((error.path, error.reason))
             warnings.warn(f"DataLoader: skipped {error.path}: {error.reason}", stacklevel=4)
@@ -242,6 +249,7 @@ class _Job:
         self.drawn: list[Views] = []
         self.labels: list[int] = []
         self.bad: list[BadImageError] = []
+        self.warned: list[ImageWarning] = []
         self.done: Future[None] = Future()
 
     def run(self, note: "_Note", slot: int, stop: Event) -> None:
@@ -257,7 +265,8 @@ class _Job:
 
     def _make(self, index: int, position: int) -> None:
         try:
-            image, label = self.loader.dataset[index]
+            with told(self.warned):
+                image, label = self.loader.dataset[index]
             key = SampleKey(self.loader.seed, self.epoch, index, position)
             if self.loader.transform is not None:
                 image = self.loader.transform(image, key)

@@ -186,9 +186,9 @@ def test_unreadable_images(run_folder, images, tmp_path, call):
     bad.write_bytes(b"nothing")
     code, _, errors = call(run_folder, other, "--views", 1)
     assert code == 2 and f"error: BadImageError: {bad} (7 bytes) is not a readable image: " in errors
-    with pytest.warns(UserWarning, match="skipped"):
-        code, text, _ = call(run_folder, other, "--views", 1, "--on-error", "skip")
-    assert code == 0 and "of 3 images\n1 unreadable images were skipped, the first is " in text
+    code, text, errors = call(run_folder, other, "--views", 1, "--on-error", "skip")
+    assert code == 0 and errors.startswith(f"DataLoader: skipped {bad}: ") and errors.count("\n") == 1
+    assert "of 3 images\n1 unreadable images were skipped, the first is " in text
 
 
 def test_no_run_and_no_checkpoint(run_folder, tmp_path, call):

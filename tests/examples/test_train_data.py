@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from functools import partial
@@ -426,3 +427,40 @@ def test_a_reader_that_leaves_before_anything_was_said(program, classes, stopped
     stopped_in = "prepare.py: stopped; the same command goes on from here\n" if program == "prepare" else ""
     assert code == 141 and errors in ("", stopped_in)
     assert piped([sys.executable, arguments[0], "--help"], 0) == (141, [], "")
+
+
+# ------------------------------------------------------------------------------------------------------- Pillow's warnings
+
+
+def warned_of(path):
+    """The file becomes an image of which Pillow warns."""
+    from PIL import Image
+
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 3) + bytes(5)  # three entries, and not half of one
+    Image.new("RGB", (70, 60), "red").save(path, "JPEG", exif=exif)
+    return path
+
+
+WHY = "Corrupt EXIF data. Expecting to read 12 bytes but only got 5."
+
+
+def test_a_file_of_which_pillow_warns_is_named_once_a_run(folder, tmp_path, call, score):
+    paths = [warned_of(folder / name) for name in ("train/cat/0.png", "train/dog/1.png", "val/cat/0.png")]
+    code, out, errors = call(folder, *TINY, "--epochs", 3, "--out", tmp_path / "run")
+    assert code == 0 and sorted(errors.splitlines()) == [f"{path}: Pillow warns: {WHY}" for path in paths]
+    reports = [line for line in out.splitlines() if "Pillow" in line]
+    assert len(reports) == 2  # of the first epoch, and of its score
+    assert reports[0] in {f"of 2 readable images Pillow warns, the first is {path}: {WHY}" for path in paths[:2]}
+    assert reports[1] == f"of 1 readable images Pillow warns, the first is {paths[2]}: {WHY}"
+    assert score(tmp_path / "run")[1].endswith(f"of 4 images\n{reports[1]}\n")
+
+
+@pytest.mark.parametrize("form", ["packed", "jpeg"])
+def test_prepare_lists_the_files_of_which_pillow_warns(folder, tmp_path, call_main, form):
+    for name in ("train/dog/1.png", "val/cat/0.png"):
+        warned_of(folder / name)
+    code, out, errors = call_main(prepare.main, folder, tmp_path / "out", "--size", 32, "--format", form)
+    assert (code, errors) == (0, "")
+    assert out.endswith(f"; 0 unreadable files\nof 2 readable files Pillow warns, the first is train/dog/1.png: {WHY}\n")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["warned"] == [{"path": path, "reason": WHY} for path in ("train/dog/1.png", "val/cat/0.png")]

@@ -2,8 +2,8 @@
 
 Pillow warns of damage that it can pass over, such as EXIF data that ends too early, by Python's warnings: without the file's
 name, once for each text whatever file it is about, and in the thread that decodes. `warnings.catch_warnings` would catch those
-of all threads. So one hook is put into `warnings`: while a thread is inside `named`, what Pillow warns of in this thread is kept,
-and everything else goes its usual way.
+of all threads. So one hook is put into `warnings`: while a thread is inside `named`, what Pillow warns of in this thread is
+kept, and everything else goes its usual way.
 """
 
 import re

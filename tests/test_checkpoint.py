@@ -273,11 +273,20 @@ def test_arrays_in_another_format_with_their_checksum_are_refused(tmp_path, cont
         load_checkpoint(tmp_path / "c")
 
 
-def test_an_element_type_that_numpy_lacks_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        '{"w":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}',  # NumPy has no such type
+        '{"w":{"dtype":"U8","shape":[4],"data_offsets":[0,1099511627776]}}',  # beyond the end
+        '{"w":{"dtype":"U8","shape":[1099511627776],"data_offsets":[0,4]}}',
+        # one on another
+        '{"w":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"v":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}',
+    ],
+)
+def test_arrays_that_can_not_be_what_the_header_says_are_refused(tmp_path, tensors):
     save_checkpoint(tmp_path / "c", {})
     file = tmp_path / "c" / "model.safetensors"
-    header = b'{"w":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}'
-    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    file.write_bytes(len(tensors).to_bytes(8, "little") + tensors.encode() + bytes(4))
     sign(tmp_path / "c", files={file.name: digest_of(file)})
     with pytest.raises(CheckpointError, match="must be in the safetensors format, got "):
         load_checkpoint(tmp_path / "c")

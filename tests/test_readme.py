@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-DOCUMENTS = [README, ROOT / "examples/alexnet/README.md", ROOT / "benchmarks/RESULTS.md", *PAGES]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "examples/alexnet/README.md", ROOT / "benchmarks/RESULTS.md", *PAGES]
 
 FENCE = re.compile(r"^( *)(```+)(.*)\n((?:.*\n)*?)\1\2 *$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^()\s]+)\)")

@@ -39,6 +39,7 @@ from minidl.data import (
     read_image,
 )
 from minidl.data import hold_out as cut
+from minidl.data.errors import npz_arrays
 from minidl.data.packed import INDEX
 from minidl.device import Device
 from minidl.random import Generator
@@ -252,8 +253,7 @@ def load_statistics(path: Path) -> ColorStatistics:
     """What `save_statistics` wrote. FileNotFoundError names the file; BadFileError: it is not what was written."""
     content = path.read_bytes()
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            statistics = ColorStatistics(**{name: arrays[name] for name in ColorStatistics._fields})
+        statistics = ColorStatistics(**npz_arrays(content, ColorStatistics._fields))
         _check_statistics(statistics)
     except Exception as error:  # zipfile, zlib and NumPy each have their own
         raise BadFileError(path, len(content), f"{type(error).__name__}: {error}") from error

@@ -58,6 +58,7 @@ from guards import DiskFullError, locked, megabytes
 
 from minidl.checkpoint import sync
 from minidl.data import BadFileError, BadImageError, ImageFolder, Subset, hold_out, image_names, read_image
+from minidl.data.errors import npz_arrays
 from minidl.data.image_warnings import ImageWarning, told
 from minidl.data.packed import INDEX, index_bytes, shard_name
 from minidl.data.transforms import ColorSums
@@ -333,9 +334,9 @@ def read_record(path: Path) -> Result:
     """What record_bytes made. FileNotFoundError: not there yet. BadFileError: altered."""
     content = path.read_bytes()
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            sums = ColorSums(int(arrays["count"]), arrays["total"], arrays["products"])
-            return Result(**json.loads(str(arrays["about"])), sums=sums)
+        arrays = npz_arrays(content, ("about", "count", "total", "products"))
+        sums = ColorSums(int(arrays["count"]), arrays["total"], arrays["products"])
+        return Result(**json.loads(str(arrays["about"])), sums=sums)
     except Exception as error:  # zipfile, NumPy and JSON each have their own
         raise BadFileError(path, len(content), f"must be a record of prepare.py, got {error!r}") from error
 

@@ -1,12 +1,14 @@
 """Reading files within bounds, and the exceptions of data files."""
 
 import gzip
+import io
 import pickle
 import tracemalloc
 
+import numpy as np
 import pytest
 
-from minidl.data.errors import BadFileError, BadImageError, read_first
+from minidl.data.errors import BadFileError, BadImageError, npz_arrays, read_first
 
 
 def test_an_error_says_which_file_its_size_and_the_reason(tmp_path):
@@ -78,3 +80,32 @@ def test_a_damaged_gzip_file_is_refused(tmp_path, damage):
 def test_a_missing_file_is_not_called_bad(tmp_path, name):
     with pytest.raises(FileNotFoundError):
         read_first(tmp_path / name, 1)
+
+
+# ------------------------------------------------------------------------------------------------------------------- npz
+
+
+def npz(save=np.savez, **arrays):
+    content = io.BytesIO()
+    save(content, **arrays)
+    return content.getvalue()
+
+
+def test_arrays_of_an_npz_file_by_name():
+    arrays = npz_arrays(npz(a=np.arange(3), b=np.ones((2, 2)), c=np.zeros(1)), ["a", "b"])
+    assert {name: array.tolist() for name, array in arrays.items()} == {"a": [0, 1, 2], "b": [[1, 1], [1, 1]]}
+
+
+def test_a_packed_npz_file_is_not_unpacked():
+    bomb = npz(np.savez_compressed, a=np.zeros(6_000_000))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"arrays must be stored as they are, got packed ones: \['a\.npy'\]"):
+        npz_arrays(bomb, ["a"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def test_no_pickle_in_an_npz_file_is_read():
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        npz_arrays(npz(a=np.array([{}], dtype=object)), ["a"])

@@ -410,25 +410,8 @@ class ufunc:  # noqa: N801  CuPy's name
         _into(a, lambda x, v: self._ufunc.at(x, place if isinstance(indices, tuple) else place[0], v), b)
 
 
-UFUNCS = [
-    "add",
-    "subtract",
-    "multiply",
-    "divide",
-    "maximum",
-    "minimum",
-    "exp",
-    "expm1",
-    "log",
-    "log1p",
-    "sqrt",
-    "tanh",
-    "sin",
-    "cos",
-    "sign",
-    "isnan",
-    "isfinite",
-]
+NOT_CUPYS = {"isnat", "matmul", "matvec", "spacing", "vecdot", "vecmat"}  # CuPy has none of these, or as another function
+UFUNCS = [name for name, f in vars(np).items() if isinstance(f, np.ufunc) and f.nout == 1 and name not in NOT_CUPYS]
 for _name in UFUNCS:
     globals()[_name] = ufunc(_name)
 

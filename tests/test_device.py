@@ -401,7 +401,7 @@ def test_the_stand_in_has_nothing_that_cupy_lacks(monkeypatch):
     cupy = pytest.importorskip("cupy")
     helpers = {"install", "signatures", "history", "errors", "launches", "devices", "memory", "in_use", "order"}
     imported = {name for name in public(fake_cupy) if inspect.ismodule(getattr(fake_cupy, name))}
-    helpers |= imported | {"Counter", "SimpleNamespace", "Device", "UFUNCS"}
+    helpers |= imported | {"Counter", "SimpleNamespace", "Device", "UFUNCS", "NOT_CUPYS"}
     helpers |= {"CUDARuntimeError", "OutOfMemoryError", "cublas"}  # which CuPy has elsewhere, or not without its library
     fake_cupy.install(monkeypatch)  # gives it cuBLAS
     pairs = [(fake_cupy, cupy), (fake_cupy.cuda, cupy.cuda), (fake_cupy.lib.stride_tricks, cupy.lib.stride_tricks)]

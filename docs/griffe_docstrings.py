@@ -63,22 +63,15 @@ def publish(module: griffe.Module) -> None:
 
 
 def bind_methods(pkg: griffe.Module) -> None:
-    """Give griffe's Tensor, which it has from the class's source, the methods that are bound to the class elsewhere."""
-    cls = pkg["tensor.Tensor"]
+    """Give griffe's Tensor, which it has from the class's source, the methods that are bound to the class elsewhere: with the
+    signatures that type checkers see, and the docstrings that Python sees."""
+    cls, declared = pkg["tensor.Tensor"], pkg["ops.operators.Operators"]
     for name, member in vars(minidl.Tensor).items():
         function = member.fget if isinstance(member, property) else member
-        if name.startswith("_") or not inspect.isfunction(function) or function.__module__ == "minidl.tensor":
-            continue
-        source = pkg[f"{function.__module__}.{function.__name__}".removeprefix("minidl.")]
-        first, *others = source.parameters
-        itself = griffe.Parameter("self", kind=first.kind)
-        declared = cls.members.get(name)
-        if declared is None:
-            declared = griffe.Function(name, parameters=griffe.Parameters(itself, *others), returns=source.returns)
-            declared.labels |= {"property"} if isinstance(member, property) else set()
-            cls.set_member(name, declared)
-        if declared.docstring is None and source.docstring is not None:
-            declared.docstring = griffe.Docstring(source.docstring.value, parent=declared)
+        if name[0] != "_" and name not in cls.members and inspect.isfunction(function):
+            method = declared.members[name]
+            method.docstring = griffe.Docstring(function.__doc__, parent=method) if function.__doc__ else None
+            cls.set_member(name, method)
 
 
 def objects(obj: Any) -> Any:

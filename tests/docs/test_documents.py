@@ -18,6 +18,13 @@ def test_the_versions_agree():
     assert f"\nversion: {newest[1]}\n" in citation and f'\ndate-released: "{newest[2]}"\n' in citation
 
 
+def test_the_oldest_python_is_said_as_it_is():
+    oldest = re.search(r'^requires-python = ">=(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert oldest
+    for name in ("README.md", "CONTRIBUTING.md", ".ci/run"):
+        assert re.findall(r"Python (3\.\d+) or newer", (ROOT / name).read_text()) == [oldest[1]], name
+
+
 # -------------------------------------------------------------------------------------------------------- the architecture
 
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()

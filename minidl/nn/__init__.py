@@ -26,6 +26,7 @@ from minidl.ops.dropout import Dropout as Dropout
 from minidl.ops.elu import ELU as ELU
 from minidl.ops.gelu import GELU as GELU
 from minidl.ops.l1_loss import L1Loss as L1Loss
+from minidl.ops.layer_norm import LayerNorm as LayerNorm
 from minidl.ops.leaky_relu import LeakyReLU as LeakyReLU
 from minidl.ops.linear import Linear as Linear
 from minidl.ops.local_response_norm import LocalResponseNorm as LocalResponseNorm

@@ -15,6 +15,7 @@ from minidl.ops.dropout import dropout as dropout
 from minidl.ops.elu import elu as elu
 from minidl.ops.gelu import gelu as gelu
 from minidl.ops.l1_loss import l1_loss as l1_loss
+from minidl.ops.layer_norm import layer_norm as layer_norm
 from minidl.ops.leaky_relu import leaky_relu as leaky_relu
 from minidl.ops.linear import linear as linear
 from minidl.ops.local_response_norm import local_response_norm as local_response_norm

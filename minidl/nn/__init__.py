@@ -24,6 +24,7 @@ from minidl.ops.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from minidl.ops.cross_entropy import NLLLoss as NLLLoss
 from minidl.ops.dropout import Dropout as Dropout
 from minidl.ops.elu import ELU as ELU
+from minidl.ops.embedding import Embedding as Embedding
 from minidl.ops.gelu import GELU as GELU
 from minidl.ops.l1_loss import L1Loss as L1Loss
 from minidl.ops.layer_norm import LayerNorm as LayerNorm

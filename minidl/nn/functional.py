@@ -13,6 +13,7 @@ from minidl.ops.cross_entropy import cross_entropy as cross_entropy
 from minidl.ops.cross_entropy import nll_loss as nll_loss
 from minidl.ops.dropout import dropout as dropout
 from minidl.ops.elu import elu as elu
+from minidl.ops.embedding import embedding as embedding
 from minidl.ops.gelu import gelu as gelu
 from minidl.ops.l1_loss import l1_loss as l1_loss
 from minidl.ops.layer_norm import layer_norm as layer_norm

@@ -23,6 +23,7 @@ from minidl.ops.conv2d_relu import ConvReLU2d as ConvReLU2d
 from minidl.ops.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from minidl.ops.cross_entropy import NLLLoss as NLLLoss
 from minidl.ops.dropout import Dropout as Dropout
+from minidl.ops.dropout2d import Dropout2d as Dropout2d
 from minidl.ops.elu import ELU as ELU
 from minidl.ops.embedding import Embedding as Embedding
 from minidl.ops.gelu import GELU as GELU

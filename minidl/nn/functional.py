@@ -12,6 +12,7 @@ from minidl.ops.conv2d_relu import conv2d_relu as conv2d_relu
 from minidl.ops.cross_entropy import cross_entropy as cross_entropy
 from minidl.ops.cross_entropy import nll_loss as nll_loss
 from minidl.ops.dropout import dropout as dropout
+from minidl.ops.dropout2d import dropout2d as dropout2d
 from minidl.ops.elu import elu as elu
 from minidl.ops.embedding import embedding as embedding
 from minidl.ops.gelu import gelu as gelu

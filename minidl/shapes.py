@@ -134,6 +134,46 @@ def check_conv(op: str, x: Sequence[int], weight: Sequence[int], bias: Sequence[
         raise RuntimeError(f"{op}: bias must be ({weight[0]},), got {tuple(bias)} ({shapes})")
 
 
+def transposed_size(
+    op: str, size: Sequence[int], kernel: Sequence[int], stride: Pair, padding: Pair, dilation: Pair, output_padding: Pair
+) -> Pair:
+    """Of a transposed convolution: (OH, OW) = (H - 1) * stride + span - 2 * padding + output_padding for each side.
+
+    RuntimeError where nothing is left, and for an output_padding that neither stride nor dilation exceeds.
+    """
+    sides = []
+    for n, k, s, p, d, extra in zip(size, kernel, stride, padding, dilation, output_padding, strict=True):
+        if extra >= max(s, d):
+            raise RuntimeError(
+                f"{op}: output_padding must be smaller than stride or dilation, "
+                f"got output_padding {output_padding}, stride {stride}, dilation {dilation}"
+            )
+        sides.append((n - 1) * s + span(k, d) - 2 * p + extra)
+    if min(*sides, *size) < 1:
+        raise RuntimeError(
+            f"{op}: output size is too small: {tuple(sides)}, got input {tuple(size)}, kernel {tuple(kernel)}, "
+            f"stride {stride}, padding {padding}, output_padding {output_padding}, dilation {dilation}"
+        )
+    return sides[0], sides[1]
+
+
+def check_conv_transpose(op: str, x: Sequence[int], weight: Sequence[int], bias: Sequence[int] | None, groups: int) -> None:
+    """Do the shapes of a transposed convolution's operands fit? RuntimeError with all of them if not."""
+    if len(x) not in (3, 4):
+        raise RuntimeError(f"{op}: x must be (C, H, W) or (N, C, H, W), got {tuple(x)}")
+    if len(weight) != 4:
+        raise RuntimeError(f"{op}: weight must be (C, O / groups, KH, KW), got {tuple(weight)}")
+    if not is_int(groups) or groups < 1:
+        raise RuntimeError(f"{op}: groups must be an int of at least 1, got {groups!r}")
+    shapes = f"x {tuple(x)}, weight {tuple(weight)}"
+    if weight[0] != x[-3]:
+        raise RuntimeError(f"{op}: weight takes {weight[0]} channels, x has {x[-3]} ({shapes})")
+    if weight[0] % groups:
+        raise RuntimeError(f"{op}: channels must be divisible by groups, got {weight[0]} and {groups} ({shapes})")
+    if bias is not None and tuple(bias) != (weight[1] * groups,):
+        raise RuntimeError(f"{op}: bias must be ({weight[1] * groups},), got {tuple(bias)} ({shapes})")
+
+
 def normalize_dim(op: str, dim: int, ndim: int) -> int:
     """A possibly negative axis -> 0 ... ndim-1. IndexError out of range (a 0-d tensor takes -1 and 0, as PyTorch's)."""
     if not is_int(dim):

@@ -20,6 +20,7 @@ from minidl.ops.batch_norm import BatchNorm2d as BatchNorm2d
 from minidl.ops.binary_cross_entropy_with_logits import BCEWithLogitsLoss as BCEWithLogitsLoss
 from minidl.ops.conv2d import Conv2d as Conv2d
 from minidl.ops.conv2d_relu import ConvReLU2d as ConvReLU2d
+from minidl.ops.conv_transpose2d import ConvTranspose2d as ConvTranspose2d
 from minidl.ops.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from minidl.ops.cross_entropy import NLLLoss as NLLLoss
 from minidl.ops.dropout import Dropout as Dropout

@@ -9,6 +9,7 @@ from minidl.ops.batch_norm import batch_norm as batch_norm
 from minidl.ops.binary_cross_entropy_with_logits import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from minidl.ops.conv2d import conv2d as conv2d
 from minidl.ops.conv2d_relu import conv2d_relu as conv2d_relu
+from minidl.ops.conv_transpose2d import conv_transpose2d as conv_transpose2d
 from minidl.ops.cross_entropy import cross_entropy as cross_entropy
 from minidl.ops.cross_entropy import nll_loss as nll_loss
 from minidl.ops.dropout import dropout as dropout

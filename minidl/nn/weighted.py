@@ -1,4 +1,4 @@
-"""What Conv2d and Linear share: a weight, a bias or None, and their initial values.
+"""What the layers with a weight share: it, a bias or None, and their initial values.
 
 They start from PyTorch's default, Kaiming-uniform with a = sqrt(5). With it the gain is sqrt(2 / (1 + 5)) and the bound
 sqrt(3) * gain / sqrt(fan_in) = 1 / sqrt(fan_in), the same as the bias's.
@@ -25,14 +25,15 @@ def _empty(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
 
 
 class Weighted(Module):
-    """A module with a weight (O, ...) and a bias (O,) or None."""
+    """A module with a weight and a bias or None."""
 
     weight: Parameter
     bias: Parameter | None
 
-    def _make_parameters(self, shape: tuple[int, ...], bias: bool, device: Any, dtype: Any) -> None:
-        self.weight = _empty(shape, device, dtype)
-        self.register_parameter("bias", _empty(shape[:1], device, dtype) if bias else None)
+    def _make_parameters(self, weight: tuple[int, ...], bias: tuple[int, ...] | None, device: Any, dtype: Any) -> None:
+        """Both from their shapes; no bias from None."""
+        self.weight = _empty(weight, device, dtype)
+        self.register_parameter("bias", None if bias is None else _empty(bias, device, dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

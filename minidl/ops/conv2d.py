@@ -227,7 +227,7 @@ class Conv2d(Weighted):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _check_channels(in_channels, out_channels, groups)
+        check_channels("Conv2d", in_channels, out_channels, groups)
         if padding_mode != "zeros":
             raise ValueError(f"Conv2d: padding_mode must be 'zeros', got {padding_mode!r}")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
@@ -235,7 +235,8 @@ class Conv2d(Weighted):
         self.stride = shapes.pair("Conv2d", "stride", stride, 1)
         self.padding = _conv_padding(padding)
         self.dilation = shapes.pair("Conv2d", "dilation", dilation, 1)
-        self._make_parameters((out_channels, in_channels // groups, *self.kernel_size), bias, device, dtype)
+        weight = (out_channels, in_channels // groups, *self.kernel_size)
+        self._make_parameters(weight, (out_channels,) if bias else None, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
@@ -247,14 +248,15 @@ class Conv2d(Weighted):
         return ", ".join([always, *parts, *([] if self.bias is not None else ["bias=False"])])
 
 
-def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
+def check_channels(layer: str, in_channels: int, out_channels: int, groups: int) -> None:
+    """ValueError unless all are at least 1, and the channels divisible by groups."""
     if not shapes.is_int(groups) or groups < 1:
-        raise ValueError(f"Conv2d: groups must be an int of at least 1, got {groups!r}")
+        raise ValueError(f"{layer}: groups must be an int of at least 1, got {groups!r}")
     for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
         if not shapes.is_int(channels) or channels < 1:
-            raise ValueError(f"Conv2d: {name} must be an int of at least 1, got {channels!r}")
+            raise ValueError(f"{layer}: {name} must be an int of at least 1, got {channels!r}")
         if channels % groups:
-            raise ValueError(f"Conv2d: {name} must be divisible by groups, got {channels} and {groups}")
+            raise ValueError(f"{layer}: {name} must be divisible by groups, got {channels} and {groups}")
 
 
 def _conv_padding(padding: int | Sequence[int] | str) -> Any:

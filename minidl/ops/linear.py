@@ -86,7 +86,7 @@ class Linear(Weighted):
             if not is_int(size) or size < 0:
                 raise ValueError(f"Linear: {name} must be an int of at least 0, got {size!r}")
         self.in_features, self.out_features = in_features, out_features
-        self._make_parameters((out_features, in_features), bias, device, dtype)
+        self._make_parameters((out_features, in_features), (out_features,) if bias else None, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)

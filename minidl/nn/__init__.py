@@ -32,6 +32,7 @@ from minidl.ops.l1_loss import L1Loss as L1Loss
 from minidl.ops.layer_norm import LayerNorm as LayerNorm
 from minidl.ops.leaky_relu import LeakyReLU as LeakyReLU
 from minidl.ops.linear import Linear as Linear
+from minidl.ops.local2d import Local2d as Local2d
 from minidl.ops.local_response_norm import LocalResponseNorm as LocalResponseNorm
 from minidl.ops.max_pool2d import MaxPool2d as MaxPool2d
 from minidl.ops.mse_loss import MSELoss as MSELoss

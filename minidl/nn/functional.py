@@ -21,6 +21,7 @@ from minidl.ops.l1_loss import l1_loss as l1_loss
 from minidl.ops.layer_norm import layer_norm as layer_norm
 from minidl.ops.leaky_relu import leaky_relu as leaky_relu
 from minidl.ops.linear import linear as linear
+from minidl.ops.local2d import local2d as local2d
 from minidl.ops.local_response_norm import local_response_norm as local_response_norm
 from minidl.ops.max_pool2d import max_pool2d as max_pool2d
 from minidl.ops.mse_loss import mse_loss as mse_loss

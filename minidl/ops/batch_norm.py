@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl import shapes
+from minidl import changes, shapes
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.layout import channels_from_end, channels_to_end
@@ -127,13 +127,14 @@ def batch_norm(
     y, mean, var = BatchNormFunction.apply(input, weight, bias, *given, eps=eps)
     if training and running_mean is not None and running_var is not None and rows:
         with input.device.active():
-            _follow(running_mean.data, mean.data, momentum)
-            _follow(running_var.data, var.data * (rows / (rows - 1)), momentum)
+            _follow(running_mean, mean.data, momentum)
+            _follow(running_var, var.data * (rows / (rows - 1)), momentum)
     return y
 
 
-def _follow(running: Array, new: Array, momentum: float) -> None:
-    running[...] = (1 - momentum) * running + momentum * new
+def _follow(running: Tensor, new: Array, momentum: float) -> None:
+    running.data[...] = (1 - momentum) * running.data + momentum * new
+    changes.note(running.data, "batch_norm")
 
 
 def _check(
@@ -229,6 +230,7 @@ class _BatchNorm(Module):
         if tracking:
             with self.num_batches_tracked.device.active():
                 self.num_batches_tracked.data[...] += 1
+            changes.note(self.num_batches_tracked.data, type(self).__name__)
         momentum = self.momentum
         if momentum is None:  # the mean of all batches so far, each counting the same
             momentum = 1 / self.num_batches_tracked.item() if tracking else 0.0

@@ -140,9 +140,11 @@ class LayerNorm(Module):
         shape = (normalized_shape,) if shapes.is_int(normalized_shape) else normalized_shape
         self.normalized_shape = _features("LayerNorm", shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        empty = lambda: Parameter(
-            Tensor(np.empty(self.normalized_shape, np.float32 if dtype is None else dtype), device=device)
-        )
+
+        def empty() -> Parameter:
+            values = np.empty(self.normalized_shape, np.float32 if dtype is None else dtype)
+            return Parameter(Tensor(values, device=device))
+
         self.register_parameter("weight", empty() if elementwise_affine else None)
         self.register_parameter("bias", empty() if elementwise_affine and bias else None)
         self.reset_parameters()

@@ -80,6 +80,14 @@ def test_running_values_follow_the_batch(device):
     np.testing.assert_allclose(var.numpy(), [0.75 + 0.25 * 4, 0.75 + 0.25 * 27], rtol=1e-15)  # 8/2 and 54/2, not over 3
 
 
+def test_backward_notices_that_a_running_value_it_needs_has_moved():
+    layer, x = nn.BatchNorm1d(2), Tensor(np.eye(2, dtype=np.float32), requires_grad=True)
+    y = x * layer.running_var
+    layer(x)
+    with pytest.raises(RuntimeError, match="batch_norm"):
+        y.sum().backward()
+
+
 def test_evaluation_leaves_running_values_alone(device):
     running = [Tensor(np.array([0.5, 2.0]), device=device) for _ in range(2)]
     batch_norm(Tensor(np.array([[1.0, 2.0]]), device=device), *running)

@@ -47,7 +47,7 @@ def open_page(browser):
 
 def addresses(built):
     """Of every page from docs/. The 404 is a server's, who knows where the site's root is."""
-    pages = [*built.folder.glob("*.html"), *built.folder.glob("api/*.html")]
+    pages = [*built.folder.glob("*.html"), *built.folder.glob("api/*.html"), *built.folder.glob("source/*.html")]
     return [path.as_uri() for path in sorted(pages) if path.name != "404.html"]
 
 

@@ -1,8 +1,8 @@
 """What pyproject.toml allows at its ends, for the environments of `make test-newest` and `make test-oldest`.
 
-    bounds.py newest     the newest Python on this machine
-    bounds.py oldest     the oldest Python that pyproject.toml allows; the machine must have it
-    bounds.py pins       the lower bound of every package that the tests need, as pip's requirements: numpy==2.0 ...
+bounds.py newest     the newest Python on this machine
+bounds.py oldest     the oldest Python that pyproject.toml allows; the machine must have it
+bounds.py pins       the lower bound of every package that the tests need, as pip's requirements: numpy==2.0 ...
 """
 
 import os

@@ -36,13 +36,18 @@ from minidl.tensor import Function, Tensor, common_device, is_grad_enabled
 Operand = Tensor | np.ndarray | np.generic | float  # and CuPy's arrays
 
 
+def sum_along(x: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
+    """The sum of x along one axis or several."""
+    return x.sum(axis=axis, keepdims=keepdims)
+
+
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Sum g over the axes along which an operand of this shape was broadcast."""
     if g.shape == shape:
         return g
     extra = g.ndim - len(shape)
     stretched = tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
-    return g.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(shape)
+    return fastest(sum_along, g)(g, (*range(extra), *stretched), keepdims=True).reshape(shape)
 
 
 def _shape(x: Any) -> tuple[int, ...]:

@@ -202,7 +202,7 @@ def _target_and_divisor(
     w = None if weight is None else weight.data
     if target.dtype.kind == "f" and target.shape == x.shape and op == "cross_entropy":
         rows, _ = _class_last(target.detach() if isinstance(target, Tensor) else Tensor(target, device=x.device))
-        t = rows.data.astype(x.dtype) * (1 - smooth) + smooth / classes
+        t = rows.data.astype(x.dtype, order="C") * (1 - smooth) + smooth / classes
         return (t if w is None else t * w).astype(x.dtype), float(t.shape[0])
     ids = _class_ids(op, x, target, classes, ignore_index)
     # a NumPy array's ids are looked at before they go to the GPU: to look at them there would mean to wait for it

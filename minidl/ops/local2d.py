@@ -38,6 +38,7 @@ from minidl.kernels import fastest
 from minidl.layout import nchw, nhwc
 from minidl.nn import init
 from minidl.nn.module import Module, Parameter
+from minidl.ops.arithmetic import sum_along
 from minidl.ops.conv2d import check_channels, col2im, im2col, pad_images
 from minidl.shapes import Padding, Pair
 from minidl.tensor import Function, Tensor
@@ -69,7 +70,7 @@ def local2d_backward(
         gx = col2im(gcol, padded.shape, stride, (1, 1))[:, top : top + x.shape[1], left : left + x.shape[2]]
     if needs[1]:
         gw = (upstream.swapaxes(2, 3) @ _patches(padded, w, stride, groups)).reshape(w.shape)
-    return gx, gw, gy.sum(axis=0) if needs[2] else None
+    return gx, gw, fastest(sum_along, gy)(gy, 0) if needs[2] else None
 
 
 def _patches(padded: Array, w: Array, stride: Pair, groups: int) -> Array:

@@ -20,7 +20,9 @@ import numpy as np
 
 from minidl import shapes
 from minidl.device import Array, array_module
+from minidl.kernels import fastest
 from minidl.ops import arithmetic
+from minidl.ops.arithmetic import sum_along
 from minidl.tensor import Function, Tensor
 
 Dims = int | Sequence[int] | None
@@ -42,7 +44,7 @@ class SumFunction(Function):
 
     def forward(ctx, x: Array, axes: tuple[int, ...], keepdim: bool) -> Array:
         ctx.x_shape, ctx.kept = x.shape, _keepdims_shape(x.shape, axes)
-        return x.sum(axis=axes, keepdims=keepdim)
+        return fastest(sum_along, x)(x, axes, keepdim)
 
     def backward(ctx, gy: Array) -> tuple[Array]:
         return (array_module(gy).broadcast_to(gy.reshape(ctx.kept), ctx.x_shape),)
@@ -57,7 +59,8 @@ class MeanFunction(Function):
         for axis in axes:
             ctx.count *= x.shape[axis]
         wide = np.promote_types(x.dtype, "float32")  # float16 ends at 65504, which a sum passes soon
-        return (x.sum(axis=axes, keepdims=keepdim, dtype=wide) / wide.type(ctx.count)).astype(x.dtype, copy=False)
+        total = fastest(sum_along, x)(x.astype(wide, copy=False), axes, keepdim)
+        return (total / wide.type(ctx.count)).astype(x.dtype, copy=False)
 
     def backward(ctx, gy: Array) -> tuple[Array]:
         return (array_module(gy).broadcast_to((gy / gy.dtype.type(ctx.count)).reshape(ctx.kept), ctx.x_shape),)
@@ -75,7 +78,7 @@ class NormFunction(Function):
     kinked = True
 
     def forward(ctx, x: Array, axes: tuple[int, ...], keepdim: bool) -> Array:
-        y = array_module(x).sqrt((x * x).sum(axis=axes, keepdims=True))
+        y = array_module(x).sqrt(fastest(sum_along, x)(x * x, axes, keepdims=True))
         ctx.save(x, y)
         return y if keepdim else y.reshape([n for axis, n in enumerate(x.shape) if axis not in axes])
 

@@ -18,31 +18,32 @@ from minidl import shapes
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.nn.module import Module
+from minidl.ops.arithmetic import sum_along
 from minidl.tensor import Function, Tensor
 
 
 def softmax_forward(x: Array, axis: int) -> Array:
     """x of any shape -> y, which sums to 1 along `axis`."""
     y = array_module(x).exp(x - x.max(axis=axis, keepdims=True))
-    y /= y.sum(axis=axis, keepdims=True)
+    y /= fastest(sum_along, y)(y, axis, keepdims=True)
     return y
 
 
 def softmax_backward(gy: Array, y: Array, axis: int) -> Array:
     """gy, y of one shape -> gx."""
-    return y * (gy - (gy * y).sum(axis=axis, keepdims=True))
+    return y * (gy - fastest(sum_along, y)(gy * y, axis, keepdims=True))
 
 
 def log_softmax_forward(x: Array, axis: int) -> Array:
     """x of any shape -> y, whose exponentials sum to 1 along `axis`."""
     xp = array_module(x)
     shifted = x - x.max(axis=axis, keepdims=True)
-    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+    return shifted - xp.log(fastest(sum_along, x)(xp.exp(shifted), axis, keepdims=True))
 
 
 def log_softmax_backward(gy: Array, y: Array, axis: int) -> Array:
     """gy, y of one shape -> gx."""
-    return gy - array_module(y).exp(y) * gy.sum(axis=axis, keepdims=True)
+    return gy - array_module(y).exp(y) * fastest(sum_along, y)(gy, axis, keepdims=True)
 
 
 class SoftmaxFunction(Function):

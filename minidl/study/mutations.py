@@ -414,7 +414,7 @@ GALLERY = (
     Mutation(
         "softmax-diagonal",
         softmax.softmax_backward,
-        "return y * (gy - (gy * y).sum(axis=axis, keepdims=True))",
+        "return y * (gy - fastest(sum_along, y)(gy * y, axis, keepdims=True))",
         "return gy * y * (1 - y)",
         "The sigmoid's rule: only the diagonal of the Jacobian, as if each output depended on its own input alone.",
         ("softmax",),
@@ -423,7 +423,7 @@ GALLERY = (
     Mutation(
         "softmax-zero",
         softmax.softmax_backward,
-        "return y * (gy - (gy * y).sum(axis=axis, keepdims=True))",
+        "return y * (gy - fastest(sum_along, y)(gy * y, axis, keepdims=True))",
         "return 0 * y",
         "No gradient at all: the placeholder that was to be filled in later.",
         ("softmax",),

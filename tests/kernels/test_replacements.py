@@ -393,6 +393,30 @@ def cross_entropy_backward_cases(rng, dtype):
 
 
 # momentum is None where there is no velocity: lr, momentum, dampening, weight_decay, nesterov, maximize
+# shape, axes; the first is longer than two levels of blocks, and no multiple of a block
+SUMS = {
+    "rich": ((301, 5, 4), (0,)),
+    "AlexNet's, a bias's gradient": ((5, 7, 9, 6), (0, 1, 2)),
+    "as ImageNet, apart": ((20, 3, 21, 5), (0, 2)),
+    "the last axis": ((3, 200), (1,)),
+    "a negative axis": ((40, 3), (-2,)),
+    "everything": ((40, 3, 7), (0, 1, 2)),
+    "no axis": ((40, 3), ()),
+    "fewer than a block": ((7, 3), (0,)),
+    "a wide row": ((100, 5000), (0,)),
+    "no row": ((0, 3), (0,)),
+    "rows of nothing": ((40, 0), (0,)),
+    "number": ((), ()),
+}
+
+
+def sum_along_cases(rng, dtype):
+    for label, (shape, axes) in SUMS.items():
+        yield label, (normal(rng, dtype, *shape), axes, False)
+        yield f"{label}, kept", (normal(rng, dtype, *shape), axes, True)
+    yield "an int for the axis", (normal(rng, dtype, 40, 3), 0)
+
+
 UPDATES = {
     "rich": (0.01, 0.9, 0.1, 5e-4, False, False),
     "plain": (0.1, None, 0.0, 0.0, False, False),
@@ -495,6 +519,7 @@ CASES = {
     "avg_pool2d_backward": avg_pool2d_backward_cases,
     "relu_forward": relu_forward_cases,
     "relu_backward": relu_backward_cases,
+    "sum_along": sum_along_cases,
     "dropout_forward": dropout_forward_cases,
     "dropout_backward": dropout_backward_cases,
     "cross_entropy_forward": cross_entropy_forward_cases,
@@ -571,6 +596,10 @@ def linear_backward_error(gy, x, w, needs):
     return [SUM * g for g in PLAIN["linear_backward"](np.abs(gy), np.abs(x), np.abs(w), (True, True, True))]
 
 
+def sum_along_error(x, *rest):
+    return [SUM * PLAIN["sum_along"](np.abs(x), *rest)]
+
+
 # d sums `size` squares, all positive, and takes 4 more roundings, so that is its relative error. A power passes it on times
 # beta and adds a few of its own. Twice, for the two functions.
 def local_response_norm_forward_error(x, size, alpha, beta, k):
@@ -640,6 +669,7 @@ ERRORS = {
     "avg_pool2d_backward": avg_pool2d_backward_error,
     "relu_forward": exact,
     "relu_backward": exact,
+    "sum_along": sum_along_error,
     "dropout_forward": exact,
     "dropout_backward": exact,
     "cross_entropy_forward": cross_entropy_forward_error,

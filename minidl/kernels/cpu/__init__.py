@@ -1,6 +1,16 @@
 """Blocked, threaded NumPy replacements of plain functions: only where a benchmark shows that the plain one loses."""
 
-from minidl.kernels.cpu import conv2d, cross_entropy, elementwise, input_step, linear, local_response_norm, max_pool2d, relu
+from minidl.kernels.cpu import (
+    conv2d,
+    cross_entropy,
+    elementwise,
+    input_step,
+    linear,
+    local_response_norm,
+    max_pool2d,
+    relu,
+    sum_along,
+)
 
 KERNELS = (
     conv2d.conv2d_forward,
@@ -18,4 +28,5 @@ KERNELS = (
     max_pool2d.max_pool2d_backward,
     relu.relu_forward,
     relu.relu_backward,
+    sum_along.sum_along,
 )

@@ -15,6 +15,7 @@ import numpy as np
 from minidl import memory, shapes
 from minidl.kernels.cpu.im2col import Im2col
 from minidl.kernels.cpu.relu import rectify_gradient
+from minidl.kernels.cpu.sum_along import sum_along
 from minidl.kernels.cpu.winograd import Winograd, pays
 from minidl.kernels.geometry import Geometry
 from minidl.parallel import grain, run, scratch, slabs
@@ -234,17 +235,17 @@ def _parameter_gradients(
 
     def work(first: int, stop: int) -> list[np.ndarray]:
         method = new_method()
-        gb = np.zeros(filters, gy.dtype)
+        gb = [np.zeros(filters, gy.dtype)]
         sums = [method.no_gradient() for _ in range(groups)] if needs[1] else []
         for images, rows in pieces(first, stop, oh, method.unit, at_once):
             reach, above = _reach(rows, stride[0], top, shapes.span(kh, dilation[0]), x.shape[1])
             masked = _masked(gy[images, rows], None if y is None else y[images, rows])
             if needs[2]:
-                gb += masked.sum(axis=(0, 1, 2))
+                gb.append(sum_along(masked, (0, 1, 2)))
             for g, total in enumerate(sums):
                 own, upstream = slice(g * channels, (g + 1) * channels), slice(g * per_group, (g + 1) * per_group)
                 method.add_gradient(total, x[images, reach, :, own], (above, left), masked[..., upstream])
-        return [gb, *sums]
+        return [sum_along(np.stack(gb), 0), *sums]
 
     shares = run(work, len(x) * -(-oh // method.unit), grain(method.unit * ow * math.prod(w_shape) // 10))
     gb, *sums = (_added_up(parts) for parts in zip(*(shares or [work(0, 0)]), strict=True))

@@ -6,6 +6,7 @@ The longer side of a result is shared, so that a batch of one image has work for
 import numpy as np
 
 from minidl import memory
+from minidl.kernels.cpu.sum_along import sum_along
 from minidl.parallel import grain, run
 
 
@@ -23,7 +24,7 @@ def linear_backward(
     """As the plain function in minidl/ops/linear.py."""
     gx = _product(gy, w) if needs[0] else None
     gw = _product(gy.T, x) if needs[1] else None
-    gb = gy.sum(axis=0) if needs[2] else None
+    gb = sum_along(gy, 0) if needs[2] else None
     return gx, gw, gb
 
 

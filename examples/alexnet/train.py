@@ -23,6 +23,7 @@ import numpy as np
 import run
 from data import (
     check_none_held_out,
+    check_outside,
     left_out,
     load_statistics,
     measure,
@@ -568,6 +569,7 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
     folder = Path(given.out or time.strftime("runs/alexnet-%Y%m%d-%H%M%S"))
     check_none_held_out(args.data, args.hold_out)
     datasets = open_data(args.data, args.hold_out)
+    check_outside(folder, datasets)
     if given.check_grads or given.dry_run:
         model = build(args, datasets[0])
         print(header(args, model, datasets), flush=True)

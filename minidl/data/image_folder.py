@@ -253,7 +253,8 @@ def _list(root: str, classes: Iterable[str], is_valid_file: Callable[[str], bool
 def _walk(root: str, top: str) -> Iterator[tuple[str, list[int], list[str], list[str]]]:
     """(path from the root, state, names of the files in it, folders in it that are left out) of the folder `top` and of every
     folder below, in any order."""
-    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(top, frozenset())]
+    stat = os.stat(root)
+    waiting = [(top, frozenset({(stat.st_dev, stat.st_ino)}))]
     while waiting:
         path, above = waiting.pop()
         stat = os.stat(os.path.join(root, path))  # before the listing: what changes meanwhile changes the state

@@ -97,9 +97,8 @@ def hold_out(dataset: Any, fraction: float) -> tuple[Subset, Subset]:
     left = np.bincount(labels[~held], minlength=len(dataset.classes))
     gone = [dataset.classes[label] for label in np.flatnonzero((images > 0) & (left == 0))]
     if gone:
-        raise ValueError(
-            f"hold_out: no image of {', '.join(gone)} is left for training at fraction {fraction}; take a smaller one"
-        )
+        some = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
+        raise ValueError(f"hold_out: no image of {some} is left for training at fraction {fraction}; take a smaller one")
     if not held.any():
         raise ValueError(f"hold_out: of {len(held)} images none is held out at fraction {fraction}; take a larger one")
     return Subset(dataset, np.flatnonzero(~held)), Subset(dataset, np.flatnonzero(held))

@@ -276,6 +276,7 @@ def test_links_to_folders_are_followed_and_circles_are_not(tmp_path, link):
     link("b/c/up", tmp_path / "b")
     link("b/self", "self")
     link("self", "self")
+    link("b/top", tmp_path)
     link("b/gone.jpg", "nowhere")
     assert names_of(ImageFolder(tmp_path)) == [
         *("a/x.jpg", "a/b/gone.jpg", "a/b/y.jpg", "a/b/c/z.jpg"),

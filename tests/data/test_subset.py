@@ -158,6 +158,12 @@ def test_a_class_of_which_no_image_is_left_is_named(tmp_path):
     assert train.targets.count(0) == 1 and held_out.targets.count(0) == 0  # a class may have no held-out image
 
 
+def test_of_many_such_classes_five_are_named(tmp_path):
+    touch(tmp_path, *(f"{letter}/{i}.jpg" for letter in "abcdefghi" for i in range(2)))
+    with pytest.raises(ValueError, match=r"hold_out: no image of a, b, c, d, e and 4 more is left for training"):
+        hold_out(ImageFolder(tmp_path), 1 - 1e-9)
+
+
 def test_a_class_without_images_is_not_missed(tmp_path):
     (tree(tmp_path) / "emu").mkdir()
     train, _ = hold_out(ImageFolder(tmp_path, allow_empty=True), 0.5)

@@ -161,6 +161,20 @@ def test_a_class_without_held_out_images_has_no_folder_of_jpegs(classes, tmp_pat
     assert call_main(prepare.main, *arguments)[0] == 0 and open_data(str(tmp_path / "out"))[1].classes == ["cat", "dog"]
 
 
+def test_a_run_folder_among_the_classes_is_refused(classes, folder, call, monkeypatch):
+    """It would be a class of the next run: it has pictures."""
+    monkeypatch.chdir(classes)
+    text = line_of(call(".", *TINY, "--hold-out", 0.4))
+    assert text.startswith("runs/alexnet-") and text.endswith(
+        ": a run folder must lie outside ., whose folders are classes; give another --out"
+    )
+    assert line_of(call(folder, *TINY, "--out", folder / "val" / "x")).startswith(
+        f"{folder / 'val' / 'x'}: a run folder must lie "
+    )
+    assert not (classes / "runs").exists() and not (folder / "val" / "x").exists()
+    assert call(folder, *TINY, "--steps", 1, "--out", folder / "run")[0] == 0  # beside train and val it harms nobody
+
+
 # ---------------------------------------------------------------------------------------------------------------- one class
 
 

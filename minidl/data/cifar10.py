@@ -44,7 +44,7 @@ class CIFAR10:
     classes      : the ten names, from batches.meta where it is there
     class_to_idx : name -> label
 
-    FileNotFoundError: nothing to read, and what was looked for. BadFileError: a file is truncated, altered, of another shape or
+    FileNotFoundError: nothing to read, and what was looked for. NotADirectoryError: root is a file. BadFileError: a file is truncated, altered, of another shape or
     number of images, or a pickle that holds more than data. IndexError for an index outside [0, len).
     """
 
@@ -92,6 +92,8 @@ class _Files:
 
 
 def _find(root: Path) -> _Files:
+    if root.is_file():
+        raise NotADirectoryError(f"CIFAR10: root must be the folder where the batches or an archive lie, got the file {root}")
     for folder, binary in (("cifar-10-batches-py", False), ("cifar-10-batches-bin", True)):
         if (root / folder).is_dir():
             return _Files(root / folder, binary)

@@ -9,7 +9,7 @@ kept, and everything else goes its usual way.
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import local
 from typing import Any
 
@@ -86,8 +86,10 @@ def told(to: list[ImageWarning]) -> Iterator[None]:
 
 
 def _install() -> None:
-    """Again wherever it is missing, since `catch_warnings` takes it away with all that came after it."""
-    if _FILTER not in warnings.filters:
+    """Again wherever it is gone or not the first: `catch_warnings` takes away what came since, and other filters come before it."""
+    if not warnings.filters or warnings.filters[0] is not _FILTER:
+        with suppress(ValueError):
+            warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]
         warnings.filters.insert(0, _FILTER)  # type: ignore[attr-defined]
     if not hasattr(warnings.showwarning, "keeps_texts"):
         warnings.showwarning = _keeping_texts(warnings.showwarning)

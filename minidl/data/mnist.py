@@ -39,7 +39,7 @@ class MNIST:
     classes      : "0 - zero" to "9 - nine"
     class_to_idx : name -> label
 
-    FileNotFoundError: no such file, and where it was looked for. BadFileError: a file is truncated, altered, or another than
+    FileNotFoundError: no such file, and where it was looked for. NotADirectoryError: root is a file. BadFileError: a file is truncated, altered, or another than
     its name says, or images and labels differ in number. IndexError for an index outside [0, len).
     """
 
@@ -65,6 +65,8 @@ class MNIST:
 
 
 def _find(root: Path, name: str) -> Path:
+    if root.is_file():
+        raise NotADirectoryError(f"MNIST: root must be the folder where the files lie, got the file {root}")
     places = [folder / file for folder in (root / "MNIST" / "raw", root) for file in (name, f"{name}.gz")]
     for place in places:
         if place.is_file():

@@ -435,3 +435,9 @@ def test_an_array_whose_shape_does_not_fit_its_bytes_is_refused(shape):
         other = call((12, 3072))
         other.name = "numpy ndarray"
         assert cifar10._bytes_array(other) is None
+
+
+def test_a_file_in_the_place_of_the_root(tmp_path):
+    (tmp_path / "data.tar.gz").write_bytes(b"")
+    with pytest.raises(NotADirectoryError, match=r"CIFAR10: root must be the folder where the .* got the file .*data\.tar\.gz"):
+        CIFAR10(tmp_path / "data.tar.gz")

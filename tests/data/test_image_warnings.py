@@ -78,7 +78,9 @@ def test_other_warnings_go_their_usual_way(tmp_path):
 
     read_image(good(tmp_path / "a.jpg"))
     with warnings.catch_warnings(record=True) as caught:
+        warnings.resetwarnings()
         warnings.simplefilter("default")
+        read_image(tmp_path / "a.jpg")
         registry = {}
         with named("x.jpg"):
             warnings.warn("of somebody else", RuntimeWarning, stacklevel=1)
@@ -119,6 +121,19 @@ def test_threads_keep_their_warnings_apart(tmp_path, monkeypatch):
     with ThreadPoolExecutor(n) as pool:
         found = list(pool.map(read, paths))
     assert found == [[str(path) for path in mine] if i % 2 else [] for i, mine in enumerate(paths)]
+
+
+@pytest.mark.parametrize("action", ["default", "once", "module", "ignore"])
+def test_filters_of_the_users_that_come_later_hide_no_file(tmp_path, action):
+    """Those would show the text for the first file alone, or not at all. The named warning is theirs to ignore."""
+    paths, found = [corrupt(tmp_path / f"{i}.jpg") for i in range(2)], []
+    read_image(good(tmp_path / "a.jpg"))
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        with told(found):
+            for path in paths:
+                read_image(path)
+    assert [each.path for each in found] == [str(path) for path in paths]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -155,3 +155,9 @@ def test_as_much_as_allowed_is_read_and_no_more(tmp_path, monkeypatch):
 def test_a_missing_idx_file_is_not_called_bad(tmp_path):
     with pytest.raises(FileNotFoundError, match="gone"):
         read_idx(tmp_path / "gone")
+
+
+def test_a_file_in_the_place_of_the_root(tmp_path):
+    (tmp_path / "data.tar.gz").write_bytes(b"")
+    with pytest.raises(NotADirectoryError, match=r"MNIST: root must be the folder where the .* got the file .*data\.tar\.gz"):
+        MNIST(tmp_path / "data.tar.gz")

@@ -44,8 +44,9 @@ class CIFAR10:
     classes      : the ten names, from batches.meta where it is there
     class_to_idx : name -> label
 
-    FileNotFoundError: nothing to read, and what was looked for. NotADirectoryError: root is a file. BadFileError: a file is truncated, altered, of another shape or
-    number of images, or a pickle that holds more than data. IndexError for an index outside [0, len).
+    FileNotFoundError: nothing to read, and what was looked for. NotADirectoryError: root is a file. BadFileError: a file is
+    truncated, altered, of another shape or number of images, or a pickle that holds more than data. IndexError for an index
+    outside [0, len).
     """
 
     def __init__(self, root: str | os.PathLike[str], train: bool = True) -> None:

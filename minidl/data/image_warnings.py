@@ -86,7 +86,7 @@ def told(to: list[ImageWarning]) -> Iterator[None]:
 
 
 def _install() -> None:
-    """Again wherever it is gone or not the first: `catch_warnings` takes away what came since, and other filters come before it."""
+    """Again where it is gone, as after `catch_warnings`, or where another filter came before it."""
     if not warnings.filters or warnings.filters[0] is not _FILTER:
         with suppress(ValueError):
             warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]

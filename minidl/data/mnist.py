@@ -39,8 +39,9 @@ class MNIST:
     classes      : "0 - zero" to "9 - nine"
     class_to_idx : name -> label
 
-    FileNotFoundError: no such file, and where it was looked for. NotADirectoryError: root is a file. BadFileError: a file is truncated, altered, or another than
-    its name says, or images and labels differ in number. IndexError for an index outside [0, len).
+    FileNotFoundError: no such file, and where it was looked for. NotADirectoryError: root is a file. BadFileError: a file is
+    truncated, altered, or another than its name says, or images and labels differ in number. IndexError for an index outside
+    [0, len).
     """
 
     classes = [  # noqa: RUF012

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from minidl.dtypes import promote_types
 from minidl.nn.module import Module
-from minidl.ops.arithmetic import cast
 from minidl.tensor import Tensor, common_device
 
 
@@ -32,8 +32,8 @@ def operands(op: str, input: Tensor, target: Any) -> tuple[Tensor, Tensor]:
     """
     target = as_tensor(op, target, input)
     shapes = f"x {input.shape}, target {target.shape}"
-    floats = [x.dtype for x in (input, target) if x.dtype.kind == "f"]
-    if not floats:
+    dtype = promote_types(input.dtype, target.dtype)
+    if dtype.kind != "f":
         raise RuntimeError(f"{op}: x or target must be of floats, got {input.dtype} and {target.dtype} ({shapes})")
     try:
         shape = np.broadcast_shapes(input.shape, target.shape)
@@ -41,8 +41,7 @@ def operands(op: str, input: Tensor, target: Any) -> tuple[Tensor, Tensor]:
         raise RuntimeError(f"{op}: sizes must be equal or 1, counted from the last axis, got {shapes}") from None
     if input.shape != target.shape:
         warnings.warn(f"{op}: x and target are both broadcast to {shape}, which is seldom meant, got {shapes}", stacklevel=3)
-    dtype = np.result_type(*floats)
-    return cast(input, dtype), cast(target, dtype)
+    return input.to(dtype), target.to(dtype)
 
 
 def weight_of_each(op: str, weight: Any, input: Tensor) -> Tensor | None:

@@ -81,6 +81,13 @@ def test_broadcasting(name, reduction, sizes, rng):
     check(name, *(rng.standard_normal(size) for size in sizes), reduction=reduction)
 
 
+@pytest.mark.filterwarnings("ignore:.*(target size|seldom meant)")
+@pytest.mark.parametrize("name", BROADCASTING)
+def test_a_target_without_axes_widens_the_loss(name, rng):
+    """Elsewhere float32 with axes beside float64 without stays float32. A loss broadcasts first."""
+    check(name, rng.standard_normal(3).astype(np.float32), np.array(0.5), close=FLOAT32)
+
+
 @pytest.mark.parametrize("dtypes", [*itertools.product(["float32", "float64", "int64", "uint8"], repeat=2)], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_dtypes(name, dtypes, rng):

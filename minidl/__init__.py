@@ -9,12 +9,108 @@ from minidl.kernels import plain_kernels
 from minidl.parallel import get_num_threads, set_num_threads
 from minidl import nn  # before ops, whose files take Module from it
 from minidl.ops import operators as _operators  # binds operators and methods onto Tensor
-from minidl.create import ones, rand, randn, zeros
+
+# what is a method is a function too, under PyTorch's name
+from minidl.ops.arithmetic import (
+    abs_ as abs,
+    add,
+    clamp,
+    cos,
+    div,
+    exp,
+    floor_divide,
+    log,
+    matmul,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    pow,
+    remainder,
+    sin,
+    sqrt,
+    sub,
+)
+from minidl.ops.comparison import bitwise_and, bitwise_not, bitwise_or, bitwise_xor, eq, ge, gt, le, lt, ne
+from minidl.ops.reduce import (
+    all_ as all,
+    amax,
+    amin,
+    any_ as any,
+    argmax,
+    argmin,
+    cumsum,
+    max_ as max,
+    mean,
+    min_ as min,
+    norm,
+    std,
+    sum_ as sum,
+    var,
+)
+from minidl.ops.reshape import (
+    cat,
+    chunk,
+    clone,
+    flatten,
+    flip,
+    permute,
+    reshape,
+    roll,
+    split,
+    squeeze,
+    stack,
+    t,
+    transpose,
+    unsqueeze,
+)
+from minidl.ops.select import argsort, gather, masked_fill, nonzero, sort, topk, where
+from minidl.ops.relu import relu
+from minidl.ops.sigmoid import sigmoid
+from minidl.ops.softmax import log_softmax, softmax
+from minidl.ops.tanh import tanh
+from minidl.create import (
+    arange,
+    as_tensor,
+    empty,
+    empty_like,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from minidl.serialization import load, save
+from minidl.dtypes import promote_types, result_type
+from minidl import cuda
 from minidl import optim
 from minidl.gradcheck import GradcheckError, gradcheck
 
+# PyTorch's names for NumPy's dtypes
+from numpy import float16, float32, float64, int8, int16, int32, int64, uint8
+from numpy import bool_ as bool
+from numpy import float16 as half
+from numpy import float32 as float
+from numpy import float64 as double
+from numpy import int32 as int
+from numpy import int64 as long
+
+device = Device  # from here on minidl.device is the class; the module is still imported as `from minidl.device import ...`
+
 __version__ = "0.2.0"
 
+# but for the names of Python's own functions, which a star would hide: abs, all, any, bool, float, int, max, min, pow, sum
 __all__ = [
     "Tensor",
     "Function",
@@ -33,10 +129,104 @@ __all__ = [
     "get_num_threads",
     "set_num_threads",
     "nn",
+    "add",
+    "clamp",
+    "cos",
+    "div",
+    "exp",
+    "floor_divide",
+    "log",
+    "matmul",
+    "maximum",
+    "minimum",
+    "mul",
+    "neg",
+    "remainder",
+    "sin",
+    "sqrt",
+    "sub",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
+    "eq",
+    "ge",
+    "gt",
+    "le",
+    "lt",
+    "ne",
+    "amax",
+    "amin",
+    "argmax",
+    "argmin",
+    "cumsum",
+    "mean",
+    "norm",
+    "std",
+    "var",
+    "cat",
+    "chunk",
+    "clone",
+    "flatten",
+    "flip",
+    "permute",
+    "reshape",
+    "roll",
+    "split",
+    "squeeze",
+    "stack",
+    "t",
+    "transpose",
+    "unsqueeze",
+    "argsort",
+    "gather",
+    "masked_fill",
+    "nonzero",
+    "sort",
+    "topk",
+    "where",
+    "relu",
+    "sigmoid",
+    "log_softmax",
+    "softmax",
+    "tanh",
+    "arange",
+    "as_tensor",
+    "empty",
+    "empty_like",
+    "eye",
+    "from_numpy",
+    "full",
+    "full_like",
+    "linspace",
     "ones",
+    "ones_like",
     "rand",
+    "rand_like",
+    "randint",
     "randn",
+    "randn_like",
+    "randperm",
+    "tensor",
     "zeros",
+    "zeros_like",
+    "load",
+    "save",
+    "promote_types",
+    "result_type",
+    "cuda",
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "half",
+    "double",
+    "long",
+    "device",
     "optim",
     "GradcheckError",
     "gradcheck",

@@ -43,7 +43,8 @@ def result_type(*operands: Any) -> np.dtype:
 
 
 def _rank_and_dtype(x: Any) -> tuple[int, np.dtype]:
-    """0 for a tensor with axes, 1 for a 0-d one, 2 for a number; and its dtype."""
+    """0 for a tensor with axes, 1 for a 0-d one, 2 for a number, Python's or NumPy's; and its dtype."""
+    x = x.item() if isinstance(x, np.generic) else x
     if isinstance(x, Tensor):
         return (0 if x.ndim else 1), x.dtype
     if type(x) not in _OF_NUMBERS:

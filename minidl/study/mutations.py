@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-from minidl import tensor
 from minidl.kernels import plain_kernels
 from minidl.ops import (
     adaptive_avg_pool2d,
@@ -46,6 +45,7 @@ from minidl.ops import (
     softplus,
     tanh,
 )
+from minidl.tensor import _accumulate, _add, _count_consumers
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ GALLERY = (
     # ------------------------------------------------------------------------------------------------------ the engine
     Mutation(
         "engine-grad-overwritten",
-        tensor._accumulate,
+        _accumulate,
         "tensor.grad += grad",
         "tensor.grad = grad",
         "A second backward() replaces .grad rather than adding to it: several small batches no longer make a large one.",
@@ -153,7 +153,7 @@ GALLERY = (
     ),
     Mutation(
         "engine-grad-shared",
-        tensor._accumulate,
+        _accumulate,
         "tensor.grad[...] = grad",
         "tensor.grad = grad",
         "A leaf keeps the array that it is handed. The sum's backward hands one array to both operands, and whatever is later "
@@ -163,7 +163,7 @@ GALLERY = (
     ),
     Mutation(
         "engine-fan-out-overwritten",
-        tensor._add,
+        _add,
         "grads[target] += gx",
         "grads[target] = gx",
         "A tensor that is used twice gets the gradient of one use instead of the sum.",
@@ -171,7 +171,7 @@ GALLERY = (
     ),
     Mutation(
         "engine-fan-out-in-place",
-        tensor._add,
+        _add,
         "if own:",
         "if True:",
         "The second gradient of a tensor is added into the array of the first, although somebody else holds that array too: "
@@ -180,7 +180,7 @@ GALLERY = (
     ),
     Mutation(
         "engine-first-arrival",
-        tensor._count_consumers,
+        _count_consumers,
         "consumers[edge] += 1",
         "consumers[edge] = 1",
         "A node runs backward when its first gradient arrives rather than its last: the order is not topological, and what "

@@ -49,13 +49,18 @@ def test_evaluation_is_the_input_and_draws_nothing(device):
 
 
 @pytest.mark.parametrize("shape", [(6, 7), (2, 3, 4), (2, 3, 4, 5, 6)])
-def test_other_axes_are_taken_for_n_c_with_a_warning(shape, run, torch):
+def test_other_axes_are_taken_for_n_c_with_a_warning(shape, run):
     with pytest.warns(UserWarning, match=r"^dropout2d: x should be \(N, C, H, W\); \(.*\) is taken for \(N, C, ...\)$"):
         y, _, _ = run(lambda t: dropout2d(t, 0.5), np.ones(shape))
     maps = y.reshape(*shape[:2], -1)
     assert 0 < (maps == 0).mean() < 1 and (maps == maps[..., :1]).all()
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (2, 3, 4), (2, 3, 4, 5, 6)])
+def test_pytorch_takes_other_axes_so_too(shape, torch):
     with pytest.warns(UserWarning):
-        torch.nn.functional.dropout2d(torch.ones(shape), 0.5)
+        maps = torch.nn.functional.dropout2d(torch.ones(shape), 0.5).reshape(*shape[:2], -1)
+    assert (maps == maps[..., :1]).all()
 
 
 def test_empty_batch(run):

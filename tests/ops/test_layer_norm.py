@@ -88,6 +88,13 @@ def test_dtype_stays(dtype, run, rng):
     assert y.dtype == dtype and all(g.dtype == dtype for g in gradients)
 
 
+def test_initial_values():
+    assert {name: values.tolist() for name, values in nn.LayerNorm(2).state_dict().items()} == {
+        "weight": [1, 1],
+        "bias": [0, 0],
+    }
+
+
 def test_it_begins_as_pytorchs(torch):
     for settings in ({}, {"bias": False}, {"elementwise_affine": False}):
         ours, theirs = (nn.LayerNorm((2, 3), **settings).state_dict() for nn in (nn, torch.nn))
@@ -109,15 +116,23 @@ ERRORS = [
 ]
 
 
+def call(arguments, tensor, function):
+    x, shape, *parameters = arguments
+    return function(tensor(np.ones(x)), shape, *(None if p is None else tensor(np.ones(p)) for p in parameters))
+
+
 @pytest.mark.parametrize(("arguments", "text"), ERRORS)
-def test_errors_are_pytorchs_and_say_what_is_wrong(arguments, text, torch):
-    x, shape, weight, bias = arguments
-    make = lambda tensor: [a if a is None else tensor(np.ones(a)) for a in (x, weight, bias)]
-    mine, their = make(Tensor), make(torch.tensor)
-    with pytest.raises((RuntimeError, TypeError), match=f"^{re.escape(f'layer_norm: {text}')}$") as ours:
-        layer_norm(mine[0], shape, *mine[1:])
+def test_errors(arguments, text):
+    with pytest.raises((RuntimeError, TypeError), match=f"^{re.escape(f'layer_norm: {text}')}$"):
+        call(arguments, Tensor, layer_norm)
+
+
+@pytest.mark.parametrize("arguments", [arguments for arguments, _ in ERRORS])
+def test_errors_are_pytorchs(arguments, torch):
+    with pytest.raises((RuntimeError, TypeError)) as ours:
+        call(arguments, Tensor, layer_norm)
     with pytest.raises(ours.type):
-        torch.nn.functional.layer_norm(their[0], shape, *their[1:])
+        call(arguments, torch.tensor, torch.nn.functional.layer_norm)
 
 
 def test_all_operands_are_floats_of_one_dtype(device):

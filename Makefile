@@ -43,9 +43,9 @@ nvrtc: $(VENV)/.cuda
 stand-in: $(VENV)/.test
 	MINIDL_STAND_IN=1 $(IN)python $(PARALLEL) -m gpu --ignore=tests/examples/test_gpu.py $(ARGS)
 
-# the explorer's page and the site in Chromium, which the system must have
+# the explorer's page and the site in Chromium, which the system must have; a file's tests share what it opens
 browser: $(VENV)/.browser
-	$(IN)python $(PARALLEL) -m browser $(ARGS)
+	$(IN)python $(PARALLEL) --dist loadfile -m browser $(ARGS)
 
 # docs/ as a site, under site/
 docs: $(VENV)/.docs

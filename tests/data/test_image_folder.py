@@ -478,10 +478,11 @@ def test_a_folder_in_the_place_of_another_is_seen(large, listings, tmp_path_fact
 def test_a_tree_that_changed_just_before_is_not_cached(large, monkeypatch, cache):
     # A further change could come within the same tick of the file system's clock, and leave the same time stamp.
     monkeypatch.setattr(image_folder, "_SETTLED_NS", 2_000_000_000)
+    changed = max(max(os.stat(path).st_mtime_ns, os.stat(path).st_ctime_ns) for path in [large, *large.rglob("*")])
+    monkeypatch.setattr(time, "time_ns", lambda: changed + 1_999_999_999)
     ImageFolder(large)
     assert not cache.exists()
-    later = time.time_ns() + 2_500_000_000
-    monkeypatch.setattr(time, "time_ns", lambda: later)
+    monkeypatch.setattr(time, "time_ns", lambda: changed + 2_000_000_000)
     ImageFolder(large)
     assert len(list(cache.iterdir())) == 1
 

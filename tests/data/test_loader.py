@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -588,7 +589,13 @@ class Hanging(Numbers):
 
 def test_a_worker_that_hangs_is_named_and_left_behind(monkeypatch):
     monkeypatch.setattr(loader_module, "PATIENCE", 0.01)
-    dataset = Hanging(100)
+    dataset, wait, waits = Hanging(100), loader_module.wait, itertools.count()
+
+    def wait_for_what_hangs(futures, timeout):
+        """The time begins when image 5 is reached; the batches before have as long as they need."""
+        return wait(futures, timeout if next(waits) == 2 and dataset.hangs.wait(60) else 60)
+
+    monkeypatch.setattr(loader_module, "wait", wait_for_what_hangs)
     batches = iter(DataLoader(dataset, 2, num_workers=2, timeout=0.1))
     assert [labels.tolist() for _, labels in islice(batches, 2)] == [[0, 1], [2, 3]]
     with pytest.raises(RuntimeError) as caught:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from functools import partial
 
 import data
@@ -554,21 +553,27 @@ def test_a_worker_is_never_far_ahead():
     assert sorted(begun) == list(range(1000))
 
 
-def test_an_error_ends_the_workers():
+def test_an_error_ends_the_workers(monkeypatch):
     """What was begun ends, what was not is not begun, and no thread is left."""
-    ended, release = [], threading.Event()
+    begun, ended, release = [], [], threading.Event()
+
+    class Pool(prepare.ThreadPoolExecutor):
+        def shutdown(self, wait=True, **settings):
+            super().shutdown(wait=False, **settings)
+            release.set()
+            super().shutdown(wait=wait)
 
     def job(i):
         if i == 0:
             raise ZeroDivisionError
-        release.wait(10)
+        begun.append(i)
+        release.wait(60)
         ended.append(i)
 
-    timer = threading.Timer(0.2, release.set)
+    monkeypatch.setattr(prepare, "ThreadPoolExecutor", Pool)
     with pytest.raises(ZeroDivisionError), prepare._made_ahead((partial(job, i) for i in range(100)), 2) as made:
-        timer.start()
         list(made)
-    assert 1 <= len(ended) <= 2
+    assert sorted(begun) == sorted(ended) and len(begun) <= 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prepare")]
 
 
@@ -591,46 +596,42 @@ def test_a_bar_on_a_terminal(call, images, tmp_path, monkeypatch):
 # -------------------------------------------------------------------------------------------------------------------- kill -9
 
 
-def start(*arguments):
-    command = [sys.executable, str(ALEXNET / "prepare.py"), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+# A point is a call that changes the file system: a file opened to write, renamed or deleted, a folder made or deleted.
+KILLED = f"""
+import itertools, os, signal, sys
+sys.path.insert(0, {str(ALEXNET)!r})
+import prepare
+
+count, at = itertools.count(1), int(sys.argv.pop(1))
+
+def look(event, details):
+    writes = event == "open" and isinstance(details[2], int) and details[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if (writes or event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")) and next(count) == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(look)
+sys.exit(prepare.main(sys.argv[1:]))
+"""
 
 
-def finished(*arguments):
-    process = start(*arguments)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, out
-    return out
+def run_until(point, *arguments):
+    """The exit code of prepare.py in a process that is killed at point number `point`, if it comes there."""
+    command = [sys.executable, "-B", "-c", KILLED, str(point), *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    assert done.returncode in (0, -signal.SIGKILL), done.stdout
+    return done.returncode
 
 
 def killed_until_done(out, arguments, kills, draw):
-    """Kill it at random moments, at most `kills` times, then let it end. How many kills came while it worked."""
+    """Kill it at random points, at most `kills` times, then let it end. How many kills came while it worked."""
     hits = 0
     for _ in range(kills):
-        process = start(*arguments)
-        deadline = time.monotonic() + 60
-        target = progress_of(out) + draw.randrange(3)
-        while progress_of(out) < target and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.0005)
-        if target:
-            time.sleep(draw.random() * 0.03)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        hits += process.returncode == -signal.SIGKILL
+        hits += run_until(draw.randint(1, 80), *arguments) == -signal.SIGKILL
         check_whole(out)
         if (out / "report.json").exists():
             shutil.rmtree(out)  # the next kills begin anew
-    finished(*arguments)
+    assert run_until(0, *arguments) == 0
     return hits
-
-
-def progress_of(out):
-    """How many blocks are done."""
-    work = out / ".prepare"
-    try:
-        return sum(name.endswith(".npz") and not name.startswith(".") for name in os.listdir(work))
-    except FileNotFoundError:
-        return 0
 
 
 def check_whole(out):
@@ -655,18 +656,18 @@ def kill_test(tmp_path, form, kills, seed):
         save_image(source / "val" / "cat" / f"{i}.png", 100 + i)
     (source / "train" / "cat" / "7.png").write_bytes(b"no image")
     arguments = ["--format", form, "--size", 64, "--shard-images", 4, "-j", 2]
-    finished(source, tmp_path / "expected", *arguments)
+    assert run_until(0, source, tmp_path / "expected", *arguments) == 0
     hits = killed_until_done(tmp_path / "out", [source, tmp_path / "out", *arguments], kills, random.Random(seed))
     assert content(tmp_path / "out") == content(tmp_path / "expected")
     return hits
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_killed_at_random_moments(tmp_path, form):
+def test_killed_at_random_points(tmp_path, form):
     assert kill_test(tmp_path, form, 4, 11) >= 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
-def test_killed_at_many_random_moments(tmp_path, form):
+def test_killed_at_many_random_points(tmp_path, form):
     assert kill_test(tmp_path, form, 40, 12) >= 30

@@ -23,6 +23,6 @@ def built(tmp_path_factory) -> Built:
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-B", "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # an advertisement
-    result = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return Built(folder, result.stderr)

@@ -45,7 +45,7 @@ from minidl import Tensor, pipe, random
 from minidl.checkpoint import Checkpoint, CheckpointError, clear_leftovers, keep_last, save_checkpoint
 from minidl.data import BadFileError
 from minidl.optim import SGD
-from minidl.optim.schedules import MultiStepLR
+from minidl.optim.lr_scheduler import MultiStepLR
 from minidl.study.autopsy import Autopsy, AutopsyLog
 from minidl.study.gradients import layer_checks
 

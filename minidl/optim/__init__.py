@@ -1,8 +1,8 @@
-"""Optimizers, and schedules for their learning rates."""
+"""Optimizers. `lr_scheduler` has the schedules for their learning rates."""
 
+from minidl.optim import lr_scheduler as lr_scheduler
 from minidl.optim.adam import Adam
 from minidl.optim.optimizer import Optimizer
-from minidl.optim.schedules import LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
 from minidl.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "LRScheduler", "MultiStepLR", "Optimizer", "ReduceLROnPlateau", "StepLR"]
+__all__ = ["SGD", "Adam", "Optimizer", "lr_scheduler"]

@@ -17,7 +17,16 @@ import numpy as np
 
 from minidl import changes
 from minidl.device import Array
-from minidl.tensor import Tensor, clear_grads
+from minidl.tensor import Tensor, clear_grads, no_grad
+
+
+def set_option(group: dict[str, Any], name: str, value: float) -> None:
+    """Change an option of a group. A Tensor is changed in place, so that whoever holds it sees the new value."""
+    if isinstance(group[name], Tensor):
+        with no_grad():
+            group[name].fill_(value)
+    else:
+        group[name] = value
 
 
 class Optimizer:

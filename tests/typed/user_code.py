@@ -152,7 +152,7 @@ assert_type(model.load_state_dict(model.state_dict()).missing_keys, list[str])
 
 optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 assert_type(optim.Adam(model.parameters()), optim.Adam)
-schedule = optim.StepLR(optimizer, 3)
+schedule = optim.lr_scheduler.StepLR(optimizer, 3)
 loader = data.DataLoader(data.Patterns(64), batch_size=8, shuffle=True, transform=data.CenterCrop(32), num_workers=2)
 for images, targets in loader:
     assert_type(images.dtype, np.dtype[Any])

@@ -55,18 +55,26 @@ def is_grad_enabled() -> bool:
 class no_grad(ContextDecorator):  # noqa: N801  PyTorch's name
     """Inside the block (or the decorated function) no graph is recorded and nothing is saved for backward."""
 
+    _enabled: ClassVar[bool] = False
+
     def __init__(self) -> None:
         self._before: list[bool] = []
 
     def __enter__(self) -> None:
         self._before.append(_grad_mode.enabled)
-        _grad_mode.enabled = False
+        _grad_mode.enabled = self._enabled
 
     def __exit__(self, *exc: object) -> None:
         _grad_mode.enabled = self._before.pop()
 
     def _recreate_cm(self) -> "no_grad":
-        return no_grad()
+        return type(self)()
+
+
+class enable_grad(no_grad):  # noqa: N801  PyTorch's name
+    """Inside the block (or the decorated function) a graph is recorded, also within `no_grad`."""
+
+    _enabled = True
 
 
 class Tensor(Operators):

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
+from minidl.optim.direction import direction
 from minidl.optim.elementwise import apply_elementwise
 from minidl.optim.optimizer import Optimizer
 from minidl.tensor import Tensor
@@ -37,7 +38,7 @@ def sgd_update(
     w, g, v : parameter, gradient and velocity, of one shape; v is None where momentum is 0, and zeros before the first
               step, which is taken with dampening 0.
     """
-    d = _direction(w, g, weight_decay, maximize)
+    d = direction(w, g, weight_decay, maximize)
     if v is not None:
         v *= momentum
         if dampening != 0:
@@ -54,7 +55,7 @@ def sgd_update(
 
 def sgd_update_2012(w: Array, g: Array, v: Array | None, lr: float, momentum: float, weight_decay: float) -> None:
     """One step of the 2012 rule, in place on w and v, with one temporary array. Arguments as for `sgd_update`."""
-    d = _direction(w, g, weight_decay, maximize=False)
+    d = direction(w, g, weight_decay, maximize=False)
     d *= lr
     if v is None:
         w -= d
@@ -64,26 +65,11 @@ def sgd_update_2012(w: Array, g: Array, v: Array | None, lr: float, momentum: fl
         w += v
 
 
-def _direction(w: Array, g: Array, weight_decay: float, maximize: bool) -> Array:
-    """g + weight_decay w, with -g to maximize, in a new array with w's memory order."""
-    xp = array_module(w)
-    d = xp.empty_like(w)
-    if weight_decay != 0:  # 0 * w would turn an infinite w into NaN
-        xp.multiply(w, weight_decay, out=d)
-        add_or_subtract = xp.subtract if maximize else xp.add
-        add_or_subtract(d, g, out=d)
-    elif maximize:
-        xp.negative(g, out=d)
-    else:
-        d[...] = g
-    return d
-
-
 class SGD(Optimizer):
     """Stochastic gradient descent.
 
     params       : tensors, or group dicts (see minidl/optim/optimizer.py).
-    lr           : learning rate, >= 0.
+    lr           : learning rate, >= 0; a number or a tensor of one element.
     momentum     : >= 0; how much of the velocity is kept from step to step.
     dampening    : the velocity takes in (1 - dampening) of a gradient, except its first.
     weight_decay : >= 0; weight_decay * w is added to the gradient, which is that of 1/2 weight_decay |w|^2 in the loss.
@@ -92,22 +78,28 @@ class SGD(Optimizer):
     maximize     : climb instead of descend.
     rule         : "pytorch", or "2012", where lr = 0 leaves a parameter and its velocity untouched.
 
+    foreach, differentiable and fused are as in minidl/optim/optimizer.py.
+
     ValueError: an option out of range, nesterov without momentum or with dampening, nesterov, dampening or maximize
     with the 2012 rule, no parameters, a parameter twice. TypeError: a parameter that is not a Tensor.
     """
 
     buffer_names: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
+    absent_options: ClassVar[dict[str, Any]] = {"rule": "pytorch"}
 
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         momentum: float = 0,
         dampening: float = 0,
-        weight_decay: float = 0,
+        weight_decay: float | Tensor = 0,
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
         rule: str = "pytorch",
     ) -> None:
         defaults = {
@@ -119,16 +111,11 @@ class SGD(Optimizer):
             "maximize": maximize,
             "rule": rule,
         }
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, foreach=foreach, differentiable=differentiable, fused=fused)
 
     def check_group(self, group: dict[str, Any]) -> None:
         """ValueError if an option of the group is out of range, or does not go with another."""
-        if not group["lr"] >= 0:
-            raise ValueError(f"SGD: Invalid learning rate: lr must be at least 0, got {group['lr']}")
-        if not group["momentum"] >= 0:
-            raise ValueError(f"SGD: Invalid momentum value: momentum must be at least 0, got {group['momentum']}")
-        if not group["weight_decay"] >= 0:
-            raise ValueError(f"SGD: Invalid weight_decay value: it must be at least 0, got {group['weight_decay']}")
+        self.check_at_least_0(group, "lr", "momentum", "weight_decay")
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ValueError(
                 "SGD: Nesterov momentum requires a momentum and zero dampening, got momentum "

@@ -51,7 +51,7 @@ def test_without_decay_an_infinite_parameter_stays_infinite():
         ({"eps": -1e-8}, "Adam: Invalid epsilon value: eps must be at least 0, got -1e-08"),
         ({"betas": (1.0, 0.9)}, r"Adam: Invalid beta parameter at index 0: it must be in \[0, 1\), got 1.0"),
         ({"betas": (0.9, -0.1)}, r"Adam: Invalid beta parameter at index 1: it must be in \[0, 1\), got -0.1"),
-        ({"weight_decay": -2}, "Adam: Invalid weight_decay value: it must be at least 0, got -2"),
+        ({"weight_decay": -2}, "Adam: Invalid weight_decay value: weight_decay must be at least 0, got -2"),
     ],
 )
 def test_errors_of_options(options, text):

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from minidl import nn
 from minidl.optim import SGD, Adam
 from minidl.optim.optimizer import Optimizer
-from minidl.tensor import Tensor
+from minidl.tensor import Tensor, is_grad_enabled, no_grad
 
 
 def parameter(*shape, dtype=np.float32, seed=0):
@@ -87,6 +88,99 @@ def test_a_0d_parameter_is_updated(make):
     array = p.data
     make([p]).step()
     assert p.data is array and array < 2
+
+
+def test_a_closure_computes_the_gradients_also_under_no_grad():
+    p = Tensor([3.0], requires_grad=True)
+    optimizer = SGD([p], lr=0.25)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    with no_grad():
+        loss = optimizer.step(closure)
+        assert not is_grad_enabled()
+    assert (loss.item(), p.item()) == (9.0, 1.5)
+    assert optimizer.step() is None
+
+
+def test_names_come_with_the_parameters_and_are_saved():
+    w, b = parameter(2, 3), parameter(3)
+    optimizer = SGD([("w", w), ("b", b)], lr=0.1)
+    assert optimizer.param_groups[0]["params"] == [w, b]
+    assert optimizer.param_groups[0]["param_names"] == ["w", "b"]
+    optimizer.add_param_group({"params": [("c", parameter(1))], "lr": 0.5})
+    saved = optimizer.state_dict()
+    assert [g["param_names"] for g in saved["param_groups"]] == [["w", "b"], ["c"]]
+    resumed = SGD([{"params": [w, b]}, {"params": [parameter(1)]}])
+    resumed.load_state_dict(saved)
+    assert resumed.state_dict() == saved
+
+
+def test_names_of_a_module():
+    layer = nn.Linear(2, 3)
+    assert SGD(layer.named_parameters()).param_groups[0]["param_names"] == ["weight", "bias"]
+
+
+def test_names_are_for_all_or_none():
+    p, q = parameter(2), parameter(3)
+    with pytest.raises(ValueError, match=r"with/without names. Some param names are missing, 1 of 2 have one"):
+        SGD([("p", p), q])
+    with pytest.raises(ValueError, match="cannot add param group with names to the optimizer"):
+        SGD([{"params": [p]}, {"params": [("q", q)]}])
+    with pytest.raises(ValueError, match="cannot add param group without names to the optimizer"):
+        SGD([{"params": [("p", p)]}, {"params": [q]}])
+
+
+def test_a_rate_that_is_a_tensor_is_read_at_each_step_and_saved_as_a_number():
+    p = Tensor([1.0], requires_grad=True)
+    rate = Tensor(0.5)
+    optimizer = SGD([p], lr=rate)
+    for _ in range(2):
+        p.grad = np.ones(1, np.float32)
+        optimizer.step()
+        rate.fill_(0.25)
+    assert p.item() == 0.25
+    saved = optimizer.state_dict()
+    assert saved["param_groups"][0]["lr"] == 0.25 and type(saved["param_groups"][0]["lr"]) is float
+    saved["param_groups"][0]["lr"] = 0.125
+    optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["lr"] is rate and rate.item() == 0.125
+    with pytest.raises(ValueError, match=r"SGD: Tensor lr must be 1-element, got the shape \(2,\)"):
+        SGD([p], lr=Tensor([0.1, 0.2]))
+    with pytest.raises(ValueError, match=r"SGD: Invalid learning rate: lr must be at least 0, got -0.5"):
+        SGD([p], lr=Tensor(-0.5))
+
+
+@pytest.mark.parametrize("kind", [Adam, SGD])
+def test_options_of_pytorchs_implementations(kind):
+    p = parameter(2)
+    for options in ({"foreach": True}, {"fused": True}, {"foreach": False, "fused": False, "differentiable": False}):
+        assert "foreach" not in kind([p], **options).param_groups[0]
+    with pytest.raises(NotImplementedError, match=r"differentiable=True asks for gradients through the step.*leave it False"):
+        kind([p], differentiable=True)
+    with pytest.raises(NotImplementedError, match="differentiable=True"):
+        kind([{"params": [p], "differentiable": True}])
+    with pytest.raises(RuntimeError, match="`fused` and `foreach` cannot be `True` together"):
+        kind([p], foreach=True, fused=True)
+
+
+def test_capturable_is_refused():
+    with pytest.raises(NotImplementedError, match="Adam: capturable=True asks for a step inside a CUDA graph"):
+        Adam([parameter(2)], capturable=True)
+
+
+def test_a_saved_group_from_before_an_option_was_there_means_its_default():
+    p = parameter(2)
+    optimizer = trained(Adam, [p])
+    saved = optimizer.state_dict()
+    del saved["param_groups"][0]["maximize"]
+    resumed = Adam([p], maximize=True)
+    resumed.load_state_dict(saved)
+    assert resumed.param_groups[0]["maximize"] is False
 
 
 def test_a_gradient_of_another_shape_stops_the_step_before_anything_changes():

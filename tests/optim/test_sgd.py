@@ -116,7 +116,7 @@ def test_the_gradient_is_not_changed(options):
         ({"lr": -0.5}, "SGD: Invalid learning rate: lr must be at least 0, got -0.5"),
         ({"lr": float("nan")}, "SGD: Invalid learning rate: lr must be at least 0, got nan"),
         ({"momentum": -1}, "SGD: Invalid momentum value: momentum must be at least 0, got -1"),
-        ({"weight_decay": -2}, "SGD: Invalid weight_decay value: it must be at least 0, got -2"),
+        ({"weight_decay": -2}, "SGD: Invalid weight_decay value: weight_decay must be at least 0, got -2"),
         ({"nesterov": True}, "SGD: Nesterov momentum requires a momentum and zero dampening, got momentum 0"),
         ({"nesterov": True, "momentum": 0.9, "dampening": 0.5}, "got momentum 0.9, dampening 0.5"),
         ({"rule": "1986"}, "SGD: rule must be 'pytorch' or '2012', got '1986'"),

@@ -153,6 +153,7 @@ assert_type(model.load_state_dict(model.state_dict()).missing_keys, list[str])
 optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 assert_type(optim.Adam(model.parameters()), optim.Adam)
 schedule = optim.lr_scheduler.StepLR(optimizer, 3)
+assert_type(optimizer.step(lambda: 2.5), float)
 loader = data.DataLoader(data.Patterns(64), batch_size=8, shuffle=True, transform=data.CenterCrop(32), num_workers=2)
 for images, targets in loader:
     assert_type(images.dtype, np.dtype[Any])

@@ -3,11 +3,12 @@
 A layer is in the file of its op, minidl/ops/<name>.py: formulas, forward, backward, the function, and last the module that
 keeps the function's settings and parameters. Constructors have PyTorch's signatures, `repr` shows what PyTorch's would. Here is
 a line for each; `as` tells type checkers that the name is public. Read module.py first. `functional` has every layer as a
-function, `init` the initial values.
+function, `init` the initial values, `utils` what clips gradients.
 """
 
 from minidl.nn import functional as functional
 from minidl.nn import init as init
+from minidl.nn import utils as utils
 from minidl.nn.module import Identity as Identity
 from minidl.nn.module import Module as Module
 from minidl.nn.module import ModuleList as ModuleList

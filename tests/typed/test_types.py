@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 FILES = [HERE / "user_code.py", HERE / "mistakes.py"]
 PUBLIC = ["minidl", "minidl.nn", "minidl.nn.functional", "minidl.nn.init", "minidl.optim", "minidl.data", "minidl.study"]
-PUBLIC += ["minidl.optim.lr_scheduler"]
+PUBLIC += ["minidl.nn.utils", "minidl.optim.lr_scheduler"]
 ANY = {
     "Function.forward": "each op's own",
     "Module.forward": "each module's own",

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from minidl import nn
-from minidl.optim import SGD, Adam
+from minidl.optim import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop
 from minidl.optim.optimizer import Optimizer
 from minidl.tensor import Tensor, is_grad_enabled, no_grad
+
+MAKERS = [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: SGD(p, lr=0.1, momentum=0.9, rule="2012"), Adam, AdamW]
+MAKERS += [lambda p: RMSprop(p, momentum=0.9, centered=True), Adagrad, Adadelta]
 
 
 def parameter(*shape, dtype=np.float32, seed=0):
@@ -60,7 +63,7 @@ def test_zero_grad():
     assert p.grad is None
 
 
-@pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9), Adam])
+@pytest.mark.parametrize("make", MAKERS)
 def test_a_parameter_without_gradient_is_skipped(make):
     p, q = parameter(3), with_gradient(parameter(3))
     before = p.data.copy()
@@ -70,7 +73,7 @@ def test_a_parameter_without_gradient_is_skipped(make):
     assert list(optimizer.state_dict()["state"]) == [1]
 
 
-@pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: Adam(p, amsgrad=True)])
+@pytest.mark.parametrize("make", [*MAKERS, lambda p: Adam(p, amsgrad=True)])
 def test_step_works_in_place_and_keeps_the_memory_order(make):
     p = with_gradient(channels_last_parameter())
     array, strides = p.data, p.data.strides
@@ -81,7 +84,7 @@ def test_step_works_in_place_and_keeps_the_memory_order(make):
     assert buffers and all(v.strides == strides for v in buffers)
 
 
-@pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: SGD(p, rule="2012"), Adam])
+@pytest.mark.parametrize("make", MAKERS)
 def test_a_0d_parameter_is_updated(make):
     p = Tensor(np.array(2.0, np.float32), requires_grad=True)
     p.grad = np.array(1.0, np.float32)
@@ -202,9 +205,6 @@ def trained(make, params, steps=3):
             with_gradient(p, seed=i)
         optimizer.step()
     return optimizer
-
-
-MAKERS = [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: SGD(p, lr=0.1, momentum=0.9, rule="2012"), Adam]
 
 
 @pytest.mark.parametrize("make", MAKERS)

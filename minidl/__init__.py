@@ -1,6 +1,7 @@
 """minidl: a deep learning framework small enough to read, on NumPy and CuPy. The public names, in teaching order."""
 
-from minidl.tensor import Function, Tensor, is_grad_enabled, no_grad
+from minidl.tensor import Function, Tensor
+from minidl.grad_mode import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from minidl.anomaly import AnomalyError, detect_anomaly
 from minidl.random import manual_seed
 from minidl.device import Device, DeviceError, count_traffic, memory_summary
@@ -114,8 +115,12 @@ __version__ = "0.2.0"
 __all__ = [
     "Tensor",
     "Function",
+    "enable_grad",
+    "inference_mode",
     "is_grad_enabled",
+    "is_inference_mode_enabled",
     "no_grad",
+    "set_grad_enabled",
     "AnomalyError",
     "detect_anomaly",
     "manual_seed",

@@ -27,7 +27,8 @@ import numpy as np
 
 from minidl import random
 from minidl.device import Array
-from minidl.tensor import Tensor, no_grad
+from minidl.grad_mode import no_grad
+from minidl.tensor import Tensor
 
 UNIT = 2.0**-52  # float64's spacing at 1
 SHRINK = (1.0, 1 / 16, 1 / 256)  # eps is multiplied by these, one after the other, until no kink is in reach

@@ -19,16 +19,15 @@ since, and so does an op on a view of memory that was changed behind it: the gra
 """
 
 import itertools
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 
 from minidl import changes
 from minidl.device import Array, Device, array_module
+from minidl.grad_mode import is_grad_enabled
 from minidl.memory import Lease, owner
 from minidl.observer import NOWHERE, Observer, observers, present_layer
 
@@ -38,43 +37,6 @@ else:
     Operators = object  # the ops need Tensor first: minidl/ops/operators.py binds its list onto the finished class
 
 Hook = Callable[["Tensor"], "Tensor | None"]
-
-
-class _GradMode(threading.local):
-    enabled = True
-
-
-_grad_mode = _GradMode()
-
-
-def is_grad_enabled() -> bool:
-    """Does this thread record a graph?"""
-    return _grad_mode.enabled
-
-
-class no_grad(ContextDecorator):  # noqa: N801  PyTorch's name
-    """Inside the block (or the decorated function) no graph is recorded and nothing is saved for backward."""
-
-    _enabled: ClassVar[bool] = False
-
-    def __init__(self) -> None:
-        self._before: list[bool] = []
-
-    def __enter__(self) -> None:
-        self._before.append(_grad_mode.enabled)
-        _grad_mode.enabled = self._enabled
-
-    def __exit__(self, *exc: object) -> None:
-        _grad_mode.enabled = self._before.pop()
-
-    def _recreate_cm(self) -> "no_grad":
-        return type(self)()
-
-
-class enable_grad(no_grad):  # noqa: N801  PyTorch's name
-    """Inside the block (or the decorated function) a graph is recorded, also within `no_grad`."""
-
-    _enabled = True
 
 
 class Tensor(Operators):
@@ -431,7 +393,7 @@ class Function:
         """
         node = cls()
         node.device = common_device(cls.name, inputs)
-        recording = _grad_mode.enabled
+        recording = is_grad_enabled()
         node.needs_grad = tuple(recording and isinstance(x, Tensor) and x.requires_grad for x in inputs)
         for x, needed in zip(inputs, node.needs_grad, strict=True):
             if needed and x._is_view:

@@ -11,7 +11,7 @@ import pytest
 
 import minidl
 import minidl.nn.functional as F
-from minidl import Function, Tensor, is_grad_enabled, memory, no_grad
+from minidl import Function, Tensor, is_grad_enabled, memory, no_grad, set_grad_enabled
 
 engine = sys.modules["minidl.tensor"]  # minidl.tensor is the factory
 
@@ -50,7 +50,7 @@ def leaf(*values, dtype=np.float64, device=None):
 def reset():
     Twice.ran = 0
     yield
-    engine._grad_mode.enabled = True
+    set_grad_enabled(True)
 
 
 # --------------------------------------------------------------------------------------------------- graphs of every form

@@ -24,9 +24,10 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar, overload
 import numpy as np
 
 from minidl.device import Device, transfer
+from minidl.grad_mode import is_grad_enabled
 from minidl.nn.init import copy_
 from minidl.observer import inside
-from minidl.tensor import Function, HookHandle, Tensor, clear_grads, is_grad_enabled
+from minidl.tensor import Function, HookHandle, Tensor, clear_grads
 
 _STORES = ("_parameters", "_buffers", "_modules")
 _FLOATS = ("float16", "float32", "float64")

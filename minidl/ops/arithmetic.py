@@ -30,8 +30,9 @@ import numpy as np
 
 from minidl.device import Array, array_module
 from minidl.dtypes import DEFAULT_FLOAT, result_type
+from minidl.grad_mode import is_grad_enabled
 from minidl.kernels import fastest
-from minidl.tensor import Function, Tensor, common_device, is_grad_enabled
+from minidl.tensor import Function, Tensor, common_device
 
 Operand = Tensor | np.ndarray | np.generic | float  # and CuPy's arrays
 

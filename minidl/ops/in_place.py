@@ -24,10 +24,11 @@ from typing import Any
 from minidl import changes
 from minidl.device import Array
 from minidl.dtypes import kind
+from minidl.grad_mode import is_grad_enabled
 from minidl.memory import owner
 from minidl.ops.arithmetic import cast, unbroadcast
 from minidl.ops.reshape import index_steps
-from minidl.tensor import Function, Tensor, common_device, is_grad_enabled
+from minidl.tensor import Function, Tensor, common_device
 
 
 class SetItemFunction(Function):

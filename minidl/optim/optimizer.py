@@ -24,7 +24,8 @@ import numpy as np
 
 from minidl import changes
 from minidl.device import Array
-from minidl.tensor import Tensor, clear_grads, enable_grad, no_grad
+from minidl.grad_mode import enable_grad, no_grad
+from minidl.tensor import Tensor, clear_grads
 
 T = TypeVar("T")
 

@@ -26,12 +26,13 @@ import numpy as np
 
 from minidl.checkpoint import append_whole, write_whole
 from minidl.device import Array, array_module, memory_order
+from minidl.grad_mode import is_grad_enabled
 from minidl.layout import nhwc
 from minidl.nn import Module, Parameter
 from minidl.observer import Observer
 from minidl.shapes import is_int
 from minidl.study.illnesses import NOT_FINITE, SATURATED, Diagnosis, Evidence, Losses, Row, diagnose
-from minidl.tensor import Tensor, is_grad_enabled
+from minidl.tensor import Tensor
 
 SPREAD_EXAMPLES = 32  # of a batch whose standard deviation is taken: enough for two digits
 _BLOCK = 1 << 18  # elements that are looked at together, so that what is computed of them stays in the cache

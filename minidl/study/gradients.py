@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from minidl import random
+from minidl.grad_mode import no_grad
 from minidl.gradcheck import (
     Comparison,
     GradcheckError,
@@ -24,7 +25,7 @@ from minidl.gradcheck import (
 )
 from minidl.nn import Module
 from minidl.observer import Observer
-from minidl.tensor import Function, Tensor, no_grad
+from minidl.tensor import Function, Tensor
 
 DIRECTIONS = 8
 LARGEST = 1 << 20  # elements of a fully connected layer's weight; of larger ones the first units are checked

@@ -30,10 +30,11 @@ import numpy as np
 
 import minidl.nn.functional as minidl_functional
 from minidl import optim, random
+from minidl.grad_mode import no_grad
 from minidl.gradcheck import GradcheckError, gradcheck
 from minidl.kernels import plain_kernels
 from minidl.study.mutations import GALLERY, Mutation, mutation
-from minidl.tensor import Tensor, no_grad
+from minidl.tensor import Tensor
 
 
 class MismatchError(RuntimeError):

@@ -10,9 +10,10 @@ import pytest
 
 import minidl.nn.functional as F
 from minidl.device import Device, count_traffic
+from minidl.grad_mode import no_grad
 from minidl.layout import channels_last, is_channels_last
 from minidl.nn import Conv2d, Dropout, Flatten, Identity, Linear, Module, ModuleList, Parameter, ReLU, Sequential
-from minidl.tensor import Tensor, no_grad
+from minidl.tensor import Tensor
 
 
 class Net(Module):

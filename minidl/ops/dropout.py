@@ -21,6 +21,7 @@ from minidl import random
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.nn.module import Module
+from minidl.ops.in_place import replace
 from minidl.random import Draw
 from minidl.tensor import Function, Tensor
 
@@ -59,8 +60,8 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     """Silence each element with probability p. The formulas are at the top of this file.
 
     p        : in [0, 1]; ValueError otherwise.
-    training : False evaluates, without a mask.
-    inplace  : PyTorch's; the result is a new tensor either way.
+    training : False evaluates, without a mask. With p = 0 there is none either: the result is the input itself.
+    inplace  : change input itself, and return it.
     scale_at : "train" (PyTorch's inverted form) or "test" (2012's); ValueError otherwise.
 
     The mask comes from minidl's default generator, in C order of the shape: `manual_seed` repeats it on any device.
@@ -69,10 +70,14 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         raise ValueError(f"dropout: p must be in [0, 1], got {p}")
     if scale_at not in ("train", "test"):
         raise ValueError(f"dropout: scale_at must be 'train' or 'test', got {scale_at!r}")
-    if not training:
-        return input if scale_at == "train" else input * (1 - p)
-    inverted = scale_at == "train" and p < 1
-    return DropoutFunction.apply(input, p=p, scale=1 / (1 - p) if inverted else 1.0)
+    if p == 0 or (scale_at == "train" and not training):
+        return input
+    if training:
+        inverted = scale_at == "train" and p < 1
+        y = DropoutFunction.apply(input, p=p, scale=1 / (1 - p) if inverted else 1.0)
+    else:
+        y = input * (1 - p)
+    return replace("dropout_", input, y) if inplace else y
 
 
 class Dropout(Module):

@@ -25,6 +25,7 @@ from minidl import random
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.nn.module import Module
+from minidl.ops.in_place import replace
 from minidl.random import Draw
 from minidl.tensor import Function, Tensor
 
@@ -59,8 +60,8 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 
     input    : (N, C, H, W), floats. Any (N, C, ...) is taken, with a warning: three axes are no single image here.
     p        : in [0, 1]; ValueError otherwise.
-    training : False returns the input itself.
-    inplace  : PyTorch's; the result is a new tensor either way.
+    training : False returns the input itself, and so does p = 0.
+    inplace  : change input itself, and return it.
 
     The mask comes from minidl's default generator, in C order of (N, C): `manual_seed` repeats it on any device.
     RuntimeError: fewer than two axes, or not of floats.
@@ -71,9 +72,10 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
         raise RuntimeError(f"dropout2d: x must be floats of (N, C, H, W), got {input.dtype} {input.shape}")
     if input.ndim != 4:
         warnings.warn(f"dropout2d: x should be (N, C, H, W); {input.shape} is taken for (N, C, ...)", stacklevel=2)
-    if not training:
+    if p == 0 or not training:
         return input
-    return Dropout2dFunction.apply(input, p=p, scale=1 / (1 - p) if p < 1 else 1.0)
+    y = Dropout2dFunction.apply(input, p=p, scale=1 / (1 - p) if p < 1 else 1.0)
+    return replace("dropout2d_", input, y) if inplace else y
 
 
 class Dropout2d(Module):

@@ -17,6 +17,7 @@ Source: Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network lea
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.nn.module import Module
+from minidl.ops.in_place import replace
 from minidl.tensor import Function, Tensor
 
 
@@ -49,11 +50,12 @@ class ELUFunction(Function):
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """input where it is positive, else alpha * (e^input - 1), element by element. RuntimeError unless input is of floats.
 
-    `inplace` is PyTorch's; the result is a new tensor either way.
+    inplace : change input itself, and return it. RuntimeError where a graph can't follow that: see in_place.py.
     """
     if input.dtype.kind != "f":
         raise RuntimeError(f"elu: x must be of floats, got {input.dtype} (x {input.shape})")
-    return ELUFunction.apply(input, alpha=float(alpha))
+    y = ELUFunction.apply(input, alpha=float(alpha))
+    return replace("elu_", input, y) if inplace else y
 
 
 class ELU(Module):

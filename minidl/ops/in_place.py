@@ -94,7 +94,7 @@ def _assign_at(name: str, x: Tensor, index: Any, value: Any) -> Tensor:
     basic, arrays = index_steps(index, x)
     try:
         if recording:
-            return _take_over(name, x, SetItemFunction.apply(x, y, basic=basic, arrays=arrays))
+            return replace(name, x, SetItemFunction.apply(x, y, basic=basic, arrays=arrays))
         with x.device.active():
             put(x.data, y.data, basic, arrays)
     except ValueError as error:  # NumPy's and CuPy's word for shapes that don't broadcast
@@ -108,8 +108,7 @@ def in_place(name: str, op: Callable[..., Any]) -> Callable[..., Tensor]:
 
     @functools.wraps(op)
     def change(x: Tensor, *operands: Any, **settings: Any) -> Tensor:
-        _check_may_change(name, x, *operands)
-        return _take_over(name, x, op(x, *operands, **settings))
+        return replace(name, x, op(x, *operands, **settings))
 
     change.__name__ = change.__qualname__ = name
     change.__doc__ = (
@@ -134,8 +133,12 @@ def _check_may_change(name: str, x: Tensor, *operands: Any) -> None:
         )
 
 
-def _take_over(name: str, x: Tensor, result: Tensor) -> Tensor:
-    """x becomes `result`, in its own memory."""
+def replace(name: str, x: Tensor, result: Tensor) -> Tensor:
+    """x becomes `result`, which an op has made of it, in its own memory: relu(x, inplace=True) is replace("relu_", x, relu(x)).
+
+    It costs one copy, and one of x if the op saved that. RuntimeError as for setitem, or if x can't hold the result.
+    """
+    _check_may_change(name, x, result)
     if result.shape != x.shape:
         raise RuntimeError(f"{name}: the result has the shape {result.shape}, x of shape {x.shape} can't hold it")
     if kind(result.dtype) > kind(x.dtype):
@@ -147,7 +150,8 @@ def _take_over(name: str, x: Tensor, result: Tensor) -> Tensor:
     if node is not None:  # what it saved of x is to stay as it was
         memory = owner(x.data)
         with x.device.active():
-            node.saved = tuple(a.copy(order="K") if hasattr(a, "base") and owner(a) is memory else a for a in node.saved)
+            saved = [a.copy(order="K") if hasattr(a, "base") and owner(a) is memory else a for a in node.saved]
+        node.saved = tuple(x.data if a is result.data else a for a in saved)  # and the result is not kept twice
         if x._node is not None:
             node.retained, x._node.retained = x._node.retained, None
         x._node, x.requires_grad = node, True

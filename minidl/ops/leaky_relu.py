@@ -15,6 +15,7 @@ Source: Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network ac
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.nn.module import Module
+from minidl.ops.in_place import replace
 from minidl.tensor import Function, Tensor
 
 
@@ -45,11 +46,12 @@ class LeakyReLUFunction(Function):
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """input where it is positive, else negative_slope * input, element by element. RuntimeError unless input is of floats.
 
-    `inplace` is PyTorch's; the result is a new tensor either way.
+    inplace : change input itself, and return it. RuntimeError where a graph can't follow that: see in_place.py.
     """
     if input.dtype.kind != "f":
         raise RuntimeError(f"leaky_relu: x must be of floats, got {input.dtype} (x {input.shape})")
-    return LeakyReLUFunction.apply(input, negative_slope=float(negative_slope))
+    y = LeakyReLUFunction.apply(input, negative_slope=float(negative_slope))
+    return replace("leaky_relu_", input, y) if inplace else y
 
 
 class LeakyReLU(Module):

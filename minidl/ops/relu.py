@@ -9,13 +9,13 @@ Backward
 Saved
     y   gx is gy where y > 0: the output tells all, and the next layer keeps it anyway, so it is kept once.
 
-The output is all that backward needs, and the next layer keeps it anyway.
 Source: Nair and Hinton, ICML 2010; Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.1.
 """
 
 from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.nn.module import Module
+from minidl.ops.in_place import replace
 from minidl.tensor import Function, Tensor
 
 
@@ -45,8 +45,12 @@ class ReLUFunction(Function):
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """max(input, 0), element by element. `inplace` is PyTorch's; the result is a new tensor either way."""
-    return ReLUFunction.apply(input)
+    """max(input, 0), element by element.
+
+    inplace : change input itself, and return it. RuntimeError where a graph can't follow that: see in_place.py.
+    """
+    y = ReLUFunction.apply(input)
+    return replace("relu_", input, y) if inplace else y
 
 
 class ReLU(Module):

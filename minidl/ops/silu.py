@@ -17,6 +17,7 @@ Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", 2016, secti
 from minidl.device import Array
 from minidl.kernels import fastest
 from minidl.nn.module import Module
+from minidl.ops.in_place import replace
 from minidl.ops.sigmoid import sigmoid_forward
 from minidl.tensor import Function, Tensor
 
@@ -47,11 +48,12 @@ class SiLUFunction(Function):
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """input * sigmoid(input), element by element. RuntimeError unless input is of floats.
 
-    `inplace` is PyTorch's; the result is a new tensor either way.
+    inplace : change input itself, and return it. RuntimeError where a graph can't follow that: see in_place.py.
     """
     if input.dtype.kind != "f":
         raise RuntimeError(f"silu: x must be of floats, got {input.dtype} (x {input.shape})")
-    return SiLUFunction.apply(input)
+    y = SiLUFunction.apply(input)
+    return replace("silu_", input, y) if inplace else y
 
 
 class SiLU(Module):

@@ -102,8 +102,17 @@ def test_empty_batch(run):
     assert y.shape == gx.shape == (0, 4)
 
 
-def test_inplace_is_accepted_and_leaves_the_input_alone(run):
-    run(lambda t: dropout(t, inplace=True), np.ones(100))
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("scale_at", ["train", "test"])
+def test_in_place_it_is_the_same_in_the_input(training, scale_at):
+    results = []
+    for inplace in (True, False):
+        minidl.manual_seed(3)
+        x = Tensor(np.ones(100))
+        y = dropout(x, 0.3, training, inplace, scale_at=scale_at)
+        assert (y is x) == (inplace or (scale_at == "train" and not training))
+        results.append(y.data)
+    np.testing.assert_array_equal(*results)
 
 
 # ----------------------------------------------------------------------------------------------------------- gradcheck

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from layer_cases import IMAGES, LayerCase
 
+import minidl
 from minidl import Tensor, gradcheck
 from minidl.layout import is_channels_last
+from minidl.ops.conv2d import conv2d
 from minidl.ops.relu import relu
 
 LAYER_CASES = {
@@ -40,9 +42,16 @@ def test_nan_stays_nan_and_infinity_infinity(run):
     np.testing.assert_array_equal(y, [np.nan, np.inf, 0])
 
 
-def test_inplace_is_accepted_and_leaves_the_input_alone(run):
-    y, _, _ = run(lambda t: relu(t, inplace=True), np.array([-1.0, 2.0]))
-    assert y.tolist() == [0, 2]
+def test_in_place_a_convolution_s_output_is_kept_once():
+    """One copy, into the memory of the convolution's output, which is all that the ReLU saves."""
+    x, w = Tensor(IMAGES[0]), Tensor(np.ones((3, 4, 3, 3)), requires_grad=True)
+    y = conv2d(x, w)
+    memory = y.data
+    with minidl.no_grad():
+        expected = relu(y)
+    assert relu(y, inplace=True) is y and y.data is memory
+    np.testing.assert_array_equal(memory, expected.data)
+    assert len(y._node.saved) == 1 and y._node.saved[0] is memory
 
 
 # ----------------------------------------------------------------------------------------------------------- gradcheck

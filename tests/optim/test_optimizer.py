@@ -6,7 +6,8 @@ import pytest
 from minidl import nn
 from minidl.optim import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop
 from minidl.optim.optimizer import Optimizer
-from minidl.tensor import Tensor, is_grad_enabled, no_grad
+from minidl.grad_mode import is_grad_enabled, no_grad
+from minidl.tensor import Tensor
 
 MAKERS = [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: SGD(p, lr=0.1, momentum=0.9, rule="2012"), Adam, AdamW]
 MAKERS += [lambda p: RMSprop(p, momentum=0.9, centered=True), Adagrad, Adadelta]

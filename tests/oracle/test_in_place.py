@@ -16,12 +16,16 @@ from .compare import host
 torch = pytest.importorskip("torch")
 
 MINE = SimpleNamespace(
+    F=minidl.nn.functional,
+    nn=minidl.nn,
     t=lambda a, grad=False: Tensor(np.array(a), requires_grad=grad),
     no_grad=minidl.no_grad,
     SGD=SGD,
     Adam=Adam,
 )
 THEIRS = SimpleNamespace(
+    F=torch.nn.functional,
+    nn=torch.nn,
     t=lambda a, grad=False: torch.tensor(np.array(a), requires_grad=grad),
     no_grad=torch.no_grad,
     SGD=torch.optim.SGD,
@@ -175,6 +179,91 @@ def test_a_program_gives_the_same(program):
         np.testing.assert_allclose(host(mine), host(theirs), rtol=1e-14)
 
 
+# ------------------------------------------------------------------------------------------------------------ inplace=True
+
+LAYERS = {
+    "relu": lambda F, x: F.relu(x, inplace=True),
+    "leaky_relu": lambda F, x: F.leaky_relu(x, 0.2, inplace=True),
+    "elu": lambda F, x: F.elu(x, 1.5, inplace=True),
+    "silu": lambda F, x: F.silu(x, inplace=True),
+    "dropout": lambda F, x: F.dropout(x, 1.0, inplace=True),
+    "dropout in evaluation": lambda F, x: F.dropout(x, 0.5, training=False, inplace=True),
+    "dropout of nothing": lambda F, x: F.dropout(x, 0.0, inplace=True),
+    "dropout2d": lambda F, x: F.dropout2d(x, 1.0, inplace=True),
+}
+IMAGE = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+
+
+def outside_a_graph(m, layer):
+    x = m.t(IMAGE)
+    alias, row = x.detach(), x[1]
+    y = layer(m.F, x)
+    assert y is x
+    return x, alias, row
+
+
+def in_a_graph(m, layer):
+    w = m.t(IMAGE, True)
+    x = w * 2
+    y = layer(m.F, x)
+    assert y is x
+    (y * m.t(IMAGE)).sum().backward()
+    return x, w.grad
+
+
+def under_no_grad(m, layer):
+    w = m.t(IMAGE, True)
+    with m.no_grad():
+        assert layer(m.F, w) is w
+    return (w,)
+
+
+def of_a_leaf(m, layer):
+    try:
+        layer(m.F, m.t(IMAGE, True))
+    except RuntimeError:
+        return (m.t(np.array(0)),)
+    return (m.t(np.array(1)),)
+
+
+def of_a_saved_input(m, layer):
+    """Refused, but for those that change nothing."""
+    x = m.t(IMAGE, True) * 1
+    y = x * x
+    layer(m.F, x)
+    try:
+        y.sum().backward()
+    except RuntimeError:
+        return (m.t(np.array(0)),)
+    return (m.t(np.array(1)),)
+
+
+@pytest.mark.parametrize("program", [outside_a_graph, in_a_graph, under_no_grad, of_a_leaf, of_a_saved_input])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_in_place(name, program):
+    for mine, theirs in zip(program(MINE, LAYERS[name]), program(THEIRS, LAYERS[name]), strict=True):
+        np.testing.assert_allclose(host(mine), host(theirs), rtol=1e-13)
+
+
+def network(nn):
+    """As torchvision's AlexNet begins and ends."""
+    features = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, padding=1)
+    )
+    return nn.Sequential(
+        features, nn.ReLU(inplace=True), nn.Flatten(), nn.Dropout(0.0), nn.Linear(16, 6), nn.ReLU(inplace=True), nn.Linear(6, 2)
+    )
+
+
+def test_a_network_with_relus_in_place():
+    mine, theirs = network(MINE.nn).double(), network(THEIRS.nn).double()
+    mine.load_state_dict({name: t.numpy() for name, t in theirs.state_dict().items()})
+    for m, net in ((MINE, mine), (THEIRS, theirs)):
+        (net(m.t(IMAGE)) ** 2).sum().backward()
+    for p, q in zip(mine.parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_allclose(p.grad, q.grad.numpy(), rtol=1e-12, atol=1e-14)
+
+
 # -------------------------------------------------------------------------------------------------- programs that must fail
 
 
@@ -195,6 +284,14 @@ def saved_output(m):
     w = m.t(A, True)
     y = w.exp()
     y += 1
+    y.sum().backward()
+
+
+def saved_output_of_a_change_in_place(m):
+    w = m.t(A, True)
+    y = w + 0
+    y.exp_()
+    y *= w
     y.sum().backward()
 
 
@@ -224,6 +321,12 @@ def saved_through_a_view(m):
     y = w * x
     x[0, 0] = 5
     y.sum().backward()
+
+
+def relu_then_dropout_in_place(m):
+    """The ReLU saved what the dropout changes."""
+    net = m.nn.Sequential(m.nn.Linear(3, 3), m.nn.ReLU(), m.nn.Dropout(0.5, inplace=True)).double()
+    net(m.t(A)).sum().backward()
 
 
 def step_before_backward(m):
@@ -292,10 +395,12 @@ FAILING = [
     leaf_method,
     leaf_item,
     saved_output,
+    saved_output_of_a_change_in_place,
     replaced,
     saved_input,
     saved_through_an_alias,
     saved_through_a_view,
+    relu_then_dropout_in_place,
     step_before_backward,
     second_backward_after_a_step,
     larger_result,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from minidl import nn
+from minidl.grad_mode import is_grad_enabled, no_grad
 from minidl.optim import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop
 from minidl.optim.optimizer import Optimizer
-from minidl.grad_mode import is_grad_enabled, no_grad
 from minidl.tensor import Tensor
 
 MAKERS = [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: SGD(p, lr=0.1, momentum=0.9, rule="2012"), Adam, AdamW]

@@ -119,5 +119,5 @@ $(VENV)/.cuda: $(VENV)/.test
 	touch $@
 
 $(VENV)/.oracle: $(VENV)/.test
-	$(IN)python -m pip install --quiet $(TORCH)
+	$(IN)python -m pip install --quiet $(TORCH) expecttest  # which PyTorch's own tables of samples import
 	touch $@

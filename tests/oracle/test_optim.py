@@ -126,6 +126,23 @@ def test_float32(name):
     compare(getattr(optim, name), getattr(torch.optim, name), {"weight_decay": 0.1, **SOME.get(name, {})}, dtype=np.float32)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rate_that_is_a_tensor(name):
+    """PyTorch's Adam computes with it in float32, so a step may be off by some 6e-8 of itself."""
+    rng, w = np.random.default_rng(0), np.array([1.0, -2.0, 3.0])
+    p, q = Tensor(w.copy(), requires_grad=True), torch.nn.Parameter(torch.tensor(w))
+    rate, their_rate = Tensor(0.5), torch.tensor(0.5)
+    a, b = getattr(optim, name)([p], lr=rate), getattr(torch.optim, name)([q], lr=their_rate)
+    for _ in range(10):
+        g = rng.standard_normal(3)
+        p.grad, q.grad = g, torch.tensor(g)
+        a.step()
+        b.step()
+        np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=0, atol=1e-6)
+        rate.fill_(rate.item() * 0.75)
+        their_rate.fill_(their_rate.item() * 0.75)
+
+
 def defaults(signature):
     return [(p.name, p.default) for p in list(signature.parameters.values())[1:]]
 

@@ -15,6 +15,7 @@ A rate that is a 0-d tensor is changed in place. What a schedule computes and re
 """
 
 import math
+import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType
@@ -79,7 +80,13 @@ class LRScheduler:
         raise NotImplementedError(f"{type(self).__name__}: get_lr is missing")
 
     def step(self) -> None:
-        """Begin the next epoch: set `lr` in every group."""
+        """Begin the next epoch: set `lr` in every group. UserWarning if the optimizer has taken no step yet."""
+        if self._step_count == 1 and not self.optimizer.has_stepped:
+            warnings.warn(
+                f"{type(self).__name__}: detected call of step() before optimizer.step(), so that the first rate is never "
+                "used. Call the optimizer's first",
+                stacklevel=2,
+            )
         self._step_count += 1
         self.last_epoch += 1
         self._set_rates(self.get_lr())

@@ -82,6 +82,7 @@ class Optimizer:
         if not groups:
             raise ValueError(f"{self.name}: optimizer got an empty parameter list, at least 1 parameter is needed")
         self.defaults = defaults
+        self.has_stepped = False  # what a schedule asks, which must not go first
         self.param_groups: list[dict[str, Any]] = []
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
@@ -194,6 +195,7 @@ class Optimizer:
 
         ValueError, and nothing is changed, if a gradient does not have its parameter's shape.
         """
+        self.has_stepped = True
         result = None
         if closure is not None:
             with enable_grad():
@@ -262,6 +264,7 @@ class Optimizer:
                     set_option(group, name, float(value))
                 else:
                     group[name] = value.item() if hasattr(value, "item") else value
+        self.has_stepped = True
         self.state.clear()
         for i, entries in state_dict["state"].items():
             self.state[params[i]] = {name: self._restored(params[i], name, value) for name, value in entries.items()}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 
 import pytest
 
@@ -22,7 +23,10 @@ from minidl.tensor import Tensor
 
 
 def optimizer(*rates):
-    return SGD([{"params": [Tensor([1.0], requires_grad=True)], "lr": lr} for lr in rates])
+    """One that has taken a step, without gradients."""
+    made = SGD([{"params": [Tensor([1.0], requires_grad=True)], "lr": lr} for lr in rates])
+    made.step()
+    return made
 
 
 def rates(o):
@@ -148,6 +152,19 @@ def test_the_attributes_of_a_callable_object_are_saved_and_functions_are_not():
     resumed.load_state_dict(saved)
     resumed.step()
     assert rates(o) == [0.5, 7]
+
+
+def test_a_step_before_the_optimizers_is_warned_of():
+    fresh = SGD([Tensor([1.0], requires_grad=True)], lr=1.0)
+    schedule = StepLR(fresh, 2)
+    with pytest.warns(UserWarning, match=r"^StepLR: detected call of step\(\) before optimizer.step\(\)"):
+        schedule.step()
+    resumed = SGD([Tensor([1.0], requires_grad=True)], lr=1.0)
+    schedule = StepLR(resumed, 2)
+    resumed.load_state_dict(fresh.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        schedule.step()
 
 
 SCHEDULES = [

@@ -50,6 +50,7 @@ def pair(optimizer="SGD", lr=(0.8, 0.4), number=lambda x: x):
     kinds = {"SGD": SGD, "Adam": Adam}
     ours = kinds[optimizer]([{"params": [Tensor([1.0])], "lr": number(rate)} for rate in lr], **options)
     theirs = getattr(torch.optim, optimizer)([{"params": [torch.ones(1)], "lr": rate} for rate in lr], **options)
+    ours.step()  # without gradients, and before the schedules come
     return ours, theirs
 
 

@@ -313,14 +313,24 @@ _hook_keys = itertools.count()
 
 
 class HookHandle:
-    """What registering a hook returns: `remove()` takes it off again, once or more often."""
+    """What registering a hook returns: `remove()` takes it off again, once or more often; so does the end of a `with` block."""
 
-    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+    def __init__(self, hooks: dict[int, Any], hook: Any, prepend: bool = False) -> None:
         self._hooks, self._key = hooks, next(_hook_keys)
+        before = dict(hooks) if prepend else {}
+        if prepend:
+            hooks.clear()
         hooks[self._key] = hook
+        hooks.update(before)
 
     def remove(self) -> None:
         self._hooks.pop(self._key, None)
+
+    def __enter__(self) -> "HookHandle":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
 
 
 # ------------------------------------------------------------------------------------------------------------ functions

@@ -9,11 +9,14 @@ function, `init` the initial values, `utils` what clips gradients.
 from minidl.nn import functional as functional
 from minidl.nn import init as init
 from minidl.nn import utils as utils
+from minidl.nn.containers import ModuleDict as ModuleDict
+from minidl.nn.containers import ModuleList as ModuleList
+from minidl.nn.containers import ParameterDict as ParameterDict
+from minidl.nn.containers import ParameterList as ParameterList
+from minidl.nn.containers import Sequential as Sequential
 from minidl.nn.module import Identity as Identity
 from minidl.nn.module import Module as Module
-from minidl.nn.module import ModuleList as ModuleList
 from minidl.nn.module import Parameter as Parameter
-from minidl.nn.module import Sequential as Sequential
 from minidl.ops.adaptive_avg_pool2d import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from minidl.ops.avg_pool2d import AvgPool2d as AvgPool2d
 from minidl.ops.batch_norm import BatchNorm1d as BatchNorm1d

@@ -17,9 +17,9 @@ trained. Parameters keep their identity through `to`, `float` and `load_state_di
 holds them.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar, overload
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar, cast
 
 import numpy as np
 
@@ -71,8 +71,8 @@ class Module:
         for store in _STORES:
             object.__setattr__(self, store, {})
         self._not_saved: set[str] = set()
-        self._forward_pre_hooks: dict[int, Callable[..., Any]] = {}
-        self._forward_hooks: dict[int, Callable[..., Any]] = {}
+        self._forward_pre_hooks: dict[int, _ForwardHook] = {}
+        self._forward_hooks: dict[int, _ForwardHook] = {}
         self._backward_hooks: dict[int, Callable[..., Any]] = {}
         self.training = True
 
@@ -80,11 +80,13 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Parameter):
-            self._file("_parameters", name, value)
-        elif isinstance(value, Module):
-            self._file("_modules", name, value)
+            self._forget(name, "_parameters")
+            self.register_parameter(name, value)
         elif name in self.__dict__.get("_parameters", ()):
             self.register_parameter(name, value)
+        elif isinstance(value, Module):
+            self._forget(name, "_modules")
+            self.add_module(name, value)
         elif name in self.__dict__.get("_buffers", ()):
             self.register_buffer(name, value, name not in self._not_saved)
         elif name in self.__dict__.get("_modules", ()):
@@ -106,48 +108,97 @@ class Module:
         object.__delattr__(self, name)
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
-        """File a parameter under a name; None reserves it. TypeError for anything else, ValueError for a name."""
+        """File a parameter under a name; None reserves it.
+
+        TypeError for anything else. KeyError for a name that is "", has a dot, or is that of another attribute.
+        """
         if param is not None and not isinstance(param, Parameter):
             raise self._wrong_type("parameter", name, "Parameter or None", param)
-        self._file("_parameters", name, param)
+        self._check_name("parameter", "_parameters", name)
+        self._parameters[name] = param
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """File a tensor that is moved with the module but not trained; it is in `state_dict` if persistent."""
+        """File a tensor that is moved with the module but not trained; it is in `state_dict` if persistent.
+
+        None reserves the name. Errors as for `register_parameter`.
+        """
         if tensor is not None and not isinstance(tensor, Tensor):
             raise self._wrong_type("buffer", name, "Tensor or None", tensor)
-        self._file("_buffers", name, tensor)
+        self._check_name("buffer", "_buffers", name)
+        self._buffers[name] = tensor
         if persistent:
             self._not_saved.discard(name)
         else:
             self._not_saved.add(name)
 
     def add_module(self, name: str, module: "Module | None") -> None:
-        """File a submodule under a name, as assigning it does."""
+        """File a submodule under a name, as assigning it does. None reserves it. Errors as for `register_parameter`."""
         if module is not None and not isinstance(module, Module):
             raise self._wrong_type("module", name, "Module or None", module)
-        self._file("_modules", name, module)
+        self._check_name("module", "_modules", name)
+        self._modules[name] = module
+
+    def register_module(self, name: str, module: "Module | None") -> None:
+        """add_module."""
+        self.add_module(name, module)
 
     def _wrong_type(self, kind: str, name: str, wanted: str, value: Any) -> TypeError:
         return TypeError(f"{type(self).__name__}: {kind} {name!r} must be a {wanted}, got {type(value).__name__}")
 
-    def _file(self, store: str, name: str, value: Any) -> None:
-        """Put the value into one of the three dicts, and take the name out of everything else that holds it."""
+    def _check_name(self, kind: str, store: str, name: str) -> None:
         owner = type(self).__name__
         if store not in self.__dict__:
-            raise AttributeError(f"{owner}: call super().__init__() before assigning {type(value).__name__} {name!r}")
+            raise AttributeError(f"{owner}: call super().__init__() before assigning {kind} {name!r}")
+        if not isinstance(name, str):
+            raise TypeError(f"{owner}: the name of a {kind} must be a string, got {type(name).__name__}")
         if not name or "." in name:
-            raise ValueError(f'{owner}: a name must be non-empty and without ".", got {name!r}')
-        if hasattr(type(self), name):
-            raise ValueError(f"{owner}: a name must differ from the class's own attributes, got {name!r}")
-        for holder in (self.__dict__, *(self.__dict__[s] for s in _STORES if s != store)):
+            raise KeyError(f'{owner}: the name of a {kind} must be non-empty and without ".", got {name!r}')
+        if name not in self.__dict__[store] and hasattr(self, name):
+            raise KeyError(f"{owner}: a {kind} needs a name of its own, got {name!r}, an attribute that already exists")
+
+    def _forget(self, name: str, store: str) -> None:
+        """Take a name out of everything that holds it but this store."""
+        for holder in (self.__dict__, *(self.__dict__.get(s, {}) for s in _STORES if s != store)):
             holder.pop(name, None)
-        self.__dict__[store][name] = value
 
     # ------------------------------------------------------------------------------------------------------- walking
 
-    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> "Iterator[tuple[str, Module]]":
-        """(name, module) of this module and all below it, parents first; each once if remove_duplicate."""
-        seen: set[Module] = set()
+    def get_submodule(self, target: str) -> "Module":
+        """The module of a name as `named_modules` gives it ("features.0"); "" is this one. AttributeError without one."""
+        module: Module = self
+        for name in target.split(".") if target else ():
+            child = getattr(module, name, None)
+            if not isinstance(child, Module):
+                fault = "is not a Module" if hasattr(module, name) else "is no attribute"
+                raise AttributeError(f"{type(self).__name__}: {name!r} of {target!r} {fault} of a {type(module).__name__}")
+            module = child
+        return module
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter of a name as `named_parameters` gives it. AttributeError without one."""
+        return cast(Parameter, self._get_member("_parameters", "parameter", target))
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer of a name as `named_buffers` gives it. AttributeError without one."""
+        return self._get_member("_buffers", "buffer", target)
+
+    def _get_member(self, store: str, kind: str, target: str) -> Tensor:
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        tensor: Tensor | None = module.__dict__[store].get(name)
+        if tensor is None:
+            raise AttributeError(f"{type(self).__name__}: {target!r} is not a {kind}")
+        return tensor
+
+    def named_modules(
+        self, memo: "set[Module] | None" = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> "Iterator[tuple[str, Module]]":
+        """(name, module) of this module and all below it, parents first; each once if remove_duplicate.
+
+        memo   : modules that are left out; those found are added to it.
+        prefix : stands before each name.
+        """
+        seen: set[Module] = set() if memo is None else memo
         waiting: list[tuple[str, Module]] = [(prefix, self)]
         while waiting:
             name, module = waiting.pop()
@@ -196,7 +247,7 @@ class Module:
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
     def _named_members(self, store: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Any]]:
-        modules = self.named_modules(prefix, remove_duplicate) if recurse else [(prefix, self)]
+        modules = self.named_modules(None, prefix, remove_duplicate) if recurse else [(prefix, self)]
         seen: set[Tensor] = set()
         for module_name, module in modules:
             for key, tensor in module.__dict__[store].items():
@@ -227,43 +278,84 @@ class Module:
         """{name: NumPy array} of all parameters and persistent buffers: copies on the host, in C order."""
         return {name: np.asarray(t.device.to_host(t.data), order="C") for name, t in self._named_state()}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
-        """Copy arrays (NumPy's or Tensors) into the parameters and persistent buffers of the same names.
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> LoadResult:
+        """Copy arrays into the parameters and persistent buffers of the same names.
 
-        strict : missing and unexpected keys are errors. Otherwise they are only returned.
+        state_dict : {name: array}; NumPy's arrays, Tensors, and whatever NumPy can read through `__array__` or DLPack:
+                     PyTorch's tensors too, on any device. Floats that NumPy has not, bfloat16, are read as float32.
+        strict     : missing and unexpected keys are errors. Otherwise they are only returned.
+        assign     : put the arrays themselves in the place of the parameters and buffers. Their dtype, device and memory
+                     layout are the new ones; an optimizer made before holds the old parameters.
 
-        Tensors keep their identity, device, dtype and memory layout. A float is cast to another float dtype, any other
-        change of dtype is an error, as is another shape. Every error is collected, and nothing is changed, before one
+        Without assign, tensors keep their identity, device, dtype and memory layout. A float is cast to another float dtype,
+        any other change of dtype is an error, as is another shape. Every error is collected, and nothing is changed, before one
         RuntimeError lists them all. TypeError if state_dict is no mapping.
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"load_state_dict: state_dict must be a mapping, got {type(state_dict).__name__}")
         own = dict(self._named_state())
         result = LoadResult([k for k in own if k not in state_dict], [k for k in state_dict if k not in own])
-        shared = [key for key in own if key in state_dict]
+        given = {key: _read(state_dict[key]) for key in own if key in state_dict}
         errors = [
             *_key_errors("Missing", result.missing_keys if strict else []),
             *_key_errors("Unexpected", result.unexpected_keys if strict else []),
-            *filter(None, (_mismatch(key, own[key], state_dict[key]) for key in shared)),
+            *filter(None, (_mismatch(key, own[key], value, assign) for key, value in given.items())),
         ]
         if errors:
             raise RuntimeError("\n\t".join([f"Error(s) in loading state_dict for {type(self).__name__}:", *errors]))
-        for key in shared:
-            copy_(own[key], _host_array(state_dict[key]), by="load_state_dict")
+        for key, value in given.items():
+            if assign:
+                self._put_in_place(key, value)
+            else:
+                copy_(own[key], _host_array(value), by="load_state_dict")
         return result
+
+    def _put_in_place(self, key: str, value: np.ndarray | Tensor) -> None:
+        path, _, name = key.rpartition(".")
+        module = self.get_submodule(path)
+        old = module._parameters.get(name)
+        if old is None:
+            module._buffers[name] = value if isinstance(value, Tensor) else Tensor(value)
+        else:
+            module._parameters[name] = value if isinstance(value, Parameter) else Parameter(value, old.requires_grad)
 
     # --------------------------------------------------------------------------------------------- moving, switching
 
-    def to(self, target: Any) -> Self:
-        """Move parameters, their gradients and buffers to a device, or cast the floats among them to a dtype, in place.
+    def to(self, *args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False) -> Self:
+        """Move parameters, their gradients and buffers to a device, cast the floats among them to a dtype, or both, in place.
 
-        target : "cpu:1", a Device, np.float64 or "float64". DeviceError or TypeError for anything else.
+        to("cpu:1"), to(0), to(np.float64), to("cuda", np.float16), to(tensor), to(device=..., dtype=...): a number is that of
+        a GPU, a tensor stands for its device and dtype. `non_blocking` is PyTorch's, and makes no difference.
+
+        DeviceError: no such device. TypeError: a dtype that is not of floats.
         """
-        is_device = isinstance(target, Device) or (isinstance(target, str) and target not in _FLOATS)
-        move = _move_to(Device(target)) if is_device else _cast_to(target)
+        for value in args:
+            if isinstance(value, Tensor):
+                device, dtype = value.device, value.dtype
+            elif isinstance(value, bool) or value is None:
+                continue  # non_blocking, or a device left as it is
+            elif isinstance(value, (Device, int)) or (isinstance(value, str) and not _names_a_dtype(value)):
+                device = value
+            else:
+                dtype = value
+        changes = [] if device is None else [_move_to(Device(f"cuda:{device}" if isinstance(device, int) else device))]
+        changes += [] if dtype is None else [_cast_to(dtype)]
         for tensor in (*self.parameters(), *self.buffers()):
-            move(tensor)
+            for change in changes:
+                change(tensor)
         return self
+
+    def cpu(self) -> Self:
+        """Move to cpu:0."""
+        return self.to("cpu:0")
+
+    def cuda(self, device: Any = None) -> Self:
+        """Move to a GPU: a number, a name, or the first one. DeviceError if it is not there."""
+        return self.to(0 if device is None else device)
+
+    def half(self) -> Self:
+        """Cast all floats to float16."""
+        return self.to(np.float16)
 
     def float(self) -> Self:
         """Cast all floats to float32."""
@@ -274,11 +366,15 @@ class Module:
         return self.to(np.float64)
 
     def train(self, mode: bool = True) -> Self:
-        """Set `training` on this module and all below it: dropout acts. ValueError unless mode is a bool."""
+        """Set `training` on this module, and call train(mode) of those below it: dropout acts.
+
+        ValueError unless mode is a bool.
+        """
         if not isinstance(mode, bool):
             raise ValueError(f"train: mode must be a bool, got {mode!r}")
-        for module in self.modules():
-            module.training = mode
+        self.training = mode
+        for module in self.children():
+            module.train(mode)
         return self
 
     def eval(self) -> Self:
@@ -304,40 +400,50 @@ class Module:
     def __call__(self: "_HasForward[P, R]", *args: P.args, **kwargs: P.kwargs) -> R:
         """What forward returns, with the hooks before and after it; it takes what forward takes."""
         module: Any = self
-        inputs: Any = args
-        for hook in tuple(module._forward_pre_hooks.values()):
-            replaced = hook(module, inputs)
-            if replaced is not None:
-                inputs = replaced if isinstance(replaced, tuple) else (replaced,)
-        watch = _GradientWatch(module) if module._backward_hooks and is_grad_enabled() else None
-        if watch is not None:
-            inputs = watch.watch_inputs(inputs)
-        with inside(module):
-            output: Any = module.forward(*inputs, **kwargs)
-        for hook in tuple(module._forward_hooks.values()):
-            replaced = hook(module, inputs, output)
-            output = output if replaced is None else replaced
-        return output if watch is None else watch.watch_outputs(output)
+        if not (module._forward_pre_hooks or module._forward_hooks or module._backward_hooks):
+            with inside(module):
+                return cast(R, module.forward(*args, **kwargs))
+        call = _Call(module, args, kwargs)
+        try:
+            return cast(R, call.run())
+        except Exception:
+            call.run_what_is_always_called()
+            raise
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
-        """Call hook(module, inputs) before forward; what it returns, unless None, replaces the positional inputs."""
-        return HookHandle(self._forward_pre_hooks, hook)
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> HookHandle:
+        """Call hook(module, inputs) before forward; what it returns, unless None, replaces the positional inputs.
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> HookHandle:
-        """Call hook(module, inputs, output) after forward; what it returns, unless None, replaces the output."""
-        return HookHandle(self._forward_hooks, hook)
+        prepend     : before the hooks that are there already.
+        with_kwargs : hook(module, inputs, kwargs), which returns None or (inputs, kwargs); RuntimeError otherwise.
+        """
+        return HookHandle(self._forward_pre_hooks, _ForwardHook(hook, with_kwargs), prepend)
 
-    def register_full_backward_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> HookHandle:
+        """Call hook(module, inputs, output) after forward; what it returns, unless None, replaces the output.
+
+        prepend     : before the hooks that are there already.
+        with_kwargs : hook(module, inputs, kwargs, output).
+        always_call : also if forward or another hook raises; output is then what there is of it, or None. What this hook
+                      itself raises becomes a warning then.
+        """
+        return HookHandle(self._forward_hooks, _ForwardHook(hook, with_kwargs, always_call), prepend)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
         """Call hook(module, grad_input, grad_output) in backward, when the gradients of the module's inputs are known.
 
         grad_output : a tuple with a Tensor for each output that a gradient has reached, else None.
         grad_input  : a tuple with a Tensor for each positional input that requires a gradient, else None.
+        prepend     : before the hooks that are there already.
 
         The hook may return another grad_input for what lies below, if the module has one tensor that requires a
         gradient among its inputs; RuntimeError otherwise. It runs when each such input has its gradient (when each
         output has, if no input requires one), so never if forward ignores one of them.
         """
-        return HookHandle(self._backward_hooks, hook)
+        return HookHandle(self._backward_hooks, hook, prepend)
 
     # ------------------------------------------------------------------------------------------------------- showing
 
@@ -348,9 +454,10 @@ class Module:
     def __repr__(self) -> str:
         lines = [f"({name}): {module!r}".replace("\n", "\n  ") for name, module in self._modules.items()]
         name, settings = type(self).__name__, self.extra_repr()
-        if not lines:
+        shown = settings.split("\n") if settings else []
+        if not lines and len(shown) < 2:
             return f"{name}({settings})"
-        return "\n  ".join([f"{name}(", *filter(None, [settings]), *lines]) + "\n)"
+        return "\n  ".join([f"{name}(", *shown, *lines]) + "\n)"
 
 
 def _join(prefix: str, name: str) -> str:
@@ -365,10 +472,32 @@ def _key_errors(kind: str, keys: list[str]) -> list[str]:
     return [f"{kind} key(s) in state_dict: {quoted}."] if keys else []
 
 
-def _mismatch(key: str, own: Tensor, given: Any) -> str | None:
-    """Why `given` can't be copied into `own`; None if it can."""
+def _read(given: Any) -> Any:
+    """A Tensor, or what NumPy makes of anything that it can read; otherwise as it is given."""
+    if isinstance(given, (Tensor, np.ndarray)) or not (hasattr(given, "__array__") or hasattr(given, "__dlpack__")):
+        return given
+    refused = (AttributeError, TypeError, ValueError, RuntimeError, BufferError)
+    try:
+        for step in ("detach", "cpu"):  # of PyTorch's tensors: NumPy reads neither those with a gradient nor those on a GPU
+            given = getattr(given, step, lambda given=given: given)()
+        try:
+            array = _as_numpy(given)
+        except refused:
+            array = _as_numpy(given.float())  # bfloat16, which NumPy has not
+    except refused:
+        return given
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _as_numpy(given: Any) -> np.ndarray:
+    return np.asarray(given) if hasattr(given, "__array__") else np.from_dlpack(given)
+
+
+def _mismatch(key: str, own: Tensor, given: Any, assign: bool) -> str | None:
+    """Why `given` can't be copied into `own`, or put in its place; None if it can."""
     if not isinstance(given, (np.ndarray, Tensor)):
-        return f"type mismatch for {key}: a NumPy array or a Tensor can be copied, got {type(given).__name__}."
+        kind = f"{type(given).__name__} of {given.dtype}" if hasattr(given, "dtype") else type(given).__name__
+        return f"type mismatch for {key}: a Tensor or an array that NumPy can read can be copied, got {kind}."
     if given.shape != own.shape:
         return (
             f"size mismatch for {key}: copying a param with shape {given.shape} from checkpoint, "
@@ -379,6 +508,8 @@ def _mismatch(key: str, own: Tensor, given: Any) -> str | None:
             f"dtype mismatch for {key}: copying a param of {given.dtype} from checkpoint, "
             f"the dtype in current model is {own.dtype}."
         )
+    if assign and isinstance(given, Tensor) and not given.is_leaf:
+        return f"graph mismatch for {key}: a leaf can be assigned, got a tensor of a graph."
     return None
 
 
@@ -401,8 +532,16 @@ def _move_to(target: Device) -> Callable[[Tensor], None]:
     return move
 
 
+def _names_a_dtype(name: str) -> bool:
+    try:
+        np.dtype(name)
+    except TypeError:
+        return False
+    return True
+
+
 def _cast_to(dtype: Any) -> Callable[[Tensor], None]:
-    if dtype is None or np.dtype(dtype).name not in _FLOATS:
+    if np.dtype(dtype).name not in _FLOATS:
         raise TypeError(f"to: dtype must be one of {', '.join(_FLOATS)}, got {dtype}")
 
     def cast(tensor: Tensor) -> None:
@@ -414,6 +553,71 @@ def _cast_to(dtype: Any) -> Callable[[Tensor], None]:
                 tensor.grad = tensor.grad.astype(dtype, copy=False)
 
     return cast
+
+
+# ------------------------------------------------------------------------------------------------------------- calling
+
+
+class _ForwardHook(NamedTuple):
+    """A hook before or after forward, and how it is called."""
+
+    hook: Callable[..., Any]
+    with_kwargs: bool
+    always: bool = False
+
+
+class _Call:
+    """One call of a module: the hooks before forward, forward, the hooks after it."""
+
+    def __init__(self, module: Module, args: Any, kwargs: Any) -> None:
+        self.module, self.args, self.kwargs, self.output = module, args, kwargs, None
+        self.done: list[_ForwardHook] = []  # the hooks after forward that have begun
+
+    def run(self) -> Any:
+        module = self.module
+        for hook in tuple(module._forward_pre_hooks.values()):
+            self.run_before(hook)
+        watch = _GradientWatch(module) if module._backward_hooks and is_grad_enabled() else None
+        if watch is not None:
+            self.args = watch.watch_inputs(self.args)
+        with inside(module):
+            self.output = module.forward(*self.args, **self.kwargs)
+        for hook in tuple(module._forward_hooks.values()):
+            self.run_after(hook)
+        return self.output if watch is None else watch.watch_outputs(self.output)
+
+    def run_before(self, hook: _ForwardHook) -> None:
+        if not hook.with_kwargs:
+            replaced = hook.hook(self.module, self.args)
+            if replaced is not None:
+                self.args = replaced if isinstance(replaced, tuple) else (replaced,)
+            return
+        replaced = hook.hook(self.module, self.args, self.kwargs)
+        if replaced is not None:
+            if not (isinstance(replaced, tuple) and len(replaced) == 2):
+                raise RuntimeError(
+                    f"register_forward_pre_hook: {type(self.module).__name__}'s hook with kwargs must return None or a tuple "
+                    f"(inputs, kwargs), got {type(replaced).__name__}"
+                )
+            self.args, self.kwargs = replaced
+
+    def run_after(self, hook: _ForwardHook) -> None:
+        self.done.append(hook)
+        kwargs = (self.kwargs,) if hook.with_kwargs else ()
+        replaced = hook.hook(self.module, self.args, *kwargs, self.output)
+        self.output = self.output if replaced is None else replaced
+
+    def run_what_is_always_called(self) -> None:
+        """After an error, the hooks that are for that too and have not run."""
+        for hook in tuple(self.module._forward_hooks.values()):
+            if hook.always and not any(hook is begun for begun in self.done):
+                try:
+                    self.run_after(hook)
+                except Exception as error:
+                    warnings.warn(
+                        f"register_forward_hook: a hook with always_call raised {error!r} after another error",
+                        stacklevel=3,
+                    )
 
 
 # ---------------------------------------------------------------------------------------------------- backward hooks
@@ -508,89 +712,6 @@ def _watched(tensor: Tensor, hook: Callable[..., Any]) -> Tensor:
     passed = _Pass.apply(tensor)
     passed.register_hook(hook)
     return passed
-
-
-# -------------------------------------------------------------------------------------------------------- containers
-
-
-class _ModuleSequence(Module):
-    """What Sequential and ModuleList share: modules in order, named "0", "1", ..."""
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
-
-    @overload
-    def __getitem__(self, index: int) -> Module: ...
-    @overload
-    def __getitem__(self, index: slice) -> Self: ...
-    def __getitem__(self, index: int | slice) -> Module:
-        """One module, or for a slice a container of the same modules. IndexError out of range."""
-        if isinstance(index, slice):
-            return self._part(index)
-        return self._modules[self._key(index)]
-
-    def __setitem__(self, index: int, module: Module) -> None:
-        """Put another module in the place of one."""
-        self.add_module(self._key(index), module)
-
-    def append(self, module: Module) -> Self:
-        """Add a module at the end, under the first free number from its position on; returns self."""
-        number = len(self)
-        while str(number) in self._modules:  # a slice of a Sequential keeps its names
-            number += 1
-        self.add_module(str(number), module)
-        return self
-
-    def _key(self, index: int) -> str:
-        n = len(self)
-        if not -n <= index < n:
-            raise IndexError(f"{type(self).__name__}: index must be in [{-n}, {n - 1}], got {index}")
-        return list(self._modules)[index]
-
-    def _part(self, index: slice) -> Module:
-        raise NotImplementedError(f"{type(self).__name__}: _part is missing")
-
-
-class Sequential(_ModuleSequence):
-    """Modules called one after the other, each on the output of the one before.
-
-    Sequential(first, second, ...) names them "0", "1", ...; Sequential(OrderedDict(conv1=..., relu1=...)) by its keys.
-    """
-
-    def __init__(self, *modules: "Module | OrderedDict[str, Module]") -> None:
-        super().__init__()
-        for name, module in _named(modules):
-            self.add_module(name, module)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for module in self:
-            x = module(x)
-        return x
-
-    def _part(self, index: slice) -> Module:
-        """The same modules under the names that they have here."""
-        return Sequential(OrderedDict(list(self._modules.items())[index]))
-
-
-class ModuleList(_ModuleSequence):
-    """A list of modules that are registered; it has no forward of its own."""
-
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
-        super().__init__()
-        for module in modules:
-            self.append(module)
-
-    def _part(self, index: slice) -> Module:
-        return ModuleList(list(self)[index])
-
-
-def _named(modules: tuple[Any, ...]) -> list[tuple[str, Any]]:
-    if len(modules) == 1 and isinstance(modules[0], dict):
-        return list(modules[0].items())
-    return [(str(i), module) for i, module in enumerate(modules)]
 
 
 class Identity(Module):

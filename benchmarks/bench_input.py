@@ -37,8 +37,8 @@ from PIL import Image
 from minidl.data import (
     IMAGENET_COMPONENTS,
     IMAGENET_STDEVS,
-    DataLoader,
     ImageFolder,
+    ImageLoader,
     InputStep,
     Patterns,
     PCAColorNoise,
@@ -91,7 +91,7 @@ def images_per_second(n: int, batches: Iterable[Any]) -> float:
 
 
 def minidl_program(paths: ImageFolder, n: int, batch: int, workers: int) -> Callable[[], float]:
-    loader = DataLoader(
+    loader = ImageLoader(
         Repeated(paths, n),
         batch,
         shuffle=True,

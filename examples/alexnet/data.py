@@ -23,8 +23,8 @@ from minidl.data import (
     CenterCrop,
     ColorStatistics,
     Compose,
-    DataLoader,
     ImageFolder,
+    ImageLoader,
     InputStep,
     PackedImages,
     Patterns,
@@ -206,7 +206,7 @@ def train_loader(
     on_error: str,
     devices: Sequence[Device] = (),
     reading: Path | None = None,
-) -> DataLoader[Any]:
+) -> ImageLoader[Any]:
     """Augmented batches in an order keyed by (seed, epoch).
 
     devices : the towers'. If they are GPUs, images are a list of Tensors, one on each; NumPy arrays otherwise.
@@ -220,7 +220,7 @@ def train_loader(
         PCAColorNoise(*statistics[1:], profile.color_noise, profile.noise_divide) if with_noise else None,
     )
     gpus = [device for device in devices if device.kind == "cuda"]
-    return DataLoader(
+    return ImageLoader(
         dataset,
         batch_size,
         shuffle=True,
@@ -244,11 +244,11 @@ def test_loader(
     batch_size: int,
     workers: int,
     on_error: str,
-) -> DataLoader[np.ndarray]:
+) -> ImageLoader[np.ndarray]:
     """The held-out set in its order: the centre crop of each image, or its four corners and centre with their mirrors."""
     crop = TenCrop(profile.image_size) if ten_views else CenterCrop(profile.image_size)
     step = InputStep(crop, mean=SubtractMean(statistics.mean))
-    return DataLoader(dataset, batch_size, transform=TO_STORED, batch_transform=step, num_workers=workers, on_error=on_error)
+    return ImageLoader(dataset, batch_size, transform=TO_STORED, batch_transform=step, num_workers=workers, on_error=on_error)
 
 
 def save_statistics(path: Path, statistics: ColorStatistics) -> None:

@@ -38,7 +38,7 @@ import minidl
 from minidl import Device, DeviceError
 from minidl.checkpoint import Checkpoint, CheckpointError, append_whole, load_checkpoint
 from minidl.checkpoint import write_whole as write_whole
-from minidl.data import BadFileError, DataLoader, last_read
+from minidl.data import BadFileError, ImageLoader, last_read
 
 ARGUMENTS, LOG, STATISTICS, CHECKPOINTS = "arguments.json", "log.jsonl", "statistics.npz", "checkpoints"
 BEST, SET_ASIDE, READING = "best.json", "set-aside", ".reading"
@@ -155,7 +155,7 @@ def warnings_in_one_line() -> None:
     warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr, flush=True)
 
 
-def report_skipped(loader: DataLoader[Any], reported: set[str] | None = None) -> None:
+def report_skipped(loader: ImageLoader[Any], reported: set[str] | None = None) -> None:
     """How many unreadable images were left out, of how many Pillow warned, and the first of each.
 
     reported : files of whose warnings it was said before; these join them

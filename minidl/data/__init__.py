@@ -3,9 +3,9 @@
 from minidl.data.cifar10 import CIFAR10
 from minidl.data.errors import BadFileError, BadImageError
 from minidl.data.image_folder import ImageFolder, read_image
+from minidl.data.image_loader import ImageLoader, last_read
 from minidl.data.image_warnings import ImageWarning
 from minidl.data.input_step import InputStep
-from minidl.data.loader import DataLoader, last_read
 from minidl.data.mnist import MNIST, read_idx
 from minidl.data.packed import PackedImages
 from minidl.data.patterns import Patterns
@@ -37,8 +37,8 @@ __all__ = [
     "CenterCrop",
     "ColorStatistics",
     "Compose",
-    "DataLoader",
     "ImageFolder",
+    "ImageLoader",
     "ImageWarning",
     "InputStep",
     "Normalize",

@@ -138,7 +138,7 @@ class ImageFolder:
     left_out     : hidden and system names that are no part of the data set: how many, and the first of them
 
     Files in sub-folders count too. Links to folders are followed, except to a folder that the link lies in. A subclass may
-    choose the classes by its own `find_classes`. There is no transform argument: transforms are DataLoader's, which gives them
+    choose the classes by its own `find_classes`. There is no transform argument: transforms are ImageLoader's, which gives them
     a key.
 
     FileNotFoundError if root is missing, has no class folder, or a class folder has no image; NotADirectoryError if root is a

@@ -81,7 +81,7 @@ class InputStep:
 
         InputStep(RandomCrop(224), RandomHorizontalFlip(), SubtractMean(mean), PCAColorNoise(stdevs, components))
 
-    gives bit for bit what Compose of these gives image by image, several times as fast. It is what DataLoader takes as
+    gives bit for bit what Compose of these gives image by image, several times as fast. It is what ImageLoader takes as
     `batch_transform`. Only the crop is needed: InputStep(TenCrop(224), mean=SubtractMean(mean)) makes the ten test views.
 
     The draws are apart from the work: `draw` for each image, `join` for a batch, and then the step itself on any device.

@@ -14,7 +14,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from minidl.data import CIFAR10, BadFileError, DataLoader, cifar10
+from minidl.data import CIFAR10, BadFileError, ImageLoader, cifar10
 from minidl.data.cifar10 import CLASSES, TEST, TRAIN, _Call
 
 IMAGES = 12  # in a batch of these tests
@@ -112,7 +112,7 @@ def test_the_data_set_has_what_all_data_sets_have(tmp_path):
     assert type(label) is int and label == dataset.targets[17]
     assert len(dataset) == 60 and dataset.data.shape == (60, 32, 32, 3) and dataset.data.flags.c_contiguous
     assert dataset.classes == CLASSES and dataset.class_to_idx["truck"] == 9
-    images, labels = next(iter(DataLoader(dataset, 4, num_workers=2)))
+    images, labels = next(iter(ImageLoader(dataset, 4, num_workers=2)))
     assert images.shape == (4, 3, 32, 32) and labels.tolist() == dataset.targets[:4]
 
 

@@ -11,7 +11,7 @@ from threading import Barrier
 
 import pytest
 
-from minidl.data import BadImageError, DataLoader, ImageFolder, ImageWarning, image_folder, read_image
+from minidl.data import BadImageError, ImageFolder, ImageLoader, ImageWarning, image_folder, read_image
 from minidl.data.image_warnings import named, told
 
 Image = pytest.importorskip("PIL.Image")
@@ -140,7 +140,7 @@ def test_filters_of_the_users_that_come_later_hide_no_file(tmp_path, action):
 def test_a_loader_lists_the_files_and_warns_of_each_once(tmp_path, workers):
     paths = [corrupt(tmp_path / "a" / f"{i}.jpg") for i in range(3)]
     good(tmp_path / "a" / "9.jpg")
-    loader = DataLoader(ImageFolder(tmp_path), 2, num_workers=workers)
+    loader = ImageLoader(ImageFolder(tmp_path), 2, num_workers=workers)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):

@@ -9,7 +9,7 @@ import struct
 import numpy as np
 import pytest
 
-from minidl.data import MNIST, BadFileError, DataLoader, mnist, read_idx
+from minidl.data import MNIST, BadFileError, ImageLoader, mnist, read_idx
 
 CODES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
 
@@ -53,7 +53,7 @@ def test_the_data_set_has_what_all_data_sets_have(tmp_path):
     dataset = MNIST(tmp_path)
     assert dataset.classes[0] == "0 - zero" and dataset.classes[9] == "9 - nine" and len(dataset.classes) == 10
     assert dataset.class_to_idx["7 - seven"] == 7
-    images, labels = next(iter(DataLoader(dataset, 4, num_workers=2)))
+    images, labels = next(iter(ImageLoader(dataset, 4, num_workers=2)))
     assert images.shape == (4, 1, 28, 28) and labels.tolist() == dataset.targets[:4]
 
 

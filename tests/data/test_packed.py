@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidl.data import BadFileError, DataLoader, PackedImages
+from minidl.data import BadFileError, ImageLoader, PackedImages
 from minidl.data.packed import index_bytes, shard_name
 
 SHAPE = (4, 5, 3)
@@ -118,7 +118,7 @@ def test_many_threads_read_the_same_set(folder):
 
 
 def test_the_loader_takes_it(folder):
-    (batch,) = list(DataLoader(PackedImages(folder), 6, num_workers=2))
+    (batch,) = list(ImageLoader(PackedImages(folder), 6, num_workers=2))
     assert np.array_equal(batch[0].transpose(0, 2, 3, 1), drawn()) and batch[1].tolist() == LABELS
 
 

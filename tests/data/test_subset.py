@@ -8,7 +8,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from minidl.data import DataLoader, ImageFolder, PackedImages, Patterns, Subset, hold_out, image_names
+from minidl.data import ImageFolder, ImageLoader, PackedImages, Patterns, Subset, hold_out, image_names
 from minidl.data.packed import INDEX, index_bytes, shard_name
 
 
@@ -54,7 +54,7 @@ def test_samples_of_a_subset_and_the_name_that_a_loader_gives(tmp_path):
     assert names_of(part) == ["dog/2.jpg", "cat/0.jpg"] and part.samples[:1] == [(str(tmp_path / "dog" / "2.jpg"), 1)]
     assert list(image_names(part)) == ["dog/2.jpg", "cat/0.jpg"]
     with pytest.raises(RuntimeError, match=r"cat.0\.jpg \(0 bytes\)"):
-        next(iter(DataLoader(Subset(part, [1]))))
+        next(iter(ImageLoader(Subset(part, [1]))))
 
 
 def test_a_subset_of_images_without_paths_has_no_samples():

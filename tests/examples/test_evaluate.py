@@ -187,7 +187,7 @@ def test_unreadable_images(run_folder, images, tmp_path, call):
     code, _, errors = call(run_folder, other, "--views", 1)
     assert code == 2 and f"error: BadImageError: {bad} (7 bytes) is not a readable image: " in errors
     code, text, errors = call(run_folder, other, "--views", 1, "--on-error", "skip")
-    assert code == 0 and errors.startswith(f"DataLoader: skipped {bad}: ") and errors.count("\n") == 1
+    assert code == 0 and errors.startswith(f"ImageLoader: skipped {bad}: ") and errors.count("\n") == 1
     assert "of 3 images\n1 unreadable images were skipped, the first is " in text
 
 

@@ -632,7 +632,7 @@ def test_a_truncated_image_is_skipped_by_name(images, tmp_path, call):
     path = truncated_jpeg(folder)
     code, text, errors = call(folder, *TINY, "--steps", 3, "--on-error", "skip", "--out", tmp_path / "run")
     assert code == 0 and f"1 unreadable images were skipped, the first is {path}: " in text
-    assert f"DataLoader: skipped {path}: " in errors
+    assert f"ImageLoader: skipped {path}: " in errors
 
 
 def test_a_batch_without_a_readable_image_does_not_hold_up_the_epoch(images, tmp_path, call):

@@ -30,7 +30,7 @@ optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
 scale = data.Normalize((128.0,) * 3, (64.0,) * 3)
 losses = []
 for _ in range(5):
-    for images, labels in data.DataLoader(data.Patterns(160, image_size=64), 32, transform=scale):
+    for images, labels in data.ImageLoader(data.Patterns(160, image_size=64), 32, transform=scale):
         loss = F.cross_entropy(model(Tensor(images)), labels)
         optimizer.zero_grad()
         loss.backward()

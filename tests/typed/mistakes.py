@@ -4,7 +4,7 @@ import numpy as np
 
 import minidl.nn.functional as F
 from minidl import Tensor, nn, optim
-from minidl.data import DataLoader, Patterns
+from minidl.data import ImageLoader, Patterns
 
 x = Tensor([1.0])
 model = nn.Linear(3, 4)
@@ -18,5 +18,5 @@ model(3)  # wrong
 model(x, x)  # wrong: takes one tensor
 nn.Linear("3", 4)  # wrong
 optim.SGD(model.parameters(), learning_rate=0.1)  # wrong: lr
-for images, _ in DataLoader(Patterns(8), devices=["cpu:0"]):
+for images, _ in ImageLoader(Patterns(8), devices=["cpu:0"]):
     images.mean()  # wrong: a list of tensors

@@ -154,7 +154,7 @@ optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 assert_type(optim.Adam(model.parameters()), optim.Adam)
 schedule = optim.lr_scheduler.StepLR(optimizer, 3)
 assert_type(optimizer.step(lambda: 2.5), float)
-loader = data.DataLoader(data.Patterns(64), batch_size=8, shuffle=True, transform=data.CenterCrop(32), num_workers=2)
+loader = data.ImageLoader(data.Patterns(64), batch_size=8, shuffle=True, transform=data.CenterCrop(32), num_workers=2)
 for images, targets in loader:
     assert_type(images.dtype, np.dtype[Any])
     assert_type(targets.dtype, np.dtype[Any])
@@ -164,12 +164,12 @@ for images, targets in loader:
     assert_type(optimizer.step(), None)
     assert_type(schedule.step(), None)
     assert_type(schedule.get_last_lr(), list[float])
-for towers, _ in data.DataLoader(data.Patterns(64), 8, devices=["cpu:0", "cpu:1"]):
+for towers, _ in data.ImageLoader(data.Patterns(64), 8, devices=["cpu:0", "cpu:1"]):
     assert_type(towers, list[Tensor])
 assert_type(next(loader.epoch_batches(3))[0].ndim, int)
 
 
-def use(batches: data.DataLoader, layer: nn.MaxPool2d) -> None:
+def use(batches: data.ImageLoader, layer: nn.MaxPool2d) -> None:
     """The names of classes are types by themselves."""
     for images, _ in batches:
         assert_type(layer(Tensor(images)), Tensor)

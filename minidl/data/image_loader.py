@@ -1,26 +1,19 @@
-"""DataLoader: batches in a keyed order, made ahead of time by threads.
+"""ImageLoader: batches of images in a keyed order, from bytes to what a network takes in, made ahead of time by threads.
 
 Everything about a batch follows from (seed, epoch, place in the epoch): the order is a permutation keyed by the epoch, each
 image's augmentation is keyed by epoch and index. So a run that is resumed in the middle of an epoch, or that has another
 number of workers, gets the same batches bit for bit.
-
-The workers are threads, not processes: decoding (Pillow) and array work (NumPy) release the interpreter's lock, nothing is
-pickled or copied between processes, and an error keeps its traceback. A worker makes a whole batch.
 """
 
 import os
-import time
 import warnings
-from collections import deque
 from collections.abc import Generator as Iteration
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import closing
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event, Thread, current_thread
+from threading import Event
 from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
@@ -30,6 +23,7 @@ from minidl.data.errors import BadImageError
 from minidl.data.image_warnings import ImageWarning, say, told
 from minidl.data.input_step import InputStep, Views
 from minidl.data.transforms import ORDER, SampleKey, Transform
+from minidl.data.workers import made_ahead, made_when_asked
 from minidl.device import Device, pinned_empty
 from minidl.random import Generator
 from minidl.tensor import Tensor
@@ -44,26 +38,13 @@ else:
     Images = TypeVar("Images")
 Batch = tuple[Any, np.ndarray]
 
-PATIENCE = 2.0  # seconds that a worker has to finish its image when the loader stops; one that hangs is left behind
 SLOT = 1024  # bytes for each worker in the file `reading`
 
-# PyTorch's arguments that have no place here, and what to use instead.
-NOT_HERE = {
-    "sampler": "the order follows from seed and epoch (shuffle=True); for some of the images, pass a data set of those",
-    "batch_sampler": "the order follows from seed and epoch (shuffle=True, batch_size, drop_last)",
-    "collate_fn": "images of one shape are stacked; batch_transform works on the batch",
-    "worker_init_fn": "random transforms draw from their SampleKey, whichever worker runs them",
-    "multiprocessing_context": "workers are threads",
-    "persistent_workers": "workers are threads, which start in no time",
-    "generator": "pass seed, an int",
-    "pin_memory_device": "pass devices",
-    "in_order": "batches always come in order",
-}
 
-
-class DataLoader(Generic[Images]):
+class ImageLoader(Generic[Images]):
     """Batches of (image, label) from a data set with `len(dataset)` and `dataset[i] -> (array (H, W, C), int)`.
 
+    The fast way from files to a network, and one that resumes in the middle of an epoch; for anything else there is DataLoader.
     A batch is (images, labels): images (N, C, H, W) float32 with channels-last memory, labels (N,) int64. If the transform
     makes ten views of each image, images are (N, 10, C, H, W). The last batch of an epoch is smaller, or left out with
     drop_last.
@@ -85,13 +66,13 @@ class DataLoader(Generic[Images]):
     warned : path -> reason, of the files that could be read and of which Pillow warned; each is warned of once
 
     Iterating runs through epoch `self.epoch`, 0 at first, and counts it up. ValueError for arguments out of range, and for
-    images that differ in shape within a batch; TypeError for arguments of PyTorch's loader that have no place here. What data
-    set or transform raise comes with the image's name: a ValueError in its text, anything else in a note (PEP 678).
+    images that differ in shape within a batch. What data set or transform raise comes with the image's name: a ValueError in its
+    text, anything else in a note (PEP 678).
     """
 
     @overload
     def __init__(
-        self: "DataLoader[np.ndarray]",
+        self: "ImageLoader[np.ndarray]",
         dataset: Any,
         batch_size: int = 1,
         shuffle: bool = False,
@@ -107,11 +88,10 @@ class DataLoader(Generic[Images]):
         pin_memory: bool = False,
         on_error: str = "stop",
         reading: str | os.PathLike[str] | None = None,
-        **others: Any,
     ) -> None: ...
     @overload
     def __init__(
-        self: "DataLoader[list[Tensor]]",
+        self: "ImageLoader[list[Tensor]]",
         dataset: Any,
         batch_size: int = 1,
         shuffle: bool = False,
@@ -127,7 +107,6 @@ class DataLoader(Generic[Images]):
         pin_memory: bool = False,
         on_error: str = "stop",
         reading: str | os.PathLike[str] | None = None,
-        **others: Any,
     ) -> None: ...
     def __init__(
         self,
@@ -146,18 +125,16 @@ class DataLoader(Generic[Images]):
         pin_memory: bool = False,
         on_error: str = "stop",
         reading: str | os.PathLike[str] | None = None,
-        **others: Any,
     ) -> None:
-        _refuse(others)
         _at_least("batch_size", batch_size, 1)
         _at_least("num_workers", num_workers, 0)
         _at_least("prefetch_factor", prefetch_factor, 1)
         _at_least("timeout", timeout, 0)
         _at_least("seed", seed, 0)
         if timeout and not num_workers:
-            raise ValueError(f"DataLoader: timeout needs at least 1 worker to wait for, got timeout {timeout}, num_workers 0")
+            raise ValueError(f"ImageLoader: timeout needs at least 1 worker to wait for, got timeout {timeout}, num_workers 0")
         if on_error not in ("stop", "skip"):
-            raise ValueError(f"DataLoader: on_error must be 'stop' or 'skip', got {on_error!r}")
+            raise ValueError(f"ImageLoader: on_error must be 'stop' or 'skip', got {on_error!r}")
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
         self.transform, self.batch_transform = transform, batch_transform
         self.num_workers, self.drop_last, self.seed = num_workers, drop_last, seed
@@ -165,7 +142,7 @@ class DataLoader(Generic[Images]):
         self.devices = [Device(name) for name in devices]
         self.pin_memory = bool(pin_memory) and any(device.kind == "cuda" for device in self.devices)
         if pin_memory and not self.pin_memory:
-            warnings.warn("DataLoader: pin_memory is for GPUs in devices, here are none: it has no effect", stacklevel=2)
+            warnings.warn("ImageLoader: pin_memory is for GPUs in devices, here are none: it has no effect", stacklevel=2)
         self.epoch = 0
         self.skipped: list[tuple[str, str]] = []
         self.warned: dict[str, str] = {}
@@ -183,7 +160,7 @@ class DataLoader(Generic[Images]):
         """The batches of one epoch from `start_batch` on: what an uninterrupted run would have seen there, bit for bit."""
         _at_least("epoch", epoch, 0)
         if not 0 <= start_batch <= len(self):
-            raise ValueError(f"DataLoader: start_batch must be in [0, {len(self)}], got {start_batch}")
+            raise ValueError(f"ImageLoader: start_batch must be in [0, {len(self)}], got {start_batch}")
         return EpochBatches(self, epoch, start_batch)
 
 
@@ -194,7 +171,7 @@ class EpochBatches(Iterator[tuple[Images, np.ndarray]]):
              resume after that batch, ask for epoch_batches(epoch, number + 1).
     """
 
-    def __init__(self, loader: DataLoader[Images], epoch: int, start_batch: int) -> None:
+    def __init__(self, loader: ImageLoader[Images], epoch: int, start_batch: int) -> None:
         self.number: int = start_batch - 1
         self._batches = _epoch_batches(loader, epoch, start_batch)
 
@@ -207,31 +184,36 @@ class EpochBatches(Iterator[tuple[Images, np.ndarray]]):
         self._batches.close()
 
 
-def _epoch_batches(loader: DataLoader[Any], epoch: int, start_batch: int) -> Iteration[tuple[int, Batch], None, None]:
+def _epoch_batches(loader: ImageLoader[Any], epoch: int, start_batch: int) -> Iteration[tuple[int, Batch], None, None]:
     """(number, batch) of an epoch's batches from `start_batch` on."""
-    order = _order(loader, epoch)
-    jobs = (_Job(loader, epoch, order, number) for number in range(start_batch, len(loader)))
-    make = _made_ahead if loader.num_workers else _made_when_asked
-    with closing(_Uploads(loader)) as uploads, closing(make(loader, jobs)) as made:
+    order, uploads, note = _order(loader, epoch), _Uploads(loader), _Note(loader.reading, max(loader.num_workers, 1))
+    jobs = (_Job(loader, epoch, order, number, note) for number in range(start_batch, len(loader)))
+    with closing(uploads), closing(note), closing(_made(loader, jobs)) as made:
         for job in made:
             _report(loader, job)
             if job.labels:  # no name for the images here: the consumer drops them before the next batch comes
                 yield job.number, (uploads.tensors(job) if loader.devices else job.take(), np.array(job.labels, np.int64))
 
 
-def _order(loader: DataLoader[Any], epoch: int) -> np.ndarray:
+def _order(loader: ImageLoader[Any], epoch: int) -> np.ndarray:
     n = len(loader.dataset)
     return Generator(loader.seed, ORDER, epoch).permutation(n) if loader.shuffle else np.arange(n)
 
 
-def _report(loader: DataLoader[Any], job: "_Job") -> None:
+def _made(loader: ImageLoader[Any], jobs: "Iterator[_Job]") -> "Iteration[_Job, None, None]":
+    if not loader.num_workers:
+        return made_when_asked(jobs)
+    return made_ahead(jobs, loader.num_workers, loader.prefetch_factor, loader.timeout, "ImageLoader")
+
+
+def _report(loader: ImageLoader[Any], job: "_Job") -> None:
     for warning in job.warned:
         loader.warned.setdefault(warning.path, warning.reason)
         say(warning, stacklevel=5)
     for error in job.bad:
         if error.path not in (path for path, _ in loader.skipped):
             loader.skipped.append((error.path, error.reason))
-            warnings.warn(f"DataLoader: skipped {error.path}: {error.reason}", stacklevel=4)
+            warnings.warn(f"ImageLoader: skipped {error.path}: {error.reason}", stacklevel=4)
 
 
 # --------------------------------------------------------------------------------------------------------------- one batch
@@ -240,8 +222,8 @@ def _report(loader: DataLoader[Any], job: "_Job") -> None:
 class _Job:
     """One batch in the making."""
 
-    def __init__(self, loader: DataLoader[Any], epoch: int, order: np.ndarray, number: int) -> None:
-        self.loader, self.epoch, self.number = loader, epoch, number
+    def __init__(self, loader: ImageLoader[Any], epoch: int, order: np.ndarray, number: int, note: "_Note") -> None:
+        self.loader, self.epoch, self.number, self.note = loader, epoch, number, note
         self.first = number * loader.batch_size
         self.indices = order[self.first : self.first + loader.batch_size].tolist()
         self.index: int | None = None  # of the image in the making
@@ -252,14 +234,14 @@ class _Job:
         self.warned: list[ImageWarning] = []
         self.done: Future[None] = Future()
 
-    def run(self, note: "_Note", slot: int, stop: Event) -> None:
+    def run(self, worker: int, stop: Event) -> None:
         for position, index in enumerate(self.indices, self.first):
             if stop.is_set():
                 return
             self.index = index
-            note.begin(slot, self)
+            self.note.begin(worker, self)
             self._make(index, position)
-            note.end(slot)
+            self.note.end(worker)
         if self.labels:
             self._finish()
 
@@ -278,7 +260,7 @@ class _Job:
         except BaseException as error:  # SystemExit too: it is the consumer that it ends
             if type(error) is ValueError:
                 raise ValueError(f"{error} ({self.name()})") from error
-            error.add_note(f"DataLoader: while making {self.name()}")
+            error.add_note(f"ImageLoader: while making {self.name()}")
             raise
 
     def _add(self, image: np.ndarray, label: int, key: SampleKey) -> None:
@@ -289,7 +271,7 @@ class _Job:
             self.images = self._buffer(image.shape, np.float32 if step is None else np.uint8)
         if image.shape != self.images.shape[1:]:
             raise ValueError(
-                f"DataLoader: images of a batch must have one shape, got {self.images.shape[1:]} and {image.shape}"
+                f"ImageLoader: images of a batch must have one shape, got {self.images.shape[1:]} and {image.shape}"
             )
         self.images[len(self.labels)] = image
         self.labels.append(label)
@@ -320,7 +302,7 @@ class _Job:
 class _Uploads:
     """Batches on their way to devices. Page-locked memory, which a GPU may still copy from, is kept until it has."""
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
+    def __init__(self, loader: ImageLoader[Any]) -> None:
         self.devices, self.step = loader.devices, loader.batch_transform
         self.gpus = [device for device in loader.devices if device.kind == "cuda"] if loader.pin_memory else []
         self._kept: np.ndarray | None = None
@@ -348,84 +330,14 @@ class _Uploads:
         self._kept, self._events = None, []
 
 
-# ----------------------------------------------------------------------------------------------------------------- workers
-
-
-def _made_when_asked(loader: DataLoader[Any], jobs: Iterator[_Job]) -> Iteration[_Job, None, None]:
-    with closing(_Note(loader.reading, 1)) as note:
-        for job in jobs:
-            job.run(note, 0, Event())
-            yield job
-
-
-def _made_ahead(loader: DataLoader[Any], jobs: Iterator[_Job]) -> Iteration[_Job, None, None]:
-    """The jobs, done, in their order; at most prefetch_factor for each worker wait or are in the making meanwhile."""
-    with closing(_Workers(loader)) as workers:
-        pending = deque(workers.begin(job) for job in islice(jobs, loader.num_workers * loader.prefetch_factor))
-        while pending:
-            workers.wait_for(pending[0])
-            pending.extend(workers.begin(job) for job in islice(jobs, 1))
-            yield pending.popleft()
-
-
-class _Workers:
-    """Threads that make batches. They are daemons: one that hangs in a decoder cannot keep the program from ending."""
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self.process, self.timeout = os.getpid(), loader.timeout
-        self.note, self.stop = _Note(loader.reading, loader.num_workers), Event()
-        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self.threads = [
-            Thread(target=self._work, args=(slot,), name=f"minidl-loader-{slot}", daemon=True)
-            for slot in range(loader.num_workers)
-        ]
-        for thread in self.threads:
-            thread.start()
-
-    def begin(self, job: _Job) -> _Job:
-        self.jobs.put(job)
-        return job
-
-    def wait_for(self, job: _Job) -> None:
-        """Until the job is done; what stopped it is raised here."""
-        if self.process != os.getpid():
-            raise RuntimeError(
-                f"DataLoader: the workers of this iterator are threads of process {self.process}, which was forked; "
-                "iterate anew in the child"
-            )
-        if not wait([job.done], self.timeout or None).done:
-            raise RuntimeError(
-                f"DataLoader: a batch must come within {self.timeout} seconds (timeout); batch {job.number} is at {job.name()}"
-            )
-        job.done.result()
-
-    def _work(self, slot: int) -> None:
-        while (job := self.jobs.get()) is not None:
-            try:
-                job.run(self.note, slot, self.stop)
-            except BaseException as error:
-                job.done.set_exception(error)
-            else:
-                job.done.set_result(None)
-            del job  # or the batch would live until the next one comes
-
-    def close(self) -> None:
-        if self.process != os.getpid():
-            return
-        self.stop.set()
-        for _ in self.threads:
-            self.jobs.put(None)
-        until = time.monotonic() + PATIENCE
-        for thread in self.threads:
-            if thread is not current_thread():  # a dropped iterator may be collected in a worker
-                thread.join(max(until - time.monotonic(), 0))
-        self.note.close()
+# ---------------------------------------------------------------------------------------------------- what is being read
 
 
 class _Note:
     """What each worker is reading, in a file that outlives a process that is killed: SLOT bytes for each, zeros for nothing."""
 
     def __init__(self, path: str | os.PathLike[str] | None, slots: int) -> None:
+        self._process = os.getpid()
         self._file = None if path is None else open(path, "wb", buffering=0)  # noqa: SIM115
         for slot in range(slots):
             self.end(slot)
@@ -439,13 +351,13 @@ class _Note:
             os.pwrite(self._file.fileno(), bytes(SLOT), slot * SLOT)
 
     def close(self) -> None:
-        if self._file is not None:
+        if self._file is not None and self._process == os.getpid():  # in a forked child it still is the parent's
             self._file.close()
             os.unlink(self._file.name)
 
 
 def last_read(path: str | os.PathLike[str]) -> list[str]:
-    """What the workers of a process that died were reading, from the file that DataLoader's `reading` named.
+    """What the workers of a process that died were reading, from the file that ImageLoader's `reading` named.
 
     Nothing if the file is not there, or the loader came to its end, also by an exception.
     """
@@ -460,12 +372,6 @@ def last_read(path: str | os.PathLike[str]) -> list[str]:
 # --------------------------------------------------------------------------------------------------------------- arguments
 
 
-def _refuse(others: dict[str, Any]) -> None:
-    for name in others:
-        instead = NOT_HERE.get(name)
-        raise TypeError(f"DataLoader: takes no {name}" + (f": {instead}" if instead else ""))
-
-
 def _at_least(name: str, value: float, least: int) -> None:
     if value < least:
-        raise ValueError(f"DataLoader: {name} must be at least {least}, got {value}")
+        raise ValueError(f"ImageLoader: {name} must be at least {least}, got {value}")

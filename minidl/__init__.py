@@ -3,7 +3,7 @@
 from minidl.tensor import Function, Tensor
 from minidl.grad_mode import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from minidl.anomaly import AnomalyError, detect_anomaly
-from minidl.random import manual_seed
+from minidl.random import Generator, manual_seed
 from minidl.device import Device, DeviceError, count_traffic, memory_summary
 from minidl.device import get_float32_matmul_precision, set_float32_matmul_precision
 from minidl.kernels import plain_kernels
@@ -125,6 +125,7 @@ __all__ = [
     "detect_anomaly",
     "manual_seed",
     "Device",
+    "Generator",
     "DeviceError",
     "count_traffic",
     "memory_summary",

@@ -22,7 +22,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Place = None, requires_grad:
     if isinstance(data, Tensor):
         device = data.device if device is None else device
         data = data.device.to_host(data.data)
-    copy = np.array(data) if hasattr(data, "dtype") else _listed(data)
+    copy = np.array(data) if hasattr(data, "dtype") else _listed(data, dtype)
     return Tensor(copy, requires_grad, device, dtype)
 
 
@@ -30,7 +30,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Place = None) -> Tensor:
     """The tensor itself, or one on the array's own memory; a copy only where dtype or device ask for it, and of lists."""
     if isinstance(data, Tensor):
         return data.to(device=device, dtype=dtype)
-    return Tensor(data if hasattr(data, "dtype") else _listed(data), device=device, dtype=dtype)
+    return Tensor(data if hasattr(data, "dtype") else _listed(data, dtype), device=device, dtype=dtype)
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
@@ -40,10 +40,10 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     return Tensor(ndarray)
 
 
-def _listed(data: Any) -> np.ndarray:
-    """Numbers in lists, among them tensors of one element, as an array; Python's floats become float32."""
+def _listed(data: Any, dtype: Any) -> np.ndarray:
+    """Numbers in lists, among them tensors of one element, as an array; Python's floats become float32, if dtype is None."""
     array = np.asarray(_numbers(data))
-    if array.dtype == np.float64 and not _has_float64(data):
+    if dtype is None and array.dtype == np.float64 and not _has_float64(data):
         array = array.astype(DEFAULT_FLOAT)
     return array
 

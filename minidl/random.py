@@ -17,7 +17,8 @@ same function. Integers and uniforms are exact; normals go through log, cos and 
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +140,11 @@ class Generator:
         """A random order of 0 ... n-1, int64: the order that sorts n random 64-bit words."""
         return np.argsort(self.words(2 * n).view("<u8"), kind="stable")
 
+    def manual_seed(self, seed: int) -> "Generator":
+        """Begin anew from `seed`; returns the generator, as PyTorch's does."""
+        self.set_state(Generator(seed).state())
+        return self
+
     def state(self) -> dict[str, int]:
         """What a checkpoint keeps: the seed and the number of draws so far."""
         return {"seed": self.seed, "draws": self.draws}
@@ -148,14 +154,36 @@ class Generator:
         self.seed, self.draws = int(state["seed"]), int(state["draws"])
 
 
-default_generator: Generator = Generator(0)
+class _StandIn(threading.local):
+    generator: Generator | None = None
+
+
+_stand_in = _StandIn()
+
+
+class _Default(Generator):
+    """The default generator. In a thread that has one to stand in, its draws are that one's."""
+
+    def next_draw(self) -> Draw:
+        return super().next_draw() if _stand_in.generator is None else _stand_in.generator.next_draw()
+
+
+@contextmanager
+def standing_in(generator: Generator) -> Iterator[None]:
+    """What this thread draws from the default generator comes from this one: so it does not depend on other threads."""
+    before, _stand_in.generator = _stand_in.generator, generator
+    try:
+        yield
+    finally:
+        _stand_in.generator = before
+
+
+default_generator: Generator = _Default(0)
 
 
 def manual_seed(seed: int) -> Generator:
     """Restart the default generator (dropout, initialisation, `randn`) from `seed`; returns it, as PyTorch's does."""
-    fresh = Generator(seed)
-    default_generator.set_state(fresh.state())
-    return default_generator
+    return default_generator.manual_seed(seed)
 
 
 def words_below(p: float) -> int:

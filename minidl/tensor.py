@@ -295,7 +295,7 @@ def _as_array(data: Any, dtype: Any, device: Device) -> Array:
     """Any array-like -> the device's array."""
     if not hasattr(data, "dtype"):
         data = np.asarray(data)
-        if data.dtype == np.float64:
+        if data.dtype == np.float64 and dtype is None:
             data = data.astype(np.float32)
         if data.dtype.kind not in "fiub":
             raise TypeError(f"Tensor: data must be numbers, got {data.dtype}")

@@ -63,3 +63,9 @@ def test_a_device_that_is_not_there():
     with pytest.raises(minidl.DeviceError, match="a name is cpu"):
         minidl.zeros(2, device="tpu")
     assert minidl.zeros(2, device=Device("cpu:1")).device is Device("cpu:1")
+
+
+def test_numbers_of_a_float64_tensor_keep_all_their_digits():
+    for make in (minidl.tensor, minidl.as_tensor, minidl.Tensor):
+        assert make([[0.1]], dtype=np.float64).tolist() == [[0.1]] and make(0.1, dtype="float64").item() == 0.1
+        assert make([0.1]).dtype == np.float32

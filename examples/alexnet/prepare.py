@@ -146,7 +146,7 @@ def splits_of(source: Path, fraction: float | None = None) -> list[Split]:
     return splits
 
 
-def _split(name: str, whole: ImageFolder, part: ImageFolder | Subset) -> Split:
+def _split(name: str, whole: ImageFolder, part: ImageFolder | Subset[Any]) -> Split:
     return Split(name, whole, part.classes, list(zip(image_names(part), part.targets, strict=True)))
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.data.dataset import Dataset
 from minidl.data.errors import BadFileError, read_first
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -32,7 +33,7 @@ _LARGEST_FILE = 1 << 26  # bytes; a batch has 31 million, twice that at most whe
 _LARGEST_ARCHIVE = 1 << 28  # bytes when unpacked; the published ones have 186 million
 
 
-class CIFAR10:
+class CIFAR10(Dataset[tuple[np.ndarray, int]]):
     """`dataset[i]` is (image, label): image (32, 32, 3) uint8 RGB, label an int from 0 to 9.
 
     root  : the folder where one of these lies, the first that is there: cifar-10-batches-py, cifar-10-batches-bin, the

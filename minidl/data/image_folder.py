@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minidl.data.dataset import Dataset
 from minidl.data.errors import BadImageError
 from minidl.data.image_warnings import named
 from minidl.data.transforms import Resize
@@ -121,7 +122,7 @@ def _rgb(image: Any) -> Any:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-class ImageFolder:
+class ImageFolder(Dataset[tuple[np.ndarray, int]]):
     """The images under root, one folder a class; `dataset[i]` is (image, label), image (H, W, 3) uint8 RGB, label an int.
 
     loader        : path -> image

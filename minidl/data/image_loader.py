@@ -66,8 +66,8 @@ class ImageLoader(Generic[Images]):
     warned : path -> reason, of the files that could be read and of which Pillow warned; each is warned of once
 
     Iterating runs through epoch `self.epoch`, 0 at first, and counts it up. ValueError for arguments out of range, and for
-    images that differ in shape within a batch. What data set or transform raise comes with the image's name: a ValueError in its
-    text, anything else in a note (PEP 678).
+    images that differ in shape within a batch. What data set or transform raise comes with the image's name: a ValueError in
+    its text, anything else in a note (PEP 678).
     """
 
     @overload

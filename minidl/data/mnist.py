@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minidl.data.dataset import Dataset
 from minidl.data.errors import BadFileError, read_first
 
 _DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -28,7 +29,7 @@ _LARGEST = 1 << 30  # bytes; EMNIST's largest file has 0.55e9
 _SIDE = 28
 
 
-class MNIST:
+class MNIST(Dataset[tuple[np.ndarray, int]]):
     """`dataset[i]` is (image, label): image (28, 28, 1) uint8, 0 for paper and 255 for ink, label an int from 0 to 9.
 
     root  : where the files lie, plain or as .gz: in root/MNIST/raw or in root itself

@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.data.dataset import Dataset
 from minidl.data.errors import BadFileError
 
 INDEX, FORMAT, VERSION = "index.json", "minidl packed images", 1
@@ -38,7 +39,7 @@ LONGEST_SIDE = 65535  # JPEG's limit: no image is larger
 _KEYS = ["format", "version", "shape", "classes", "images", "shards", "labels", "names", "sha256"]
 
 
-class PackedImages:
+class PackedImages(Dataset[tuple[np.ndarray, int]]):
     """The images of a packed folder; `dataset[i]` is (image, label), image (H, W, 3) uint8 RGB, label an int.
 
     shape        : (H, W, 3), of every image

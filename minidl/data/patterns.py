@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minidl.data.dataset import Dataset
 from minidl.random import Generator
 
 _STREAM = 0x7061747465726E73  # the letters "patterns": keeps these draws apart from every other use of the same seed
@@ -61,7 +62,7 @@ SHAPES: dict[str, Callable[..., np.ndarray]] = {
 TEXTURES: dict[str, Callable[..., np.ndarray]] = {"striped": _striped, "checkered": _checkered}
 
 
-class Patterns:
+class Patterns(Dataset[tuple[np.ndarray, int]]):
     """Drawn images of ten classes; `dataset[i]` is (image, label) with label i % 10.
 
     length     : number of images, at least 0

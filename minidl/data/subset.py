@@ -1,46 +1,61 @@
-"""Some of a data set's images, and a cut of it into training and held-out images."""
+"""Some of a data set's samples, and two cuts: at random, and one into training and held-out images by their names."""
 
+import math
 import os
 import unicodedata
+import warnings
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
+from minidl import random
+from minidl.data.dataset import Dataset, Sample
 from minidl.data.packed import PackedImages
+from minidl.random import Generator
 
 
-class Subset:
-    """Images of a data set, by their places in it: `subset[i]` is `dataset[indices[i]]`.
+class Subset(Dataset[Sample]):
+    """Samples of a data set, by their places in it: `subset[i]` is `dataset[indices[i]]`.
 
-    dataset, indices : what it was made from; indices are kept as int64
-    classes, class_to_idx : the data set's, also where a class has no image here
-    targets          : the labels of these images
+    dataset, indices : what it was made from
+    classes, class_to_idx : the data set's, if it has them, also where a class has no image here
+    targets          : the labels of these images, if the data set has labels
     samples          : (path, label) of these images, if the data set has samples
 
-    IndexError outside [0, len), and for an index that is not in the data set.
+    IndexError for an index that is not in the data set, or not in the subset; negative ones count from the end.
     """
 
+    classes: list[str]
+    class_to_idx: dict[str, int]
+    targets: list[int]
+    samples: Sequence[tuple[str, int]]
+
     def __init__(self, dataset: Any, indices: Sequence[int] | np.ndarray) -> None:
-        self.dataset, self.indices = dataset, np.asarray(indices, np.int64)
-        outside = self.indices[(self.indices < 0) | (self.indices >= len(dataset))]
+        self.dataset, self.indices, n = dataset, indices, len(dataset)
+        places = np.asarray(indices, np.int64)
+        outside = places[(places < -n) | (places >= n)]
         if outside.size:
-            raise IndexError(f"Subset: indices must be in [0, {len(dataset)}), got {outside[0]}")
-        self.classes: list[str] = dataset.classes
-        self.class_to_idx: dict[str, int] = dataset.class_to_idx
-        targets = dataset.targets
-        self.targets: list[int] = [targets[i] for i in self.indices.tolist()]
+            raise IndexError(f"Subset: indices must be in [-{n}, {n}), got {outside[0]}")
+        self._places = np.where(places < 0, places + n, places)
+        for name in ("classes", "class_to_idx"):
+            if hasattr(dataset, name):
+                setattr(self, name, getattr(dataset, name))
+        if hasattr(dataset, "targets"):
+            targets = dataset.targets
+            self.targets = [targets[i] for i in self._places.tolist()]
         if hasattr(dataset, "samples"):
-            self.samples = _Picked(dataset.samples, self.indices)
+            self.samples = _Picked(dataset.samples, self._places)
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"Subset: index must be in [0, {len(self)}), got {index}")
-        return self.dataset[int(self.indices[index])]
+    def __getitem__(self, index: int) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Subset: index must be in [-{len(self)}, {len(self)}), got {index}")
+        return self.dataset[int(self._places[index])]
 
 
 class _Picked(Sequence[Any]):
@@ -64,7 +79,7 @@ def image_names(dataset: Any) -> Iterator[str]:
     """
     if isinstance(dataset, Subset):
         names = list(image_names(dataset.dataset))
-        yield from map(names.__getitem__, dataset.indices.tolist())
+        yield from map(names.__getitem__, dataset._places.tolist())
     elif not hasattr(dataset, "samples"):
         yield from map(str, range(len(dataset)))
     elif isinstance(dataset, PackedImages):
@@ -75,7 +90,33 @@ def image_names(dataset: Any) -> Iterator[str]:
         yield from below if os.sep == "/" else (path.replace(os.sep, "/") for path in below)
 
 
-def hold_out(dataset: Any, fraction: float) -> tuple[Subset, Subset]:
+def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | None = None) -> list[Subset[Any]]:
+    """Subsets of these lengths, of different samples each, at random; drawn from minidl's default generator (`manual_seed`).
+
+    lengths : ints that add up to len(dataset), or fractions that add up to 1. What rounding down the fractions leaves over goes
+              to the first subsets, one sample to each; UserWarning for one that stays empty.
+
+    ValueError for lengths that do not add up, or that are negative. For images in files see `hold_out`, whose cut does not
+    depend on which other images there are.
+    """
+    n = len(dataset)
+    if any(length < 0 for length in lengths):
+        raise ValueError(f"random_split: lengths must not be negative, got {list(lengths)}")
+    if math.isclose(sum(lengths), 1) and sum(lengths) <= 1:
+        sizes = [math.floor(n * fraction) for fraction in lengths]
+        for i in range(n - sum(sizes)):
+            sizes[i % len(sizes)] += 1
+        if 0 in sizes:
+            warnings.warn(f"random_split: subset {sizes.index(0)} is empty, of fractions {list(lengths)} of {n}", stacklevel=2)
+    elif sum(lengths) != n:
+        raise ValueError(f"random_split: lengths must add up to {n} (samples), or fractions to 1, got {list(lengths)}")
+    else:
+        sizes = [int(length) for length in lengths]
+    order = (random.default_generator if generator is None else generator).permutation(n).tolist()
+    return [Subset(dataset, order[end - size : end]) for end, size in zip(accumulate(sizes), sizes, strict=True)]
+
+
+def hold_out(dataset: Any, fraction: float) -> tuple[Subset[Any], Subset[Any]]:
     """(training images, held-out images) of a data set of files: each image falls to one of them by its path alone.
 
     An image is held out if the SHA-256 of its path below the root, with "/" between folders, in Unicode's form NFC and in

@@ -38,14 +38,15 @@ def test_a_subset_is_its_indices_in_their_order():
     for i, index in enumerate([7, 3, 3, 19]):
         np.testing.assert_array_equal(part[i][0], whole[index][0])
         assert part[i][1] == whole[index][1]
-    for outside in (-1, 4):
-        with pytest.raises(IndexError, match=rf"Subset: index must be in \[0, 4\), got {outside}"):
+    np.testing.assert_array_equal(part[-1][0], whole[19][0])
+    for outside in (-5, 4):
+        with pytest.raises(IndexError, match=rf"Subset: index must be in \[-4, 4\), got {outside}"):
             part[outside]
 
 
-@pytest.mark.parametrize("outside", [-1, 20])
+@pytest.mark.parametrize("outside", [-21, 20])
 def test_an_index_that_the_data_set_has_not(outside):
-    with pytest.raises(IndexError, match=rf"Subset: indices must be in \[0, 20\), got {outside}"):
+    with pytest.raises(IndexError, match=rf"Subset: indices must be in \[-20, 20\), got {outside}"):
         Subset(Patterns(20), [0, outside])
 
 

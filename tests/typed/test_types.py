@@ -31,6 +31,8 @@ ANY = {
     "Module.forward": "each module's own",
     "Module.__getattr__": "what was filed under a name that no annotation tells",
     "Device.record": "CuPy's event, or None",
+    "default_collate": "what the samples are",
+    "default_convert": "what the sample is",
 }
 
 # ------------------------------------------------------------------------------------------------------ the type checkers

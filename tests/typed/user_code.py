@@ -167,6 +167,12 @@ for images, targets in loader:
 for towers, _ in data.ImageLoader(data.Patterns(64), 8, devices=["cpu:0", "cpu:1"]):
     assert_type(towers, list[Tensor])
 assert_type(next(loader.epoch_batches(3))[0].ndim, int)
+pairs = data.TensorDataset(Tensor([1.0]), Tensor([2.0])) + data.TensorDataset(Tensor([1.0]), Tensor([2.0]))
+assert_type(pairs, data.ConcatDataset[tuple[Tensor, ...]])
+assert_type(pairs[0], tuple[Tensor, ...])
+assert_type(list(data.RandomSampler(pairs, generator=minidl.Generator(1))), list[int])
+for batch in data.DataLoader(pairs, batch_size=2, shuffle=True, num_workers=1, collate_fn=data.default_collate):
+    assert batch is not None
 
 
 def use(batches: data.ImageLoader, layer: nn.MaxPool2d) -> None:

@@ -1,22 +1,22 @@
 """Elementwise arithmetic with broadcasting, and the matrix product.
 
-    add       z = x + y        gx = gz                 gy = gz
-    sub       z = x - y        gx = gz                 gy = -gz
-    mul       z = x * y        gx = gz * y             gy = gz * x
-    div       z = x / y        gx = gz / y             gy = -gz * x / y^2 = -gz * z / y
-    pow       z = x ^ p        gx = gz * p * x^(p-1)   gp = gz * z * ln x
-    neg       y = -x           gx = -gy
-    exp       y = e^x          gx = gy * y
-    log       y = ln x         gx = gy / x
-    sqrt      y = sqrt(x)      gx = gy / (2 y)
-    abs       y = |x|          gx = gy * sign(x)       (0 at 0)
-    sin       y = sin x        gx = gy * cos x
-    cos       y = cos x        gx = -gy * sin x
-    clamp     y = x in bounds  gx = gy where lo <= x <= hi, else 0
-    maximum   z = max(x, y)    gx = gz where x > y, gz / 2 where x = y, else 0      gy likewise; minimum is alike
-    remainder z = x - y floor(x / y)    gx = gz        gy = -gz * floor(x / y)
-    cast      y = x            gx = gy                 (each in its own dtype)
-    matmul    z = x @ y        gx = gz @ y^T           gy = x^T @ gz
+    add        z = x + y        gx = gz                 gy = gz
+    sub        z = x - y        gx = gz                 gy = -gz
+    mul        z = x * y        gx = gz * y             gy = gz * x
+    div        z = x / y        gx = gz / y             gy = -gz * x / y^2 = -gz * z / y
+    pow        z = x ^ p        gx = gz * p * x^(p-1)   gp = gz * z * ln x
+    neg        y = -x           gx = -gy
+    exp        y = e^x          gx = gy * y
+    log        y = ln x         gx = gy / x
+    sqrt       y = sqrt(x)      gx = gy / (2 y)
+    abs        y = |x|          gx = gy * sign(x)       (0 at 0)
+    sin        y = sin x        gx = gy * cos x
+    cos        y = cos x        gx = -gy * sin x
+    clamp      y = x in bounds  gx = gy where lo <= x <= hi, else 0
+    maximum    z = max(x, y)    gx = gz where x > y, gz / 2 where x = y, else 0      gy likewise; minimum is alike
+    remainder  z = x - y floor(x / y)   gx = gz    gy = -gz * floor(x / y)
+    cast       y = x            gx = gy                 (each in its own dtype)
+    matmul     z = x @ y        gx = gz @ y^T           gy = x^T @ gz
 
 An operand that was broadcast takes part in several outputs, so its gradient is the sum over them: `unbroadcast`.
 Each operand may be a tensor, a NumPy array or a number. The result's dtype is PyTorch's (minidl/dtypes.py), and floats in a

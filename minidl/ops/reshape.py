@@ -2,8 +2,10 @@
 
 reshape   y = reshape(x)       gx = reshape(gy) to x's shape
 permute   y = permute(x)       gx = permute(gy) with the inverse permutation
-expand    y = x, repeated      gx = the sum over the copies; repeat is alike, in new memory
-flip      y = x backwards      gx = gy backwards; roll is alike
+expand    y = x, repeated      gx = the sum over the copies (y is a view)
+repeat    y = x, repeated      gx = the sum over the copies (y is new memory)
+flip      y = x backwards      gx = gy backwards
+roll      y = x moved on       gx = gy moved back
 clone     y = a copy of x      gx = gy
 getitem   y = x[index]         gx = 0 everywhere, plus gy at index (added up where an element was taken twice)
 cat       y = cat(x1, x2, …)   gx1, gx2, … = the slices of gy

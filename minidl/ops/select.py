@@ -11,7 +11,7 @@ Backward
 sort and topk find the positions and gather. masked_fill is where, with a number in place of x.
 """
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -75,7 +75,11 @@ def _places(index: Array, axis: int) -> tuple[Array, ...]:
     return (*lengths[:axis], index, *lengths[axis + 1 :])
 
 
-def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Any:
+@overload
+def where(condition: Tensor, input: None = None, other: None = None) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Tensor, input: Operand, other: Operand) -> Tensor: ...
+def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Tensor | tuple[Tensor, ...]:
     """input where condition is True, else other; all three broadcast, the dtype is that of both together.
 
     Without input and other: the positions of what is not 0, a tensor for each axis. RuntimeError for a condition that is not
@@ -85,6 +89,8 @@ def where(condition: Tensor, input: Operand | None = None, other: Operand | None
         return tuple(Tensor(at, device=condition.device) for at in _nonzero(condition))
     if condition.dtype != np.bool_:
         raise RuntimeError(f"where: condition must be of bools, got {condition.dtype}")
+    if input is None or other is None:
+        raise TypeError("where: input and other must be given both or neither, got one")
     x, y = (z if isinstance(z, (Tensor, bool, int, float)) else Tensor(z, device=condition.device) for z in (input, other))
     dtype = result_type(x, y)
     x, y = (cast(z, dtype) if isinstance(z, Tensor) else Tensor(z, device=condition.device, dtype=dtype) for z in (x, y))

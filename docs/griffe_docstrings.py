@@ -37,25 +37,26 @@ class PlainDocstrings(griffe.Extension):
         minidl/ops/operators.py gives it, and docstrings are Markdown."""
         if pkg.path != "minidl":
             return
-        for module in (pkg, pkg["nn"], pkg["nn.functional"], pkg["study"]):
-            publish(module)
         bind_methods(pkg)
+        for module in (pkg["nn"], pkg["nn.functional"], pkg["study"], pkg):
+            publish(module)
         for obj in objects(pkg):
             if obj.docstring:
                 obj.docstring.value = shown(obj)
 
 
 def publish(module: griffe.Module) -> None:
-    """Make what a module imports from minidl public, unless it says by __all__ what is. A function that has the name of its
-    module, as gradcheck, is the package's member of that name, as it is for Python."""
+    """Make what a module imports from minidl public, unless it says by __all__ what is. A function that has the name of a
+    module, as gradcheck and tensor, is the package's member of that name, as it is for Python."""
     ours = {name: path for name, path in module.imports.items() if path.startswith("minidl.") and not name.startswith("_")}
     members = {name: module.members[name] for name in ours}
     for name, member in members.items():
         if member.is_alias:
             member.resolve_target()
-        elif ours[name] == f"{member.path}.{name}":
-            line = next(n for n, line in enumerate(module.lines, 1) if re.search(rf"import .*\b{name}\b", line))
-            members[name] = griffe.Alias(name, member[name], lineno=line, parent=module)
+        elif ours[name] != member.path:
+            line = next(n for n, line in enumerate(module.lines, 1) if re.search(rf"\b{name}\b", line))
+            function = module.modules_collection[ours[name]]
+            members[name] = griffe.Alias(name, function, lineno=line, parent=module)
     for name, member in members.items():
         module.set_member(name, member)
         if module.exports is None:

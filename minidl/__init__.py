@@ -107,7 +107,9 @@ from numpy import float64 as double
 from numpy import int32 as int
 from numpy import int64 as long
 
-device = Device  # from here on minidl.device is the class; the module is still imported as `from minidl.device import ...`
+# from here on minidl.device and minidl.tensor are these; the modules are still imported as `from minidl.device import ...`
+device = Device
+"""`Device` under PyTorch's name."""
 
 __version__ = "0.2.0"
 

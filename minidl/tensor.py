@@ -136,7 +136,7 @@ class Tensor(Operators):
         return bool(self.item())
 
     def __index__(self) -> int:
-        """As a position: ["a", "b"][t], range(t). TypeError unless it is one integer."""
+        """As a position in a list, or a range's end. TypeError unless it is one integer."""
         if self.data.size != 1 or self.data.dtype.kind not in "iu":
             raise TypeError(f"Tensor: only one integer can be an index, got {self.dtype} {self.shape}")
         return int(self.item())

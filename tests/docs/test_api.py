@@ -7,8 +7,10 @@ What builds the site is marked `docs`, as in test_site.py.
 import importlib
 import inspect
 import re
+from collections.abc import Mapping
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,15 @@ def public(module: str) -> list[str]:
     members = vars(importlib.import_module(module))
     gathers = "__path__" in members or module == "minidl.nn.functional"
     names = [name for name, x in members.items() if gathers or getattr(x, "__module__", None) == module]
-    return [name for name in members.get("__all__", names) if name[0] != "_" and not inspect.ismodule(members[name])]
+    return [name for name in members.get("__all__", names) if name[0] != "_" and not _is_elsewhere(name, members)]
+
+
+def _is_elsewhere(name: str, members: Mapping[str, Any]) -> bool:
+    """A module, which has a page; NumPy's, as the dtypes are; a second name, as device is of Device."""
+    member = members[name]
+    own = getattr(member, "__name__", name)
+    second = own != name and members.get(own) is member
+    return inspect.ismodule(member) or second or str(getattr(member, "__module__", "")).startswith("numpy")
 
 
 def methods(cls: type) -> dict[str, object]:

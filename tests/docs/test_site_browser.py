@@ -51,21 +51,26 @@ def addresses(built):
     return [path.as_uri() for path in sorted(pages) if path.name != "404.html"]
 
 
-def test_every_page_opens_without_errors_and_fits_a_phone(built, open_page):
+in_parts = pytest.mark.parametrize("part", range(3))  # of the pages: one test for all takes too long
+
+
+@in_parts
+def test_every_page_opens_without_errors_and_fits_a_phone(built, open_page, part):
     page, wrong = open_page(PHONE)
     too_wide = []
-    for address in addresses(built):
+    for address in addresses(built)[part::3]:
         page.goto(address)
         if page.evaluate("document.documentElement.scrollWidth") > PHONE["width"]:
             too_wide.append(address)
     assert (wrong, too_wide) == ([], [])
 
 
+@in_parts
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_legible_in_the_systems_colours(built, open_page, scheme):
+def test_text_is_legible_in_the_systems_colours(built, open_page, scheme, part):
     page, _ = open_page(scheme=scheme)
     faint = {}
-    for address in addresses(built):
+    for address in addresses(built)[part::3]:
         page.goto(address)
         faint[address] = page.evaluate(LOW_CONTRAST)
     assert page.evaluate("getComputedStyle(document.body).colorScheme") == scheme

@@ -10,7 +10,7 @@ from emulator import emulator
 
 HERE = Path(__file__).parent
 FILES = sorted(path.name for path in HERE.glob("test_*.py") if path.name != Path(__file__).name)
-PARTS = 6  # processes, which start slowly
+PARTS = 9  # processes, which start slowly: at this number the files that compile longest are apart
 
 
 @pytest.mark.skipif(emulator.missing_sanitizer() is not None, reason=str(emulator.missing_sanitizer()))

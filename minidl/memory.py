@@ -27,10 +27,11 @@ class Lease:
     """
 
     idle: ClassVar[dict[int, deque[tuple[int, np.ndarray]]]] = {}  # size -> (when it became idle, block), the latest last
-    _clock: ClassVar = itertools.count()
+    _clock: ClassVar = itertools.count(1)  # blocks asked for
+    _now: ClassVar[int] = 0
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        now = next(self._clock)
+        Lease._now = now = next(self._clock)
         self._block = _idle_block(math.prod(shape) * dtype.itemsize)
         self.__array_interface__: dict[str, Any] = {
             "version": 3,
@@ -43,7 +44,7 @@ class Lease:
             _drop_idle_since(now - _IDLE)
 
     def __del__(self) -> None:
-        self._ended.append((next(self._clock), self._block))
+        self._ended.append((self._now, self._block))
 
 
 def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
@@ -70,7 +71,7 @@ def owner(array: Any) -> Any:
 
 def release() -> None:
     """Give all idle blocks back to the system."""
-    _drop_idle_since(next(Lease._clock))
+    _drop_idle_since(Lease._now)
 
 
 def _idle_block(size: int) -> np.ndarray:

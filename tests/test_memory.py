@@ -80,11 +80,15 @@ def test_release_gives_back_what_is_idle_and_nothing_else():
     assert idle_bytes() == 0 and (kept == 7).all()
 
 
-def test_a_block_that_nobody_asks_for_goes_back():
+@pytest.mark.parametrize("before", range(3))
+def test_a_block_that_nobody_asks_for_goes_back(before):
+    """However many were asked for before."""
+    memory.release()
+    kept = [memory.empty(LARGE, np.float32) for _ in range(before)]  # an odd number of blocks in use, too
     memory.empty((4096, 1024), np.float32)  # 16 MB, once
     for _ in range(2500):
         memory.empty(LARGE, np.float32)
-    assert idle_bytes() == 2 << 20
+    assert idle_bytes() == 2 << 20 and len(kept) == before
 
 
 def test_threads_never_share_memory():

@@ -405,9 +405,10 @@ class Function:
         node.device = common_device(cls.name, inputs)
         recording = is_grad_enabled()
         node.needs_grad = tuple(recording and isinstance(x, Tensor) and x.requires_grad for x in inputs)
-        for x, needed in zip(inputs, node.needs_grad, strict=True):
-            if needed and x._is_view:
-                _check_view(cls.name, x)
+        if recording:
+            for x, needed in zip(inputs, node.needs_grad, strict=True):
+                if needed and x._is_view:
+                    _check_view(cls.name, x)
         watching = observers()
         if watching:
             node.layer = present_layer()

@@ -36,6 +36,7 @@ from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.layout import nchw, nhwc
 from minidl.nn.weighted import Weighted
+from minidl.ops.arithmetic import sum_along
 from minidl.ops.conv2d import check_channels, conv2d_backward, conv2d_forward
 from minidl.shapes import Padding, Pair
 from minidl.tensor import Function, Tensor
@@ -76,7 +77,7 @@ def conv_transpose2d_backward(
     gy: Array, x: Array, w: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int, needs: tuple[bool, ...]
 ) -> tuple[Array | None, Array | None, Array | None]:
     """gy (N, OH, OW, O) -> gx like x, gw like w, gb (O,); None where `needs` says so."""
-    gb = gy.sum(axis=(0, 1, 2), dtype="float64").astype(gy.dtype) if needs[2] else None
+    gb = fastest(sum_along, gy)(gy, (0, 1, 2)) if needs[2] else None
     _, rows, columns, _ = canvas_shape(x, w, stride, dilation, groups)
     g = window(gy, (-padding[0], -padding[1]), (rows, columns))
     gx = fastest(conv2d_forward, g)(g, w, None, stride, NO_PADDING, dilation, groups) if needs[0] else None

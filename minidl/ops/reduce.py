@@ -273,8 +273,7 @@ def var(
     x: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> Tensor:
     """The mean square of x - mean over `dim`, with n - correction in place of n; correction is 1, or 0 if not `unbiased`."""
-    dim, unbiased = _dims_or_unbiased(dim, unbiased)
-    d, free = _deviations("var", x, dim, unbiased, correction)
+    d, dim, free = _deviations("var", x, dim, unbiased, correction)
     return arithmetic.div(sum_(arithmetic.mul(d, d), dim, keepdim), free)
 
 
@@ -283,23 +282,19 @@ def std(
     x: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> Tensor:
     """The square root of var; its gradient where it is 0 is 0, as PyTorch's."""
-    dim, unbiased = _dims_or_unbiased(dim, unbiased)
-    d, free = _deviations("std", x, dim, unbiased, correction)
+    d, dim, free = _deviations("std", x, dim, unbiased, correction)
     return arithmetic.div(norm(d, 2, dim, keepdim), math.sqrt(free))
 
 
-def _dims_or_unbiased(dim: Dims, unbiased: bool | None) -> tuple[Dims, bool | None]:
-    """x.var(False) means unbiased=False, as PyTorch's."""
-    return (None, dim) if isinstance(dim, bool) else (dim, unbiased)
-
-
-def _deviations(op: str, x: Tensor, dim: Dims, unbiased: bool | None, correction: float | None) -> tuple[Tensor, float]:
-    """x - mean over dim, and by how many squares are to be divided."""
+def _deviations(op: str, x: Tensor, dim: Dims, unbiased: bool | None, correction: float | None) -> tuple[Tensor, Dims, float]:
+    """x - mean over dim, dim, and by how many squares are to be divided. x.var(False) means unbiased=False, as PyTorch's."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
     if unbiased is not None and correction is not None:
         raise RuntimeError(f"{op}: unbiased and correction are two names for one setting, got {unbiased} and {correction}")
     count = math.prod(x.shape[axis] for axis in shapes.normalize_dims(op, dim, x.ndim))
     less = (1.0 if unbiased is None else float(unbiased)) if correction is None else correction
-    return arithmetic.sub(x, mean(x, dim, keepdim=True)), max(count - less, 0.0)
+    return arithmetic.sub(x, mean(x, dim, keepdim=True)), dim, max(count - less, 0.0)
 
 
 def _position(op: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:

@@ -19,6 +19,7 @@ which gives a view, and the arrays.
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,7 @@ import numpy as np
 
 from minidl import shapes
 from minidl.device import Array, array_module
+from minidl.dtypes import promote_types
 from minidl.kernels import fastest
 from minidl.layout import is_channels_last, nchw
 from minidl.nn.module import Module
@@ -297,7 +299,7 @@ def _index_part(part: Any, x: Tensor) -> Any:
 
 @shapes.numpy_names
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors joined along `dim`; all other sizes must agree. Ints beside floats become floats, as in PyTorch."""
+    """Tensors joined along `dim`; all other sizes must agree. The dtype is PyTorch's (minidl/dtypes.py)."""
     if not tensors:
         raise ValueError("cat: at least 1 tensor is needed, got 0")
     axis = shapes.normalize_dim("cat", dim, tensors[0].ndim)
@@ -306,10 +308,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         raise RuntimeError("cat: tensors need at least 1 axis, got ()")
     if len(rest) > 1 or any(t.ndim != tensors[0].ndim for t in tensors):
         raise RuntimeError(f"cat: sizes must agree except along dim {dim}, got {', '.join(str(t.shape) for t in tensors)}")
-    floats = [t.dtype for t in tensors if t.dtype.kind == "f"]
-    if 0 < len(floats) < len(tensors):
-        tensors = [cast(t, np.result_type(*floats)) for t in tensors]
-    return CatFunction.apply(*tensors, axis=axis)
+    dtype = reduce(promote_types, (t.dtype for t in tensors))
+    return CatFunction.apply(*(cast(t, dtype) for t in tensors), axis=axis)
 
 
 @shapes.numpy_names

@@ -50,7 +50,7 @@ browser: $(VENV)/.browser
 # docs/ as a site, under site/
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(IN)mkdocs build --strict
-	$(IN)python -m pytest -m docs $(ARGS)
+	MINIDL_SITE=site $(IN)python -m pytest -m docs $(ARGS)
 
 # each reader of data files, for SECONDS
 fuzz: $(VENV)/.fuzz

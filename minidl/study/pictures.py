@@ -23,11 +23,14 @@ from typing import Any
 
 import numpy as np
 
+from minidl.parallel import slabs
+
 KINDS = ("activation", "gradient", "filters", "image")
 LEVELS = 63  # of brightness on each side of 0: more are hard to tell apart, and make files larger
 MAPS = 256  # in a mosaic at most
 PIXELS = 300_000  # of a mosaic's maps at most
 SIDE = 256  # pixels of a map's or a matrix's side at most
+_AT_ONCE = 65_536  # elements, whose passes then stay in cache
 
 _TRANSPARENT, _NOT_FINITE, _ZERO = 0, 1, 2 + LEVELS  # places in the palette: blue lies below _ZERO, orange above
 _GREY = (46, 46, 50)
@@ -108,16 +111,22 @@ def distribution(array: Any, bins: int = 32) -> Distribution:
         raise ValueError(f"distribution: bins must be at least 1, got {bins}")
     array = _of_numbers("distribution", array)
     flat = array.ravel(order="K")
-    finite = flat[np.isfinite(flat)]
+    is_finite = np.isfinite(flat)
+    finite = flat if is_finite.all() else flat[is_finite]
     zeros, nonfinite = int(flat.size - np.count_nonzero(flat)), flat.size - finite.size
     if not finite.size:
         return Distribution([0] * bins, 0.0, 0.0, 0.0, 0.0, zeros, nonfinite, flat.size)
     low, high = float(finite.min()), float(finite.max())
     scale = 1.0 if max(-low, high) < 2.0**500 else 2.0**-600  # squares shall not overflow
-    values = finite.astype(np.float64) * scale
-    mean, std = float(values.mean()) / scale, float(values.std()) / scale
-    counts = _histogram(values, low * scale, high * scale, bins)
-    return Distribution(counts, low, high, mean, std, zeros, nonfinite, flat.size)
+    parts = lambda: (finite[some].astype(np.float64) * scale for some in slabs(0, finite.size, _AT_ONCE))
+    mean = math.fsum(float(values.sum()) for values in parts()) / finite.size
+    squares, counts = 0.0, np.zeros(bins, np.int64)
+    for values in parts():
+        counts += _histogram(values, low * scale, high * scale, bins)
+        values -= mean
+        squares += float(values @ values)
+    std = math.sqrt(squares / finite.size)
+    return Distribution(counts.tolist(), low, high, mean / scale, std / scale, zeros, nonfinite, flat.size)
 
 
 def _of_numbers(name: str, array: Any) -> np.ndarray:
@@ -127,12 +136,12 @@ def _of_numbers(name: str, array: Any) -> np.ndarray:
     return array
 
 
-def _histogram(values: np.ndarray, low: float, high: float, bins: int) -> list[int]:
+def _histogram(values: np.ndarray, low: float, high: float, bins: int) -> np.ndarray:
     """How many values lie in each bin; in the middle one if all are equal. (np.histogram refuses too narrow a range.)"""
     if low == high:
-        return [values.size if i == bins // 2 else 0 for i in range(bins)]
+        return np.bincount([bins // 2], [values.size], bins).astype(np.int64)
     places = np.minimum((values - low) / (high - low) * bins, bins - 1)
-    return np.bincount(places.astype(np.int64)).tolist()  # the last bin has at least `high`
+    return np.bincount(places.astype(np.int64), minlength=bins)
 
 
 # ------------------------------------------------------------------------------------------------- what is in a picture
@@ -291,7 +300,7 @@ def _picture(pixels: np.ndarray, colours: tuple[float, float], counts: tuple[int
         image.putpalette(_palette())
         options = {"transparency": _TRANSPARENT}
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True, **options)
+    image.save(buffer, "PNG", **options)
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     return Picture(source, image.width, image.height, *colours, *counts, caption)
 

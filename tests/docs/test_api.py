@@ -76,7 +76,7 @@ def described(html: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def on_pages(built):
-    return set().union(*(described(path.read_text()) for path in (built.folder / "api").glob("*.html")))
+    return set().union(*(described(path.read_text()) for path in (built / "api").glob("*.html")))
 
 
 @pytest.mark.docs

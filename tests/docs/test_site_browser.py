@@ -4,7 +4,9 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
+SCREEN = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
+AT_ONCE = "* { transition: none !important }"  # a new colour comes at once
 LEFT = "ERR_ABORTED"  # the page was left before the file came
 
 # WCAG 2's contrast of each element with text of its own, against the first opaque background behind it; those below 4.5
@@ -27,11 +29,11 @@ LOW_CONTRAST = """() => {
 
 @pytest.fixture
 def open_page(browser):
-    """open_page(viewport, scheme) -> (page, the list of what went wrong in it so far)."""
+    """open_page(scheme) -> (page, the list of what went wrong in it so far)."""
     contexts = []
 
-    def opened(viewport=None, scheme="light"):
-        context = browser.new_context(viewport=viewport or {"width": 1280, "height": 900}, color_scheme=scheme)
+    def opened(scheme="light"):
+        context = browser.new_context(viewport=SCREEN, color_scheme=scheme)
         contexts.append(context)
         page, wrong = context.new_page(), []
         page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
@@ -47,39 +49,36 @@ def open_page(browser):
 
 def addresses(built):
     """Of every page from docs/. The 404 is a server's, who knows where the site's root is."""
-    pages = [*built.folder.glob("*.html"), *built.folder.glob("api/*.html"), *built.folder.glob("source/*.html")]
+    pages = [*built.glob("*.html"), *built.glob("api/*.html"), *built.glob("source/*.html")]
     return [path.as_uri() for path in sorted(pages) if path.name != "404.html"]
 
 
-in_parts = pytest.mark.parametrize("part", range(3))  # of the pages: one test for all takes too long
+PARTS = 6  # of the pages: one test for all takes too long
 
 
-@in_parts
-def test_every_page_opens_without_errors_and_fits_a_phone(built, open_page, part):
-    page, wrong = open_page(PHONE)
-    too_wide = []
-    for address in addresses(built)[part::3]:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_page_opens_without_errors_is_legible_in_both_colours_and_fits_a_phone(built, open_page, part):
+    """The colours are the system's, the light ones and then the dark ones."""
+    page, wrong = open_page()
+    faint, too_wide = {}, []
+    for address in addresses(built)[part::PARTS]:
+        page.set_viewport_size(SCREEN)
         page.goto(address)
+        page.add_style_tag(content=AT_ONCE)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(f"getComputedStyle(document.body).colorScheme == '{scheme}'")
+            faint[address, scheme] = page.evaluate(LOW_CONTRAST)
+        page.set_viewport_size(PHONE)
         if page.evaluate("document.documentElement.scrollWidth") > PHONE["width"]:
             too_wide.append(address)
     assert (wrong, too_wide) == ([], [])
-
-
-@in_parts
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_legible_in_the_systems_colours(built, open_page, scheme, part):
-    page, _ = open_page(scheme=scheme)
-    faint = {}
-    for address in addresses(built)[part::3]:
-        page.goto(address)
-        faint[address] = page.evaluate(LOW_CONTRAST)
-    assert page.evaluate("getComputedStyle(document.body).colorScheme") == scheme
-    assert {address: texts for address, texts in faint.items() if texts} == {}
+    assert {place: texts for place, texts in faint.items() if texts} == {}
 
 
 def test_the_colours_can_be_chosen(built, open_page):
     page, _ = open_page(scheme="dark")
-    page.goto((built.folder / "index.html").as_uri())
+    page.goto((built / "index.html").as_uri())
     schemes = []
     for _ in range(3):
         page.locator("label[for^=__palette]:visible").click()
@@ -89,7 +88,7 @@ def test_the_colours_can_be_chosen(built, open_page):
 
 def test_search_works_without_a_server(built, open_page):
     page, wrong = open_page()
-    page.goto((built.folder / "index.html").as_uri())
+    page.goto((built / "index.html").as_uri())
     page.locator(".md-search__input").click()
     page.keyboard.type("gradcheck")
     found = page.locator(".md-search-result__link", has_text="An op of your own")

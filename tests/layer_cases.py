@@ -28,6 +28,7 @@ class LayerCase:
                   setting differs from its default, and from every other that it could be mistaken for
     theirs      : the call in PyTorch, where it has no function of this name; "" where there is nothing to compare with
     elementwise : it is also compared with PyTorch at 0, at infinities and NaN, and where exponentials overflow
+    bends_at    : where its slope jumps, if anywhere, when all elements of its arrays are there
     """
 
     call: Callable[..., Any]
@@ -36,6 +37,7 @@ class LayerCase:
     module: Callable[[Any], Any] | None = None
     theirs: Callable[..., Any] | str | None = None
     elementwise: bool = False
+    bends_at: float = 0.0
 
     def ours(self, *tensors: Any) -> Any:
         """The call in minidl, on the device of the tensors."""

@@ -7,7 +7,7 @@ From the cases:
   * gradcheck; the same numbers from any memory layout
   * the numbers of PyTorch's function, at edges and NaN too; the signature and the repr of PyTorch's module
   * the module does what the function does, and with PyTorch's state_dict what PyTorch's does
-  * `kinked` is True if and only if the slope jumps: check_layers relies on it
+  * `kinked` is True if and only if the slope jumps, at 0 or at a case's `bends_at`: check_layers relies on it
 tests/test_device.py and tests/kernels/cuda/test_ops.py run the cases on a GPU's branch, tests/study/test_explain.py asks for a
 reason for all that an op saves, tests/docs/test_layer_pages.py for what a page must have.
 """
@@ -189,14 +189,14 @@ def test_the_module_does_what_the_function_does(name):
 
 
 def slopes_differ(case):
-    """Is the slope at 0, where a ReLU bends and maxima tie, another one to the left than to the right? A smooth function's two
-    differ by the step times its curvature, some 1e-6 here."""
+    """Is the slope at the case's `bends_at`, by default 0, where a ReLU bends and maxima tie, another one to the left than to
+    the right? A smooth function's two differ by the step times its curvature, some 1e-6 here."""
     rng, step = np.random.default_rng(7), 1e-6
     directions = [rng.uniform(0.5, 1, a.shape) * rng.choice([-1, 1], a.shape) for a in case.arrays]
 
     def value(t):
         minidl.manual_seed(3)
-        y = first(case.ours(*(Tensor(t * d) for d in directions))).numpy()
+        y = first(case.ours(*(Tensor(case.bends_at + t * d) for d in directions))).numpy()
         return float((y * np.random.default_rng(1).uniform(0.5, 1, y.shape)).sum())
 
     here = value(0.0)
@@ -215,7 +215,9 @@ def test_an_op_with_a_kink_says_so(op):
     cases = [case for name, case in BENDING.items() if name.split()[0] == op]
     kinked = any(node.kinked for case in cases for node in nodes(first(case.ours(*leaves(case)))))
     differ = any(slopes_differ(case) for case in cases)
-    assert kinked == differ, f"the slopes {'' if differ else 'do not '}differ: its class needs `kinked = {differ}`"
+    places = sorted({case.bends_at for case in cases})
+    assert not differ or kinked, f"the slope jumps at one of {places}: its class needs `kinked = True`"
+    assert not kinked or differ, f"kinked, but its slope does not jump at {places}: give a case the `bends_at` where it does"
 
 
 # ----------------------------------------------------------------------------------------------------------------- PyTorch

@@ -30,7 +30,7 @@ LEVELS = 63  # of brightness on each side of 0: more are hard to tell apart, and
 MAPS = 256  # in a mosaic at most
 PIXELS = 300_000  # of a mosaic's maps at most
 SIDE = 256  # pixels of a map's or a matrix's side at most
-_AT_ONCE = 65_536  # elements, whose passes then stay in cache
+_AT_ONCE = 65_536  # elements, so that what passes over them stays in the cache
 
 _TRANSPARENT, _NOT_FINITE, _ZERO = 0, 1, 2 + LEVELS  # places in the palette: blue lies below _ZERO, orange above
 _GREY = (46, 46, 50)
@@ -118,10 +118,11 @@ def distribution(array: Any, bins: int = 32) -> Distribution:
         return Distribution([0] * bins, 0.0, 0.0, 0.0, 0.0, zeros, nonfinite, flat.size)
     low, high = float(finite.min()), float(finite.max())
     scale = 1.0 if max(-low, high) < 2.0**500 else 2.0**-600  # squares shall not overflow
-    parts = lambda: (finite[some].astype(np.float64) * scale for some in slabs(0, finite.size, _AT_ONCE))
-    mean = math.fsum(float(values.sum()) for values in parts()) / finite.size
+    parts = list(slabs(0, finite.size, _AT_ONCE))
+    mean = math.fsum(float((finite[some].astype(np.float64) * scale).sum()) for some in parts) / finite.size
     squares, counts = 0.0, np.zeros(bins, np.int64)
-    for values in parts():
+    for some in parts:
+        values = finite[some].astype(np.float64) * scale
         counts += _histogram(values, low * scale, high * scale, bins)
         values -= mean
         squares += float(values @ values)

@@ -28,6 +28,7 @@ import numpy as np
 from minidl import changes
 from minidl.device import Array, Device, array_module
 from minidl.grad_mode import is_grad_enabled
+from minidl.left_out import REASONS
 from minidl.memory import Lease, owner
 from minidl.observer import NOWHERE, Observer, observers, present_layer
 
@@ -297,8 +298,7 @@ def _as_array(data: Any, dtype: Any, device: Device) -> Array:
         data = np.asarray(data)
         if data.dtype == np.float64 and dtype is None:
             data = data.astype(np.float32)
-        if data.dtype.kind not in "fiub":
-            raise TypeError(f"Tensor: data must be numbers, got {data.dtype}")
+    check_real("Tensor", data.dtype if dtype is None else np.dtype(dtype))
     if dtype is not None and data.dtype != dtype:
         with device.active():
             data = data.astype(dtype)
@@ -307,6 +307,13 @@ def _as_array(data: Any, dtype: Any, device: Device) -> Array:
     if device.kind == "cpu":
         raise TypeError(f"Tensor: {device} takes NumPy arrays, got {type(data).__name__}; copy it to the host first")
     return data
+
+
+def check_real(op: str, dtype: np.dtype) -> None:
+    """TypeError unless a tensor can have the dtype: floats, integers and bool."""
+    if dtype.kind not in "fiub":
+        reason = f": {REASONS['complex']}" if dtype.kind == "c" else ""
+        raise TypeError(f"{op}: the dtype must be of real numbers, got {dtype}{reason}")
 
 
 _hook_keys = itertools.count()

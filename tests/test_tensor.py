@@ -850,7 +850,7 @@ def test_an_array_is_not_copied_and_a_tensor_keeps_its_device():
 
 @pytest.mark.parametrize("data", ["text", [None], [{}], [1j]])
 def test_what_is_not_a_number(data):
-    with pytest.raises(TypeError, match=r"^Tensor: data must be numbers, got "):
+    with pytest.raises(TypeError, match=r"^Tensor: the dtype must be of real numbers, got "):
         Tensor(data)
 
 

@@ -32,7 +32,7 @@ from minidl.device import Array, array_module
 from minidl.dtypes import DEFAULT_FLOAT, result_type
 from minidl.grad_mode import is_grad_enabled
 from minidl.kernels import fastest
-from minidl.tensor import Function, Tensor, common_device
+from minidl.tensor import Function, Tensor, check_real, common_device
 
 Operand = Tensor | np.ndarray | np.generic | float  # and CuPy's arrays
 
@@ -555,6 +555,7 @@ def floor_divide(x: Operand, y: Operand) -> Tensor:
 def cast(x: Tensor, dtype: Any) -> Tensor:
     """x in another dtype; x itself if it has it. Only floats have a gradient: at another dtype the graph ends, as PyTorch's."""
     wanted = np.dtype(dtype)
+    check_real("to", wanted)
     if x.dtype == wanted:
         return x
     return CastFunction.apply(x if wanted.kind == "f" else x.detach(), dtype=wanted)

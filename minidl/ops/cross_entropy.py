@@ -9,6 +9,7 @@ Forward, for each row of C scores, with q the target as a distribution (one-hot 
 
 Backward: d ln softmax(x)[j] / dx[c] = (j == c) - softmax(x)[c], so
     gx[c] = gloss * (softmax(x)[c] * sum over j of t[j]  -  t[c])
+    gt[c] = - gloss * ln softmax(x)[c]                                    to probabilities that require a gradient
 
     For a class id without weights this is softmax(x) - onehot: what the net believed minus what was so. Fusing the two
     never divides by a probability, so a confident mistake gives no infinity.
@@ -52,6 +53,11 @@ def cross_entropy_backward(gy: Array, logp: Array, t: Array) -> Array:
     return gy[:, None] * (array_module(logp).exp(logp) * t.sum(axis=1, keepdims=True) - t)
 
 
+def cross_entropy_target_backward(gy: Array, logp: Array) -> Array:
+    """gy (R,), logp (R, C) -> gt (R, C)."""
+    return -gy[:, None] * logp
+
+
 class NLLLossFunction(Function):
     """For log-probabilities x (R, C), with t as at the top of this file.
 
@@ -93,9 +99,11 @@ class CrossEntropyFunction(Function):
         ctx.save(logp, t)
         return losses
 
-    def backward(ctx, gy: Array) -> tuple[Array, None]:
+    def backward(ctx, gy: Array) -> tuple[Array | None, Array | None]:
         logp, t = ctx.saved
-        return fastest(cross_entropy_backward, gy)(gy, logp, t), None
+        gx = fastest(cross_entropy_backward, gy)(gy, logp, t) if ctx.needs_grad[0] else None
+        gt = fastest(cross_entropy_target_backward, gy)(gy, logp) if ctx.needs_grad[1] else None
+        return gx, gt
 
 
 def target_rows(ids: Array, classes: int, weight: Array | None, ignore_index: int, label_smoothing: float, dtype: Any) -> Array:
@@ -130,12 +138,13 @@ def cross_entropy(
     """The cross-entropy of softmax(input) against target. The formulas are at the top of this file.
 
     input  : scores (C,), (N, C) or (N, C, ...), floats.
-    target : class ids, ints, of input's shape without C; or probabilities, floats of input's shape.
+    target : class ids, ints, of input's shape without C; or probabilities, floats of input's shape, with a gradient if asked.
     weight : (C,), how much each class counts, or None.
     label_smoothing : in [0, 1].
     reduction : 'mean', 'sum' or 'none'. (size_average and reduce are PyTorch's old names for it, and must be None.)
 
-    ValueError: sizes that don't fit, a bad reduction or smoothing. TypeError: class ids that are floats.
+    ValueError: sizes that don't fit, a bad reduction or smoothing, an ignore_index of 0 or more with probabilities. TypeError:
+    class ids that are floats.
     IndexError: a class id out of range. All ids ignored, or no row at all, has a mean of NaN and the gradient 0, as in PyTorch.
     """
     _check_arguments("cross_entropy", input, weight, size_average, reduce, reduction)
@@ -177,7 +186,7 @@ def _loss(op: type[Function], x: Tensor, target: Any, weight: Any, ignore_index:
     rows, shape = _class_last(x)
     with x.device.active():
         t, divisor = _target_and_divisor(op.name, x, target, weight, ignore_index, smooth)
-    losses = op.apply(rows, Tensor(t, device=x.device))
+    losses = op.apply(rows, t)
     if reduction == "none":
         return losses.reshape(shape)
     total = losses.sum()
@@ -197,18 +206,21 @@ def _class_last(x: Tensor) -> tuple[Any, tuple[int, ...]]:
 
 def _target_and_divisor(
     op: str, x: Tensor, target: Tensor | np.ndarray, weight: Tensor | None, ignore_index: int, smooth: float
-) -> tuple[Array, float]:
+) -> tuple[Tensor, float]:
+    """The target as t (R, C), and what reduction 'mean' divides by."""
     classes = x.shape[0] if x.ndim == 1 else x.shape[1]
-    w = None if weight is None else weight.data
     if target.dtype.kind == "f" and target.shape == x.shape and op == "cross_entropy":
-        rows, _ = _class_last(target.detach() if isinstance(target, Tensor) else Tensor(target, device=x.device))
-        t = rows.data.astype(x.dtype, order="C") * (1 - smooth) + smooth / classes
-        return (t if w is None else t * w).astype(x.dtype), float(t.shape[0])
+        if ignore_index >= 0:
+            raise ValueError(f"{op}: ignore_index is for class ids, not for probabilities {target.shape}, got {ignore_index}")
+        rows, _ = _class_last(target if isinstance(target, Tensor) else Tensor(target, device=x.device))
+        q = rows.to(x.dtype) * (1 - smooth) + smooth / classes
+        return (q if weight is None else q * weight.detach().to(x.dtype)), float(len(q))
+    w = None if weight is None else weight.data
     ids = _class_ids(op, x, target, classes, ignore_index)
     # a NumPy array's ids are looked at before they go to the GPU: to look at them there would mean to wait for it
     there = ids if isinstance(target, Tensor) else x.device.asarray(ids)
     t = target_rows(there, classes, w, ignore_index, smooth, x.dtype)
-    return t.astype(x.dtype, copy=False), mean_divisor(ids if w is None else there, w, ignore_index)
+    return Tensor(t, device=x.device, dtype=x.dtype), mean_divisor(ids if w is None else there, w, ignore_index)
 
 
 def _class_ids(op: str, x: Tensor, target: Tensor | np.ndarray, classes: int, ignore_index: int) -> Array:

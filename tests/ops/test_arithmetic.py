@@ -261,7 +261,7 @@ def test_the_graph_ends_at_a_dtype_that_has_no_gradient(wanted, device):
 
 
 def test_an_operand_must_be_numbers(device):
-    with pytest.raises(TypeError, match=re.escape("Tensor: data must be numbers, got <U3")):
+    with pytest.raises(TypeError, match=re.escape("Tensor: the dtype must be of real numbers, got <U3")):
         add(Tensor([1.0], device=device), "one")
 
 

@@ -16,7 +16,7 @@ PROBABILITIES = np.array([[0.1, 0.2, 0.3, 0.4]] * 5)
 LAYER_CASES = {
     "cross_entropy": LayerCase(lambda F, x, t: F.cross_entropy(x, t, label_smoothing=0.1), ROWS, (IDS,)),
     "cross_entropy weighted": LayerCase(lambda F, x, t, w: F.cross_entropy(x, t, weight=w), ROWS, (IDS, np.arange(1.0, 5.0))),
-    "cross_entropy probabilities": LayerCase(lambda F, x, t: F.cross_entropy(x, t, reduction="none"), ROWS, (PROBABILITIES,)),
+    "cross_entropy probabilities": LayerCase(lambda F, x, t: F.cross_entropy(x, t, reduction="none"), [*ROWS, PROBABILITIES]),
     "cross_entropy maps": LayerCase(lambda F, x, t: F.cross_entropy(x, t, reduction="sum"), IMAGES, (np.ones((2, 7, 6), int),)),
     "nll_loss": LayerCase(lambda F, x, t: F.nll_loss(x, t), ROWS, (IDS,)),
 }
@@ -175,10 +175,10 @@ def test_class_ids_of_any_int_dtype_as_tensor_or_array(dtype, device, rng):
     assert cross_entropy(x, Tensor(ids.astype(dtype), device=device)).numpy() == expected
 
 
-def test_target_and_weight_get_no_gradient(device, rng):
+def test_the_weight_gets_no_gradient(device, rng):
     x, q, w = (Tensor(a, True, device) for a in (rng.standard_normal((5, 4)), soft_targets((5, 4), rng), WEIGHT))
     cross_entropy(x, q, w).backward()
-    assert x.grad is not None and q.grad is None and w.grad is None
+    assert x.grad is not None and w.grad is None
 
 
 # ----------------------------------------------------------------------------------------------------------- gradcheck
@@ -190,6 +190,31 @@ def test_gradcheck_with_class_ids(setting, reduction, leaves, rng):
     for shape in SHAPES:
         target = ids_for(shape, rng)
         gradcheck(lambda x: cross_entropy(x, target, reduction=reduction, **SETTINGS[setting]), leaves(shape))  # noqa: B023
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_gradient_of_probabilities(shape, reduction, device, rng):
+    """In their own dtype; - ln p times the class's weight, what smoothing leaves of them, and the loss's share."""
+    x = Tensor(rng.standard_normal(shape), device=device)
+    q = Tensor(soft_targets(shape, rng).astype(np.float32), True, device)
+    y = cross_entropy(x, q, Tensor(WEIGHT, device=device), reduction=reduction, label_smoothing=0.2)
+    gy = rng.standard_normal(y.shape)
+    y.backward(gy)
+    axis = 0 if len(shape) == 1 else 1
+    logp = log_softmax(x, axis).numpy()
+    share = 4 / logp.size if reduction == "mean" else 1.0
+    weights = WEIGHT.reshape(-1, *[1] * (len(shape) - 1 - axis))
+    expected = -(np.expand_dims(gy, axis) if y.ndim else gy) * share * weights * 0.8 * logp
+    assert q.grad.dtype == np.float32
+    np.testing.assert_allclose(device.to_host(q.grad), expected, rtol=4 * np.finfo(np.float32).eps)
+
+
+def test_probabilities_have_no_id_to_ignore(device):
+    x, q = Tensor(np.zeros((2, 3)), device=device), Tensor(np.full((2, 3), 1 / 3), device=device)
+    with pytest.raises(ValueError, match=r"ignore_index is for class ids, not for probabilities \(2, 3\), got 1$"):
+        cross_entropy(x, q, ignore_index=1)
+    cross_entropy(x, q, ignore_index=-1)  # PyTorch's rule: no class has a negative id
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -299,6 +324,6 @@ def test_target_and_weight_are_left_alone(device, rng):
     x = Tensor(rng.standard_normal((3, 4)), True, device)
     for target in (IDS.copy(), soft_targets((3, 4), rng)):
         kept, weight = target.copy(), WEIGHT.copy()
-        cross_entropy(x, target, weight, label_smoothing=0.1, ignore_index=2).backward()
+        cross_entropy(x, target, weight, label_smoothing=0.1, ignore_index=-1).backward()
         np.testing.assert_array_equal(target, kept)
         np.testing.assert_array_equal(weight, WEIGHT)

@@ -148,6 +148,10 @@ TABLE = {
     "nll_loss: float ids": (_loss("nll_loss", (2, 3), 0, 1, dtype="float64"), TypeError),
     "cross_entropy: bool ids": (_loss("cross_entropy", (2, 3), 0, 1, dtype="bool"), TypeError),
     "cross_entropy: ids of two axes": (_loss("cross_entropy", (2, 3), [0], [1]), ValueError),
+    "cross_entropy: an id to ignore with probabilities": (
+        lambda m: m.F.cross_entropy(m.t(2, 3), m.t(2, 3), ignore_index=1),
+        ValueError,
+    ),
     "cross_entropy: probabilities of another shape": (
         lambda m: m.F.cross_entropy(m.t(2, 3), m.t(2, 4)),
         TypeError,

@@ -92,6 +92,18 @@ def test_probabilities_that_do_not_sum_to_one(rng):
         )
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_probabilities_get_their_gradient(shape, rng):
+    for weighted, settings in options("cross_entropy"):
+        weight = rng.random(C) + 0.5 if weighted else None
+        compare(
+            lambda x, q: F.cross_entropy(x, q, weight, **settings),  # noqa: B023
+            lambda x, q: T.cross_entropy(x, q, None if weight is None else torch.tensor(weight), **settings),  # noqa: B023
+            rng.standard_normal(shape),
+            rng.random(shape),
+        )
+
+
 def test_onehot_probabilities_and_minus_infinity():
     x = np.array([[0.0, -np.inf, 1.0], [3.0, 1.0, 2.0]])
     check("cross_entropy", x, np.array([2, 0]), None)

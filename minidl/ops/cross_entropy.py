@@ -213,7 +213,7 @@ def _target_and_divisor(
         if ignore_index >= 0:
             raise ValueError(f"{op}: ignore_index is for class ids, not for probabilities {target.shape}, got {ignore_index}")
         rows, _ = _class_last(target if isinstance(target, Tensor) else Tensor(target, device=x.device))
-        q = rows.to(x.dtype) * (1 - smooth) + smooth / classes
+        q = rows.contiguous().to(x.dtype) * (1 - smooth) + smooth / classes
         return (q if weight is None else q * weight.detach().to(x.dtype)), float(len(q))
     w = None if weight is None else weight.data
     ids = _class_ids(op, x, target, classes, ignore_index)

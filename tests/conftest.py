@@ -100,7 +100,7 @@ def browser() -> Iterator[Any]:
 
 
 def pytest_collection_finish() -> None:
-    """What the suite consists of stays to the end: no collection of garbage need look at it again, which takes half a second."""
+    """What the suite consists of stays to the end: no collection of garbage goes through it, for half a second each time."""
     gc.collect()
     gc.freeze()
 

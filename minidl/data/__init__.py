@@ -1,15 +1,17 @@
 """Data sets, transforms and the loader: everything from files, or from nothing but a seed, to batches."""
 
+from minidl.data import datasets, transforms
 from minidl.data.cifar10 import CIFAR10
 from minidl.data.collate import default_collate, default_convert
+from minidl.data.color_statistics import ColorStatistics, color_statistics
 from minidl.data.dataset import ConcatDataset, Dataset, TensorDataset
 from minidl.data.errors import BadFileError, BadImageError
-from minidl.data.image_folder import ImageFolder, read_image
+from minidl.data.image_folder import ImageFolder, read_image, read_picture
 from minidl.data.image_loader import ImageLoader, last_read
 from minidl.data.image_warnings import ImageWarning
 from minidl.data.input_step import InputStep
 from minidl.data.loader import DataLoader, WorkerInfo, get_worker_info
-from minidl.data.mnist import MNIST, read_idx
+from minidl.data.mnist import MNIST, FashionMNIST, read_idx
 from minidl.data.packed import PackedImages
 from minidl.data.patterns import Patterns
 from minidl.data.sampler import (
@@ -25,18 +27,26 @@ from minidl.data.transforms import (
     IMAGENET_COMPONENTS,
     IMAGENET_STDEVS,
     CenterCrop,
-    ColorStatistics,
+    ColorJitter,
     Compose,
+    ConvertImageDtype,
+    InterpolationMode,
+    Lambda,
     Normalize,
     PCAColorNoise,
+    PILToTensor,
     RandomCrop,
     RandomHorizontalFlip,
+    RandomResizedCrop,
     Resize,
     SampleKey,
     SubtractMean,
     TenCrop,
-    color_statistics,
+    ToDtype,
+    ToImage,
+    ToTensor,
 )
+from minidl.data.vision import VisionDataset
 
 __all__ = [
     "CIFAR10",
@@ -47,21 +57,28 @@ __all__ = [
     "BadImageError",
     "BatchSampler",
     "CenterCrop",
+    "ColorJitter",
     "ColorStatistics",
     "Compose",
     "ConcatDataset",
+    "ConvertImageDtype",
     "DataLoader",
     "Dataset",
+    "FashionMNIST",
     "ImageFolder",
     "ImageLoader",
     "ImageWarning",
     "InputStep",
+    "InterpolationMode",
+    "Lambda",
     "Normalize",
     "PCAColorNoise",
+    "PILToTensor",
     "PackedImages",
     "Patterns",
     "RandomCrop",
     "RandomHorizontalFlip",
+    "RandomResizedCrop",
     "RandomSampler",
     "Resize",
     "SampleKey",
@@ -72,9 +89,14 @@ __all__ = [
     "SubtractMean",
     "TenCrop",
     "TensorDataset",
+    "ToDtype",
+    "ToImage",
+    "ToTensor",
+    "VisionDataset",
     "WeightedRandomSampler",
     "WorkerInfo",
     "color_statistics",
+    "datasets",
     "default_collate",
     "default_convert",
     "get_worker_info",
@@ -84,4 +106,6 @@ __all__ = [
     "random_split",
     "read_idx",
     "read_image",
+    "read_picture",
+    "transforms",
 ]

@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from minidl.data.dataset import Dataset
 from minidl.data.errors import BadFileError, read_first
+from minidl.data.vision import Transform, VisionDataset
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 TRAIN, TEST = [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]
 
 _BATCH_IMAGES = 10_000
@@ -33,25 +34,35 @@ _LARGEST_FILE = 1 << 26  # bytes; a batch has 31 million, twice that at most whe
 _LARGEST_ARCHIVE = 1 << 28  # bytes when unpacked; the published ones have 186 million
 
 
-class CIFAR10(Dataset[tuple[np.ndarray, int]]):
-    """`dataset[i]` is (image, label): image (32, 32, 3) uint8 RGB, label an int from 0 to 9.
+class CIFAR10(VisionDataset):
+    """`dataset[i]` is (image, label): a picture of Pillow's, 32 x 32 RGB, and an int from 0 to 9.
 
-    root  : the folder where one of these lies, the first that is there: cifar-10-batches-py, cifar-10-batches-bin, the
-            batches themselves, cifar-10-python.tar.gz, cifar-10-binary.tar.gz
-    train : the 50,000 training images or the 10,000 test images
+    root     : the folder where one of these lies, the first that is there: cifar-10-batches-py, cifar-10-batches-bin, the
+               batches themselves, cifar-10-python.tar.gz, cifar-10-binary.tar.gz
+    train    : the 50,000 training images or the 10,000 test images
+    transform, target_transform : functions of the image and of the label
+    download : nothing is downloaded. Where the files are there it has no effect, else the error says which to put where.
 
-    data         : (N, 32, 32, 3) uint8; images are views of it
+    data         : an array (N, 32, 32, 3) uint8
     targets      : the labels, a list
     classes      : the ten names, from batches.meta where it is there
     class_to_idx : name -> label
 
     FileNotFoundError: nothing to read, and what was looked for. NotADirectoryError: root is a file. BadFileError: a file is
     truncated, altered, of another shape or number of images, or a pickle that holds more than data. IndexError for an index
-    outside [0, len).
+    outside [-len, len).
     """
 
-    def __init__(self, root: str | os.PathLike[str], train: bool = True) -> None:
-        self.root, self.train = Path(root).expanduser(), train
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        train: bool = True,
+        transform: Transform | None = None,
+        target_transform: Transform | None = None,
+        download: bool = False,
+    ) -> None:
+        super().__init__(root, transform, target_transform)
+        self.train = train
         files = _find(self.root)
         batches = [_batch(files, name) for name in (TRAIN if train else TEST)]
         pixels = np.concatenate([images for images, _ in batches])
@@ -63,10 +74,10 @@ class CIFAR10(Dataset[tuple[np.ndarray, int]]):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        if not 0 <= index < len(self.data):
-            raise IndexError(f"CIFAR10: index must be in [0, {len(self.data)}), got {index}")
-        return self.data[index], self.targets[index]
+    def _load(self, index: int) -> tuple[Any, int]:
+        from PIL import Image
+
+        return Image.fromarray(self.data[index]), self.targets[index]
 
 
 # ---------------------------------------------------------------------------------------------------------------- files
@@ -106,8 +117,9 @@ def _find(root: Path) -> _Files:
         if (root / archive).is_file():
             return _Files(root / archive, binary, _unpack(root / archive))
     raise FileNotFoundError(
-        f"CIFAR10: the batches must be in {root}; looked for cifar-10-batches-py, cifar-10-batches-bin, {TEST[0]}, "
-        f"{TEST[0]}.bin, cifar-10-python.tar.gz, cifar-10-binary.tar.gz"
+        f"CIFAR10: the batches must be in {root}; nothing is downloaded: put cifar-10-python.tar.gz of {PAGE} there, packed or "
+        f"unpacked; looked for cifar-10-batches-py, cifar-10-batches-bin, {TEST[0]}, {TEST[0]}.bin, cifar-10-python.tar.gz, "
+        "cifar-10-binary.tar.gz"
     )
 
 

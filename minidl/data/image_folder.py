@@ -1,6 +1,6 @@
 """ImageFolder: a labelled data set from a tree of image files, root/<class>/**/img.ext, in torchvision's manner.
 
-Whatever the file holds, an image comes out as (H, W, 3) uint8 RGB:
+Whatever the file holds, an image comes out as RGB, 8 bits a channel:
 
 - the EXIF orientation is applied, so that portraits stand upright;
 - grey, palette and CMYK images are converted to RGB; 16-bit grey v becomes v / 257, rounded, so that 65535 becomes 255;
@@ -32,10 +32,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl.data.dataset import Dataset
 from minidl.data.errors import BadImageError
 from minidl.data.image_warnings import named
 from minidl.data.transforms import Resize
+from minidl.data.vision import Transform, VisionDataset
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -56,6 +56,11 @@ _CACHED_FROM = 50_000  # files; fewer are listed in under a tenth of a second
 _SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use, FAT's, are two seconds apart
 
 
+def read_picture(path: str | os.PathLike[str]) -> Any:
+    """The image in a file as a picture of Pillow's, mode RGB, by the rules at the top of this module. Errors as read_image's."""
+    return _read(path, None)
+
+
 def read_image(path: str | os.PathLike[str], size: int | None = None) -> np.ndarray:
     """The image in a file as (H, W, 3) uint8 RGB, by the rules at the top of this module.
 
@@ -66,6 +71,10 @@ def read_image(path: str | os.PathLike[str], size: int | None = None) -> np.ndar
     (Image.MAX_IMAGE_PIXELS), before or after it was resized. An OSError of the file system passes through. ImageWarning, once
     for a file, if it could be read and Pillow warned of damage.
     """
+    return np.asarray(_read(path, size))
+
+
+def _read(path: str | os.PathLike[str], size: int | None) -> Any:
     data = Path(path).read_bytes()
     with named(str(path)):
         try:
@@ -74,7 +83,7 @@ def read_image(path: str | os.PathLike[str], size: int | None = None) -> np.ndar
             raise BadImageError(str(path), len(data), f"{type(error).__name__}: {error}") from error
 
 
-def _decode(data: bytes, size: int | None) -> np.ndarray:
+def _decode(data: bytes, size: int | None) -> Any:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -85,7 +94,7 @@ def _decode(data: bytes, size: int | None) -> np.ndarray:
         _refuse_bomb(image.size, Image.MAX_IMAGE_PIXELS)
         ImageOps.exif_transpose(image, in_place=True)
         rgb = _rgb(image)
-        return np.asarray(rgb if size is None else _fitted(rgb, size, Image.MAX_IMAGE_PIXELS))
+        return rgb if size is None else _fitted(rgb, size, Image.MAX_IMAGE_PIXELS)
 
 
 def _refuse_bomb(size: tuple[int, int], limit: int | None) -> None:
@@ -122,10 +131,11 @@ def _rgb(image: Any) -> Any:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-class ImageFolder(Dataset[tuple[np.ndarray, int]]):
-    """The images under root, one folder a class; `dataset[i]` is (image, label), image (H, W, 3) uint8 RGB, label an int.
+class ImageFolder(VisionDataset):
+    """The images under root, one folder a class; `dataset[i]` is (image, label): a picture of Pillow's, mode RGB, and an int.
 
-    loader        : path -> image
+    transform, target_transform : functions of the image and of the label
+    loader        : path -> image; `read_image` gives arrays
     is_valid_file : path -> whether the file belongs to the data set, instead of the extensions
     allow_empty   : a class folder without an image is a class of no images rather than an error
     cache         : where the listing of a large tree is kept: the user's cache folder ($XDG_CACHE_HOME or ~/.cache, in minidl),
@@ -139,24 +149,25 @@ class ImageFolder(Dataset[tuple[np.ndarray, int]]):
     left_out     : hidden and system names that are no part of the data set: how many, and the first of them
 
     Files in sub-folders count too. Links to folders are followed, except to a folder that the link lies in. A subclass may
-    choose the classes by its own `find_classes`. There is no transform argument: transforms are ImageLoader's, which gives them
-    a key.
+    choose the classes by its own `find_classes`.
 
     FileNotFoundError if root is missing, has no class folder, or a class folder has no image; NotADirectoryError if root is a
-    file; OSError for a folder that cannot be read. Indexing raises IndexError outside [0, len), BadImageError for a file that
-    cannot be decoded, OSError where the disk cannot deliver it.
+    file; OSError for a folder that cannot be read. Indexing raises IndexError outside [-len, len), BadImageError for a file
+    that cannot be decoded, OSError where the disk cannot deliver it.
     """
 
     def __init__(
         self,
         root: str | os.PathLike[str],
-        *,
-        loader: Callable[[str], np.ndarray] = read_image,
+        transform: Transform | None = None,
+        target_transform: Transform | None = None,
+        loader: Callable[[str], Any] = read_picture,
         is_valid_file: Callable[[str], bool] | None = None,
         allow_empty: bool = False,
+        *,
         cache: bool | str | os.PathLike[str] = True,
     ) -> None:
-        self.root = Path(root).expanduser()
+        super().__init__(root, transform, target_transform)
         self.loader, self.extensions = loader, EXTENSIONS if is_valid_file is None else None
         self.classes, self.class_to_idx = self.find_classes(self.root)
         names = sorted(self.class_to_idx)
@@ -186,9 +197,7 @@ class ImageFolder(Dataset[tuple[np.ndarray, int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        if not 0 <= index < len(self.samples):
-            raise IndexError(f"ImageFolder: index must be in [0, {len(self.samples)}), got {index}")
+    def _load(self, index: int) -> tuple[Any, int]:
         path, label = self.samples[index]
         return self.loader(path), label
 

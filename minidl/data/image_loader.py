@@ -22,7 +22,7 @@ from minidl import memory
 from minidl.data.errors import BadImageError
 from minidl.data.image_warnings import ImageWarning, say, told
 from minidl.data.input_step import InputStep, Views
-from minidl.data.transforms import ORDER, SampleKey, Transform
+from minidl.data.transforms import ORDER, SampleKey, Transform, as_array, is_picture
 from minidl.data.workers import made_ahead, made_when_asked
 from minidl.device import Device, pinned_empty
 from minidl.random import Generator
@@ -42,7 +42,8 @@ SLOT = 1024  # bytes for each worker in the file `reading`
 
 
 class ImageLoader(Generic[Images]):
-    """Batches of (image, label) from a data set with `len(dataset)` and `dataset[i] -> (array (H, W, C), int)`.
+    """Batches of (image, label) from a data set with `len(dataset)` and `dataset[i] -> (image, int)`, the image an array (H, W,
+    C) or a picture of Pillow's, which is made one.
 
     The fast way from files to a network, and one that resumes in the middle of an epoch; for anything else there is DataLoader.
     A batch is (images, labels): images (N, C, H, W) float32 with channels-last memory, labels (N,) int64. If the transform
@@ -249,6 +250,7 @@ class _Job:
         try:
             with told(self.warned):
                 image, label = self.loader.dataset[index]
+                image = _as_array(image)
             key = SampleKey(self.loader.seed, self.epoch, index, position)
             if self.loader.transform is not None:
                 image = self.loader.transform(image, key)
@@ -375,3 +377,11 @@ def last_read(path: str | os.PathLike[str]) -> list[str]:
 def _at_least(name: str, value: float, least: int) -> None:
     if value < least:
         raise ValueError(f"ImageLoader: {name} must be at least {least}, got {value}")
+
+
+def _as_array(image: Any) -> Any:
+    if isinstance(image, Tensor):
+        raise TypeError(
+            "ImageLoader: images must be arrays (H, W, C) or pictures of Pillow's, got a Tensor; DataLoader takes Tensors"
+        )
+    return as_array(image) if is_picture(image) else image

@@ -62,7 +62,7 @@ def named(path: str) -> Iterator[None]:
     if texts:
         warning = ImageWarning(path, "; ".join(dict.fromkeys(" ".join(text.split()) for text in texts)))
         if _thread.told is None:
-            say(warning, stacklevel=5)  # the line that asked for the image
+            say(warning, stacklevel=6)  # the line that asked for the image
         else:
             _thread.told.append(warning)
 

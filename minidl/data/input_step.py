@@ -96,6 +96,8 @@ class InputStep:
         noise: PCAColorNoise | None = None,
     ) -> None:
         _check_kind("crop", crop, RandomCrop, CenterCrop, TenCrop)
+        if isinstance(crop, RandomCrop) and crop.pads:
+            raise ValueError(f"InputStep: the crop must be one that does not pad, got {crop}")
         _check_kind("flip", flip, RandomHorizontalFlip, type(None))
         _check_kind("mean", mean, SubtractMean, type(None))
         _check_kind("noise", noise, PCAColorNoise, type(None))

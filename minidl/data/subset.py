@@ -15,6 +15,7 @@ from minidl import random
 from minidl.data.dataset import Dataset, Sample
 from minidl.data.packed import PackedImages
 from minidl.random import Generator
+from minidl.tensor import Tensor
 
 
 class Subset(Dataset[Sample]):
@@ -44,7 +45,7 @@ class Subset(Dataset[Sample]):
             if hasattr(dataset, name):
                 setattr(self, name, getattr(dataset, name))
         if hasattr(dataset, "targets"):
-            targets = dataset.targets
+            targets: Any = dataset.targets.tolist() if isinstance(dataset.targets, Tensor) else dataset.targets
             self.targets = [targets[i] for i in self._places.tolist()]
         if hasattr(dataset, "samples"):
             self.samples = _Picked(dataset.samples, self._places)

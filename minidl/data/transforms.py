@@ -1,11 +1,17 @@
 """Transforms: what happens to an image between the file and the network.
 
-An image is an (H, W, C) array, RGB, on the scale 0 to 255. A transform is called `transform(image, key)`, and the key says
-which draw this is: seed, epoch, index of the image in the data set, position in the epoch's order. Random transforms draw
-from a generator made from the key alone. So the augmentation of an image never depends on which worker made it, on what was
-drawn before, or on whether the run was resumed.
+An image is one of three things, and comes back as what it was unless a transform says otherwise:
 
-The names are torchvision's (transforms.v2). The training pipeline of the paper is
+    an array (H, W, C)       RGB on the scale 0 to 255, in ImageLoader's pipelines
+    a picture of Pillow's    what the data sets give, in programs written for torchvision
+    a Tensor (..., C, H, W)  after ToTensor or ToImage
+
+A data set calls `transform(image)`, as torchvision's do, and random transforms draw from minidl's default generator
+(`manual_seed`). ImageLoader calls `transform(image, key)`, and the key says which draw this is: seed, epoch, index of the image
+in the data set, position in the epoch's order. Random transforms then draw from a generator made from the key alone. So the
+augmentation of an image never depends on which worker made it, on what was drawn before, or on whether the run was resumed.
+
+Names and arguments are torchvision's, of `transforms` and of `transforms.v2`. The training pipeline of the paper is
 
     Compose([Resize(256), CenterCrop(256), RandomCrop(224), RandomHorizontalFlip(),
              SubtractMean(mean), PCAColorNoise(stdevs, components)])
@@ -14,25 +20,31 @@ What is drawn can be asked for apart from the work (`places`, `mirrored`, `color
 a whole batch. Caffe subtracts the mean that lies under the crop, and mirrors it with the image: that is SubtractMean(mean)
 before RandomCrop.
 
-Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", 2012, sections 2
-and 4.1; where the paper is silent, the program that produced its figures (computerhistory/AlexNet-Source-Code,
-convdata_jpeg.py).
+Source: the documentation of torchvision.transforms; Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep
+convolutional neural networks", 2012, sections 2 and 4.1; where the paper is silent, the program that produced its figures
+(computerhistory/AlexNet-Source-Code, convdata_jpeg.py).
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 
+from minidl import random
+from minidl.create import as_tensor
 from minidl.layout import center
 from minidl.random import Generator
 from minidl.shapes import is_int
+from minidl.tensor import Tensor
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-ORDER, CROP, FLIP, NOISE = 1, 2, 3, 4  # what a draw is for; distinct, so that crop and flip are independent
+ORDER, CROP, FLIP, NOISE, JITTER = 1, 2, 3, 4, 5  # what a draw is for; distinct, so that crop and flip are independent
 
 IMAGENET_STDEVS = np.array([19.72083305, 37.09388853, 121.78006099])
 """(3,) float64: standard deviations, in levels of 255, along the principal components of ImageNet's RGB pixels.
@@ -65,6 +77,20 @@ class SampleKey:
 
 
 Transform = Callable[[np.ndarray, SampleKey], np.ndarray]
+"""What ImageLoader takes. Those here can be called without a key too."""
+
+Image = TypeVar("Image")  # np.ndarray, Tensor, or Pillow's
+
+
+class InterpolationMode(Enum):
+    """How pixels between pixels are made; Pillow's filters of these names."""
+
+    NEAREST = "nearest"
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+    BOX = "box"
+    HAMMING = "hamming"
+    LANCZOS = "lanczos"
 
 
 class Place(NamedTuple):
@@ -76,50 +102,198 @@ class Place(NamedTuple):
 
 
 class Compose:
-    """One transform after the other."""
+    """One transform after the other. Without a key any function of one argument is a transform too."""
 
-    def __init__(self, transforms: Sequence[Transform]) -> None:
+    def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
         self.transforms = list(transforms)
 
-    def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
+    def __call__(self, image: Any, key: SampleKey | None = None) -> Any:
         for transform in self.transforms:
-            image = transform(image, key)
+            image = transform(image) if key is None else transform(image, key)
         return image
 
     def __repr__(self) -> str:
         return "\n".join(["Compose(", *(f"    {transform!r}" for transform in self.transforms), ")"])
 
 
-class Resize:
-    """(H, W, 3) uint8 -> uint8 of another size.
+class Lambda:
+    """A function of the image as a transform. TypeError if it cannot be called."""
 
-    size n: the shorter side becomes n, the longer side keeps the ratio, rounded down. size (h, w): the sides become h and w.
-    Where the shorter side grows, with Pillow's bicubic filter; else with its bilinear filter widened to the step, so that every
-    source pixel counts (no aliasing). An image that has the size already is returned as it is.
+    def __init__(self, lambd: Callable[[Any], Any]) -> None:
+        if not callable(lambd):
+            raise TypeError(f"Lambda: lambd must be a function, got {type(lambd).__name__}")
+        self.lambd = lambd
+
+    def __call__(self, image: Any, key: SampleKey | None = None) -> Any:
+        return self.lambd(image)
+
+    def __repr__(self) -> str:
+        return "Lambda()"
+
+
+# -------------------------------------------------------------------------------------------------------------- tensors
+
+
+class ToTensor:
+    """A picture of Pillow's or an array (H, W, C) or (H, W) -> a Tensor (C, H, W), uint8 as float32 in [0, 1].
+
+    What is not uint8 keeps its numbers: arrays keep their dtype, Pillow's modes F and I become float32 and int32. Mode 1
+    becomes 0.0 and 1.0; I;16 becomes int32, where torchvision's int16 has no room for half of its values. TypeError for
+    anything else, also for a Tensor; ValueError for an array of other dimensions.
     """
 
-    def __init__(self, size: int | Sequence[int]) -> None:
+    def __call__(self, pic: Any, key: SampleKey | None = None) -> Tensor:
+        array = _hwc("ToTensor", pic)
+        if array.dtype == bool and is_picture(pic):
+            return as_tensor(_chw(array, np.float32))
+        if array.dtype != np.uint8:
+            return as_tensor(_chw(array, array.dtype))
+        scaled = np.empty((array.shape[2], *array.shape[:2]), np.float32)
+        return as_tensor(np.divide(array.transpose(2, 0, 1), np.float32(255), out=scaled))
+
+    def __repr__(self) -> str:
+        return "ToTensor()"
+
+
+class ToImage:
+    """A picture of Pillow's or an array (H, W, C) or (H, W) -> a Tensor (C, H, W) of the same numbers; a Tensor as it is.
+
+    `ToDtype(float32, scale=True)` after it makes what ToTensor makes. Errors as ToTensor's.
+    """
+
+    def __call__(self, pic: Any, key: SampleKey | None = None) -> Tensor:
+        if isinstance(pic, Tensor):
+            return pic
+        array = _hwc(type(self).__name__, pic)
+        return as_tensor(_chw(array, array.dtype))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class PILToTensor(ToImage):
+    """ToImage by its older name."""
+
+
+class ToDtype:
+    """A Tensor -> one of another dtype. With `scale`, each dtype's whole range becomes the other's.
+
+    The range is [0, 1] for floats, [0, largest number] for integers. From an integer to a float: x / largest. From a float to
+    an integer: x * (largest + 0.999), rounded down, so that each integer gets an equal share of [0, 1]. From one integer to
+    another: bits are shifted. RuntimeError, with `scale`, for an integer with more digits than the float has. TypeError for
+    what is no Tensor.
+    """
+
+    def __init__(self, dtype: Any, scale: bool = False) -> None:
+        self.dtype, self.scale = np.dtype(dtype), scale
+
+    def __call__(self, image: Tensor, key: SampleKey | None = None) -> Tensor:
+        if not isinstance(image, Tensor):
+            raise TypeError(f"ToDtype: takes a Tensor, got {type(image).__name__}; ToImage makes one")
+        old, new = np.dtype(image.dtype), self.dtype
+        if old == new or not self.scale or old.kind == new.kind == "f":
+            return image.to(new)
+        if old.kind == "f":
+            if new.itemsize >= 4 and new.itemsize >= old.itemsize:
+                raise RuntimeError(f"ToDtype: {old} cannot hold all of {new}'s numbers, so it cannot be scaled to it")
+            return (image * (_largest(new) + 1.0 - 1e-3)).to(new)
+        if new.kind == "f":
+            return image.to(new) * (1.0 / _largest(old))
+        bits = _largest(new).bit_length() - _largest(old).bit_length()
+        return image.to(new) * 2**bits if bits > 0 else (image // 2**-bits).to(new)
+
+    def __repr__(self) -> str:
+        return f"ToDtype({self.dtype}, scale={self.scale})"
+
+
+class ConvertImageDtype(ToDtype):
+    """ToDtype(dtype, scale=True) by its older name."""
+
+    def __init__(self, dtype: Any) -> None:
+        super().__init__(dtype, scale=True)
+
+
+def _largest(dtype: np.dtype) -> int:
+    return 1 if dtype.kind == "b" else int(np.iinfo(dtype).max)
+
+
+def is_picture(image: object) -> "TypeGuard[Picture]":
+    """Whether this is a picture of Pillow's. Who has one has imported Pillow."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(image, pillow.Image)
+
+
+def as_array(picture: "Picture") -> np.ndarray:
+    """A picture of Pillow's as (H, W, C). Mode 1 is bool, I and F are int32 and float32, 16-bit grey is int32, all others
+    uint8."""
+    array = np.asarray(picture)
+    if picture.mode.startswith("I;16"):
+        array = array.astype(np.int32)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def _hwc(name: str, image: Any) -> np.ndarray:
+    if is_picture(image):
+        return as_array(image)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"{name}: takes a picture of Pillow's or an array (H, W, C), got {type(image).__name__}")
+    if image.ndim not in (2, 3):
+        raise ValueError(f"{name}: takes arrays (H, W, C) or (H, W), got {image.shape}")
+    return image[:, :, None] if image.ndim == 2 else image
+
+
+def _chw(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """(H, W, C) -> (C, H, W), a copy: a Tensor that is changed in place leaves the image alone."""
+    return np.array(array.transpose(2, 0, 1), dtype, order="C")
+
+
+# ------------------------------------------------------------------------------------------------------ sizes and places
+
+
+class Resize:
+    """Another size. Takes pictures of Pillow's, arrays (H, W, 3) uint8, and Tensors (1 or 3, H, W) uint8.
+
+    size n: the shorter side becomes n, the longer side keeps the ratio, rounded down. size (h, w): the sides become h and w.
+    An image that has the size already is returned as it is.
+
+    interpolation : an InterpolationMode, its name, or Pillow's number of it; None is bilinear, as in torchvision, but bicubic
+                    for an array whose shorter side grows, as for read_image
+    antialias     : Pillow's filters are as wide as the step, so that every source pixel counts; False is refused for Tensors
+
+    Tensors go through Pillow; torchvision's own resizing of uint8 may differ by one level.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        interpolation: InterpolationMode | str | int | None = None,
+        *,
+        antialias: bool | None = True,
+    ) -> None:
         self.size = _size("Resize", size)
         self.keeps_ratio = is_int(size)
+        self.interpolation = None if interpolation is None else _interpolation("Resize", interpolation)
+        self.antialias = antialias
 
-    def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
-        from PIL import Image
-
-        check_rgb_bytes("Resize", image)
-        if self.new_size(*image.shape[:2]) == image.shape[:2]:
+    def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
+        if self.new_size(*_sides(image)) == _sides(image):
+            _check_for_pillow("Resize", image, self.antialias)
             return image
-        return np.asarray(self.of_picture(Image.fromarray(image)))
+        bicubic = isinstance(image, np.ndarray)
+        return _by_pillow("Resize", image, lambda picture: self.of_picture(picture, bicubic=bicubic), self.antialias)
 
-    def of_picture(self, picture: "Picture", part: tuple[int, int, int, int] | None = None) -> "Picture":
+    def of_picture(
+        self, picture: "Picture", part: tuple[int, int, int, int] | None = None, *, bicubic: bool = True
+    ) -> "Picture":
         """The same for a Pillow picture; with `part`, only those pixels (left, top, right, bottom) of the new picture.
+        `bicubic`: where the shorter side grows and no interpolation was asked for.
 
         Of a picture that shrinks no other pixel is made. Pillow keeps the part's corners, in pixels of the old picture, in
         float32, which moves its weights by some 1e-7: a sum next to the middle between two levels may go to the other one.
         """
-        from PIL import Image
-
         old, new = (picture.height, picture.width), self.new_size(picture.height, picture.width)
-        resample = Image.Resampling.BICUBIC if min(old) < min(new) else Image.Resampling.BILINEAR
+        mode = InterpolationMode.BICUBIC if bicubic and min(old) < min(new) else InterpolationMode.BILINEAR
+        resample = _resample(self.interpolation or mode)
         if part is not None and min(old) > min(new):
             (down, across), (left, top, right, bottom) = (old[0] / new[0], old[1] / new[1]), part
             box = (left * across, top * down, right * across, bottom * down)
@@ -135,7 +309,66 @@ class Resize:
         return height * size // short, width * size // short
 
     def __repr__(self) -> str:
-        return f"Resize(size={self.size[0] if self.keeps_ratio else self.size})"
+        interpolation = f", interpolation={self.interpolation.value}" if self.interpolation else ""
+        return f"Resize(size={self.size[0] if self.keeps_ratio else self.size}{interpolation})"
+
+
+class RandomResizedCrop:
+    """A part of random area and shape, at a random place, resized to `size`. Takes what Resize takes.
+
+    The part's area is uniform in `scale` times the image's, the logarithm of its width : height is uniform between the
+    logarithms of `ratio`, its place is uniform among those where it fits. If none of ten draws fits into the image, the part is
+    in the middle, as large as `ratio` allows.
+
+    interpolation, antialias : as for Resize; bilinear
+
+    Source: torchvision.transforms.RandomResizedCrop; C. Szegedy et al., "Going deeper with convolutions", 2015, section 6.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        scale: Sequence[float] = (0.08, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        interpolation: InterpolationMode | str | int = InterpolationMode.BILINEAR,
+        antialias: bool | None = True,
+    ) -> None:
+        self.size = _size("RandomResizedCrop", size)
+        for name, (low, high) in (("scale", scale), ("ratio", ratio)):
+            if not 0 < low <= high:
+                raise ValueError(f"RandomResizedCrop: {name} must be (low, high) with 0 < low <= high, got {(low, high)}")
+        self.scale, self.ratio = tuple(scale), tuple(ratio)
+        self.interpolation, self.antialias = _interpolation("RandomResizedCrop", interpolation), antialias
+
+    def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
+        top, left, height, width = self.part(*_sides(image), key)
+        new = self.size[::-1]
+
+        def work(picture: "Picture") -> "Picture":
+            crop = picture.crop((left, top, left + width, top + height))
+            return crop if crop.size == new else crop.resize(new, _resample(self.interpolation))
+
+        return _by_pillow("RandomResizedCrop", image, work, self.antialias)
+
+    def part(self, height: int, width: int, key: SampleKey | None = None) -> tuple[int, int, int, int]:
+        """(top, left, height, width) of this draw's part of an image of this size."""
+        generator = _generator(key, CROP)
+        low, high = (math.log(ratio) for ratio in self.ratio)
+        for _ in range(10):
+            u, v = generator.uniform(2, np.float64).tolist()
+            area = height * width * (self.scale[0] + u * (self.scale[1] - self.scale[0]))
+            ratio = math.exp(low + v * (high - low))
+            h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+            if 0 < h <= height and 0 < w <= width:
+                top, left = (int(generator.integers(0, room + 1)) for room in (height - h, width - w))
+                return top, left, h, w
+        h = min(height, round(width / self.ratio[0]))
+        w = min(width, round(height * self.ratio[1]))
+        return (height - h) // 2, (width - w) // 2, h, w
+
+    def __repr__(self) -> str:
+        scale, ratio = (tuple(round(x, 4) for x in pair) for pair in (self.scale, self.ratio))
+        return f"RandomResizedCrop(size={self.size}, scale={scale}, ratio={ratio}, interpolation={self.interpolation.value})"
 
 
 class _Crop:
@@ -144,7 +377,7 @@ class _Crop:
     def __init__(self, size: int | Sequence[int]) -> None:
         self.size = _size(type(self).__name__, size)
 
-    def places(self, shape: Sequence[int], key: SampleKey) -> list[Place]:
+    def places(self, shape: Sequence[int], key: SampleKey | None = None) -> list[Place]:
         """The places in an image of this shape (H, W, ...). ValueError if it is smaller than the crop."""
         room = shape[0] - self.size[0], shape[1] - self.size[1]
         if min(room) < 0:
@@ -152,82 +385,129 @@ class _Crop:
             raise ValueError(f"{name}: size must be at most the image's sides {shape[0]} x {shape[1]}, got {height} x {width}")
         return self._places_in(*room, key)
 
-    def _places_in(self, down: int, across: int, key: SampleKey) -> list[Place]:
+    def _places_in(self, down: int, across: int, key: SampleKey | None) -> list[Place]:
         """Of places whose top is in 0 ... down and left in 0 ... across, those that are taken."""
         raise NotImplementedError
 
-    def _cut(self, image: np.ndarray, place: Place) -> np.ndarray:
-        height, width = self.size
-        crop = image[place.top : place.top + height, place.left : place.left + width]
-        return _mirror(crop) if place.mirrored else crop
+    def _cut(self, image: Image, place: Place) -> Image:
+        (height, width), (top, left, mirrored) = self.size, place
+        crop: Any
+        if is_picture(image):
+            crop = image.crop((left, top, left + width, top + height))
+        elif isinstance(image, Tensor):
+            crop = image[..., top : top + height, left : left + width]
+        else:
+            crop = image[top : top + height, left : left + width]  # type: ignore[index]
+        return _mirror(crop) if mirrored else crop
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(size={self.size})"
 
 
 class CenterCrop(_Crop):
-    """(H, W, C) -> (*size, C): the middle, rounded towards the top left. A view."""
+    """The middle, rounded towards the top left; of an array or a Tensor a view.
 
-    def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
-        return self._cut(image, *self.places(image.shape, key))
+    torchvision rounds to the even one of two places equally near, and pads an image that is smaller, which here is a
+    ValueError.
+    """
 
-    def _places_in(self, down: int, across: int, key: SampleKey) -> list[Place]:
+    def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
+        return self._cut(image, *self.places(_sides(image), key))
+
+    def _places_in(self, down: int, across: int, key: SampleKey | None) -> list[Place]:
         return [Place(down // 2, across // 2)]
 
 
 class RandomCrop(_Crop):
-    """(H, W, C) -> (*size, C), at each of the (H - h + 1) (W - w + 1) places with the same probability. A view.
+    """At each of the (H - h + 1) (W - w + 1) places with the same probability. Of an array or a Tensor a view.
 
-    With `shared_by` n, n consecutive images of an epoch are cut at one place, as in the program of 2012 (n = 32).
+    padding       : pixels that are added first, on all sides; (left and right, top and bottom); or (left, top, right, bottom)
+    pad_if_needed : an image that is still smaller than the crop is padded on both sides by what it lacks
+    fill          : the value of what is added, or one for each channel
+    padding_mode  : "constant", which is `fill`; "edge", "reflect", "symmetric": from the image, as by numpy.pad
+    shared_by     : with a key, n consecutive images of an epoch are cut at one place, as in the program of 2012 (n = 32)
+
+    ValueError for an image that is smaller than the crop.
     """
 
-    def __init__(self, size: int | Sequence[int], shared_by: int = 1) -> None:
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        padding: int | Sequence[int] | None = None,
+        pad_if_needed: bool = False,
+        fill: float | Sequence[float] = 0,
+        padding_mode: str = "constant",
+        *,
+        shared_by: int = 1,
+    ) -> None:
         super().__init__(size)
+        if padding_mode not in ("constant", "edge", "reflect", "symmetric"):
+            raise ValueError(f"RandomCrop: padding_mode must be constant, edge, reflect or symmetric, got {padding_mode!r}")
+        self.padding, self.pad_if_needed = _padding(padding), pad_if_needed
+        self.fill, self.padding_mode = fill, padding_mode
         self.shared_by = _positive("RandomCrop: shared_by", shared_by)
 
-    def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
-        return self._cut(image, *self.places(image.shape, key))
+    @property
+    def pads(self) -> bool:
+        """May the image be padded?"""
+        return self.pad_if_needed or any(self.padding)
 
-    def _places_in(self, down: int, across: int, key: SampleKey) -> list[Place]:
-        generator = key.generator(CROP, self.shared_by)
+    def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
+        if self.pads:
+            image = self._padded(image)
+        return self._cut(image, *self.places(_sides(image), key))
+
+    def _padded(self, image: Image) -> Image:
+        left, top, right, bottom = self.padding
+        height, width = _sides(image)
+        if self.pad_if_needed:
+            down, across = self.size[0] - (height + top + bottom), self.size[1] - (width + left + right)
+            top, bottom = top + max(down, 0), bottom + max(down, 0)
+            left, right = left + max(across, 0), right + max(across, 0)
+        return _pad(image, ((top, bottom), (left, right)), self.fill, self.padding_mode)
+
+    def _places_in(self, down: int, across: int, key: SampleKey | None) -> list[Place]:
+        generator = _generator(key, CROP, self.shared_by)
         top, left = (int(generator.integers(0, room + 1)) for room in (down, across))
         return [Place(top, left)]
 
     def __repr__(self) -> str:
-        return f"RandomCrop(size={self.size}{_shared(self.shared_by)})"
+        padding = f", padding={self.padding}" if any(self.padding) else ""
+        needed = ", pad_if_needed=True" if self.pad_if_needed else ""
+        return f"RandomCrop(size={self.size}{padding}{needed}{_shared(self.shared_by)})"
 
 
 class RandomHorizontalFlip:
     """The image or, with probability p, its mirror image; `shared_by` as in RandomCrop."""
 
-    def __init__(self, p: float = 0.5, shared_by: int = 1) -> None:
+    def __init__(self, p: float = 0.5, *, shared_by: int = 1) -> None:
         if not 0.0 <= p <= 1.0:
             raise ValueError(f"RandomHorizontalFlip: p must be in [0, 1], got {p}")
         self.p, self.shared_by = p, _positive("RandomHorizontalFlip: shared_by", shared_by)
 
-    def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
+    def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
         return _mirror(image) if self.mirrored(key) else image
 
-    def mirrored(self, key: SampleKey) -> bool:
+    def mirrored(self, key: SampleKey | None = None) -> bool:
         """Is this draw's image mirrored?"""
-        return bool(key.generator(FLIP, self.shared_by).bernoulli(self.p, 1)[0])
+        return bool(_generator(key, FLIP, self.shared_by).bernoulli(self.p, 1)[0])
 
     def __repr__(self) -> str:
         return f"RandomHorizontalFlip(p={self.p}{_shared(self.shared_by)})"
 
 
 class TenCrop(_Crop):
-    """(H, W, C) -> (10, *size, C): the ten views that are averaged at test time.
+    """The ten views that are averaged at test time: of an array (H, W, C) -> (10, *size, C), of others a tuple.
 
-    Views 0 to 4 are top left, top right, bottom left, bottom right and centre; view 5 + i is the mirror of view i.
-    (torchvision gives a tuple, and crops the mirrored image instead: the same ten views, its left and right ones swapped in
-    the second half.)
+    Views 0 to 4 are top left, top right, bottom left, bottom right and centre; view 5 + i of an array is the mirror of view i.
+    In a tuple, as in torchvision's, views 5 to 9 are those places of the mirrored image: left and right are swapped.
     """
 
-    def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
-        return np.stack([self._cut(image, place) for place in self.places(image.shape, key)])
+    def __call__(self, image: Any, key: SampleKey | None = None) -> Any:
+        views = [self._cut(image, place) for place in self.places(_sides(image), key)]
+        return np.stack(views) if isinstance(image, np.ndarray) else tuple(views[i] for i in (0, 1, 2, 3, 4, 6, 5, 8, 7, 9))
 
-    def _places_in(self, down: int, across: int, key: SampleKey) -> list[Place]:
+    def _places_in(self, down: int, across: int, key: SampleKey | None) -> list[Place]:
         views = [Place(top, left) for top in (0, down) for left in (0, across)]
         views.append(Place(down // 2, across // 2))
         return [*views, *(Place(top, left, True) for top, left, _ in views)]
@@ -245,7 +525,7 @@ class SubtractMean:
             raise ValueError(f"SubtractMean: mean must be (H, W, C), got {mean.shape}")
         self.mean = np.asarray(mean, np.float32)
 
-    def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
+    def __call__(self, image: np.ndarray, key: SampleKey | None = None) -> np.ndarray:
         height, width, channels = image.shape[-3:]
         mean_height, mean_width, mean_channels = self.mean.shape
         if height > mean_height or width > mean_width or channels != mean_channels:
@@ -281,115 +561,249 @@ class PCAColorNoise:
         self.axes = (scale * components * stdevs).astype(np.float32)  # column i: one standard deviation along p_i
         self.scale, self.divide = scale, divide
 
-    def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
+    def __call__(self, image: np.ndarray, key: SampleKey | None = None) -> np.ndarray:
         noisy = np.add(image, _row_of(self.color(key), image), dtype=np.float32)
         return np.divide(noisy, np.float32(self.divide), out=noisy)
 
-    def color(self, key: SampleKey) -> np.ndarray:
+    def color(self, key: SampleKey | None = None) -> np.ndarray:
         """n, (3,) float32."""
-        return (self.axes * key.generator(NOISE).normal(3)).sum(axis=1)
+        return (self.axes * _generator(key, NOISE).normal(3)).sum(axis=1)
 
     def __repr__(self) -> str:
         return f"PCAColorNoise(scale={self.scale}, divide={self.divide})"
 
 
-class Normalize:
-    """(..., C) -> float32: (image - mean[c]) / std[c], both in the image's units, 0 to 255 for bytes.
+class ColorJitter:
+    """Brightness, contrast, saturation and hue by random factors, in random order. Takes pictures of mode L and RGB, arrays
+    (H, W, 3) uint8 and Tensors (1 or 3, H, W) uint8.
 
-    torchvision's figures are for the scale 0 to 1; times 255 they do the same here.
+    brightness, contrast, saturation : a factor uniform in [max(0, 1 - x), 1 + x], or in (low, high); 1 leaves the image as it
+                                       is
+    hue : a turn of the colour circle uniform in [-x, x], or in (low, high); at most 0.5, which is half of it
+
+    What the factors do is Pillow's: ImageEnhance for the first three; the hue is the first channel of mode HSV, in 256 steps. A
+    grey image has no saturation and no hue to change. ValueError for other ranges.
+
+    Source: torchvision.transforms.ColorJitter.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    def __init__(
+        self,
+        brightness: float | Sequence[float] | None = 0,
+        contrast: float | Sequence[float] | None = 0,
+        saturation: float | Sequence[float] | None = 0,
+        hue: float | Sequence[float] | None = 0,
+    ) -> None:
+        self.brightness = _range("brightness", brightness, 1.0, (0.0, math.inf))
+        self.contrast = _range("contrast", contrast, 1.0, (0.0, math.inf))
+        self.saturation = _range("saturation", saturation, 1.0, (0.0, math.inf))
+        self.hue = _range("hue", hue, 0.0, (-0.5, 0.5))
+
+    def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
+        factors = self.factors(key)
+        if not factors and not is_picture(image):
+            _check_for_pillow("ColorJitter", image)
+            return image
+
+        def work(picture: "Picture") -> "Picture":
+            if picture.mode not in ("L", "RGB"):
+                raise TypeError(f"ColorJitter: takes pictures of mode L and RGB, got {picture.mode}")
+            for name, factor in factors:
+                picture = _recolored(picture, name, factor)
+            return picture
+
+        return _by_pillow("ColorJitter", image, work)
+
+    def factors(self, key: SampleKey | None = None) -> list[tuple[str, float]]:
+        """This draw's (what, factor), in the order in which they are applied; what no range was given for is left out."""
+        generator = _generator(key, JITTER)
+        names = ("brightness", "contrast", "saturation", "hue")
+        order, uniform = generator.permutation(4).tolist(), generator.uniform(4, np.float64).tolist()
+        ranges = [(names[i], uniform[i], getattr(self, names[i])) for i in order]
+        return [(name, span[0] + u * (span[1] - span[0])) for name, u, span in ranges if span is not None]
+
+    def __repr__(self) -> str:
+        return (
+            f"ColorJitter(brightness={self.brightness}, contrast={self.contrast}, saturation={self.saturation}, hue={self.hue})"
+        )
+
+
+class Normalize:
+    """(image - mean[c]) / std[c].
+
+    An array (..., C), with both in its units, 0 to 255 for bytes -> float32. A Tensor (..., C, H, W) of floats -> one of its
+    dtype; with `inplace` itself.
+
+    torchvision's figures are for the scale 0 to 1, as ToTensor makes it; times 255 they do the same for bytes. ValueError for a
+    std that is not above 0, TypeError for a Tensor of integers and for pictures.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], inplace: bool = False) -> None:
+        self.mean, self.std, self.inplace = np.asarray(mean, np.float64), np.asarray(std, np.float64), inplace
         if not (self.std > 0.0).all():
             raise ValueError(f"Normalize: std must be above 0 in every channel, got {list(std)}")
+        self._row = self.mean.astype(np.float32), self.std.astype(np.float32)
 
-    def __call__(self, image: np.ndarray, key: SampleKey) -> np.ndarray:
-        centered = np.subtract(image, _row_of(self.mean, image), dtype=np.float32)
-        return np.divide(centered, _row_of(self.std, image), out=centered)
+    def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
+        if isinstance(image, Tensor):
+            return self._of_tensor(image)  # type: ignore[return-value]
+        if not isinstance(image, np.ndarray):
+            raise TypeError(f"Normalize: takes a Tensor, which ToTensor makes, or an array, got {type(image).__name__}")
+        mean, std = self._row
+        centered = np.subtract(image, _row_of(mean, image), dtype=np.float32)
+        return np.divide(centered, _row_of(std, image), out=centered)
+
+    def _of_tensor(self, image: Tensor) -> Tensor:
+        dtype = np.dtype(image.dtype)
+        if dtype.kind != "f":
+            raise TypeError(f"Normalize: takes a Tensor of floats, got {dtype}; ToDtype(float32, scale=True) makes one")
+        if image.ndim < 3:
+            raise ValueError(f"Normalize: takes a Tensor (..., C, H, W), got {tuple(image.shape)}")
+        mean, std = (as_tensor(x.astype(dtype)[..., None, None], device=image.device) for x in (self.mean, self.std))
+        return image.sub_(mean).div_(std) if self.inplace else (image - mean) / std
 
     def __repr__(self) -> str:
         return f"Normalize(mean={self.mean.tolist()}, std={self.std.tolist()})"
 
 
-class ColorStatistics(NamedTuple):
-    """What a training set says about colour: see color_statistics."""
-
-    mean: np.ndarray
-    stdevs: np.ndarray
-    components: np.ndarray
+# ---------------------------------------------------------------------------------------------------------------- parts
 
 
-@dataclass
-class ColorSums:
-    """What color_statistics needs to know of the images so far. Sums of whole numbers in int64: exact, so the same whatever the
-    order of the images, and however they were divided among sums that are merged. Room for 2^63 / 255^2 = 1.4e14 pixels.
-
-    count    : how many images
-    total    : (H, W, 3), their sum
-    products : (3, 3), the sum over all pixels p of the outer product p pᵀ
-    """
-
-    count: int = 0
-    total: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.int64))
-    products: np.ndarray = field(default_factory=lambda: np.zeros((3, 3), np.int64))
-
-    def add(self, image: np.ndarray) -> None:
-        """One (H, W, 3) uint8 image more. ValueError if its size differs from the others'."""
-        check_rgb_bytes("color_statistics", image)
-        self._make_room(image.shape)
-        pixels = image.reshape(-1, 3).astype(np.float64)  # whole numbers below 2^53: BLAS multiplies and adds them exactly
-        self.count += 1
-        self.total += image
-        self.products += (pixels.T @ pixels).astype(np.int64)
-
-    def merge(self, other: "ColorSums") -> None:
-        """The images of `other` too. ValueError if their size differs."""
-        if other.count:
-            self._make_room(other.total.shape)
-            self.count += other.count
-            self.total += other.total
-            self.products += other.products
-
-    def _make_room(self, shape: tuple[int, ...]) -> None:
-        if not self.count:
-            self.total = np.zeros(shape, np.int64)
-        if shape != self.total.shape:
-            raise ValueError(f"color_statistics: images must have one size, got {self.total.shape} and {shape}")
-
-    def statistics(self) -> ColorStatistics:
-        """As color_statistics returns them. ValueError if there was no image."""
-        if not self.count:
-            raise ValueError("color_statistics: takes at least 1 image, got 0")
-        mean = (self.total / self.count).astype(np.float32)
-        return ColorStatistics(mean, *_principal_components(self.total, self.products, self.count))
+def _generator(key: SampleKey | None, purpose: int, shared_by: int = 1) -> Generator:
+    return random.default_generator if key is None else key.generator(purpose, shared_by)
 
 
-def color_statistics(images: Iterable[np.ndarray]) -> ColorStatistics:
-    """Mean image and principal components of the RGB pixels, in one pass over (H, W, 3) uint8 images of one size.
-
-    mean       : (H, W, 3) float32, for SubtractMean
-    stdevs     : (3,) float64, ascending: square roots of the eigenvalues of the pixels' 3 x 3 RGB covariance, 0 to 255 units
-    components : (3, 3) float64: column i is the unit eigenvector of stdevs[i], rows R, G, B; its largest entry is positive,
-                 which fixes the sign that an eigenvector leaves open
-
-    The result does not depend on the images' order: see ColorSums. ValueError if there is no image or the sizes differ.
-    """
-    sums = ColorSums()
-    for image in images:
-        sums.add(image)
-    return sums.statistics()
+def _sides(image: Any) -> tuple[int, int]:
+    """(height, width)."""
+    if is_picture(image):
+        return image.height, image.width
+    height, width = image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2]
+    return height, width
 
 
-def _principal_components(total: np.ndarray, products: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    mean = total.mean(axis=(0, 1)) / count
-    pixels = count * total.shape[0] * total.shape[1]
-    eigenvalues, components = np.linalg.eigh(products / pixels - np.outer(mean, mean))
-    largest = components[np.abs(components).argmax(axis=0), np.arange(3)]
-    return np.sqrt(np.maximum(eigenvalues, 0.0)), components * np.sign(largest)
+def _by_pillow(name: str, image: Image, work: "Callable[[Picture], Picture]", antialias: bool | None = True) -> Image:
+    """What `work` makes of the image as a picture, as what the image was."""
+    if is_picture(image):
+        return work(image)  # type: ignore[return-value]
+    from PIL import Image as Pillow
+
+    _check_for_pillow(name, image, antialias)
+    result: Any
+    if isinstance(image, Tensor):
+        array = np.ascontiguousarray(image.numpy().transpose(1, 2, 0))
+        picture = Pillow.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+        result = as_tensor(_chw(as_array(work(picture)), np.uint8))
+    else:
+        result = np.asarray(work(Pillow.fromarray(image)))  # type: ignore[arg-type]
+    return result
 
 
-def _mirror(image: np.ndarray) -> np.ndarray:
+def _check_for_pillow(name: str, image: Any, antialias: bool | None = True) -> None:
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] not in (1, 3) or image.dtype != np.uint8:
+            got = f"{tuple(image.shape)} {image.dtype}"
+            raise TypeError(f"{name}: takes Tensors (1 or 3, H, W) uint8, got {got}; it comes before what makes floats")
+        if antialias is False:
+            raise ValueError(f"{name}: Tensors are resized with antialias=True only, got False")
+    elif isinstance(image, np.ndarray):
+        check_rgb_bytes(name, image)
+    elif not is_picture(image):
+        raise TypeError(f"{name}: takes a picture of Pillow's, an array or a Tensor, got {type(image).__name__}")
+
+
+def _recolored(picture: "Picture", name: str, factor: float) -> "Picture":
+    from PIL import Image as Pillow
+    from PIL import ImageEnhance
+
+    if name == "hue":
+        if picture.mode == "L":
+            return picture
+        hue, saturation, value = picture.convert("HSV").split()
+        turned = np.asarray(hue) + np.int32(factor * 255).astype(np.uint8)  # the circle is 256 steps: what is over begins anew
+        return Pillow.merge("HSV", (Pillow.fromarray(turned), saturation, value)).convert(picture.mode)
+    enhance = {"brightness": ImageEnhance.Brightness, "contrast": ImageEnhance.Contrast, "saturation": ImageEnhance.Color}
+    return enhance[name](picture).enhance(factor)
+
+
+def _range(name: str, x: Any, middle: float, bounds: tuple[float, float]) -> tuple[float, float] | None:
+    """(low, high) of a factor; None where it changes nothing."""
+    if isinstance(x, (int, float)):
+        if not 0 <= x <= bounds[1]:
+            raise ValueError(f"ColorJitter: {name} must be in [0, {bounds[1]}], got {x}")
+        x = max(middle - x, bounds[0]), middle + x
+    if x is None or tuple(x) == (middle, middle):
+        return None
+    if len(x) != 2 or not bounds[0] <= x[0] <= x[1] <= bounds[1]:
+        raise ValueError(f"ColorJitter: {name} must be (low, high) in [{bounds[0]}, {bounds[1]}], got {x}")
+    return float(x[0]), float(x[1])
+
+
+def _interpolation(name: str, mode: InterpolationMode | str | int) -> InterpolationMode:
+    names = ["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]  # by Pillow's numbers
+    try:
+        return InterpolationMode(names[mode] if isinstance(mode, int) else mode)
+    except (ValueError, IndexError):
+        raise ValueError(f"{name}: interpolation must be one of {', '.join(names)}, or 0 to 5, got {mode!r}") from None
+
+
+def _resample(mode: InterpolationMode) -> Any:
+    from PIL import Image as Pillow
+
+    return Pillow.Resampling[mode.name]
+
+
+def _padding(padding: int | Sequence[int] | None) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom)."""
+    match padding:
+        case None:
+            return 0, 0, 0, 0
+        case int(n):
+            sides = (n, n, n, n)
+        case [across, down]:
+            sides = (across, down, across, down)
+        case [left, top, right, bottom]:
+            sides = (left, top, right, bottom)
+        case _:
+            raise ValueError(f"RandomCrop: padding must be an int, or 2 or 4 of them, got {padding!r}")
+    if min(sides) < 0:
+        raise ValueError(f"RandomCrop: padding must be at least 0, got {padding!r}")
+    return sides
+
+
+def _pad(image: Any, by: tuple[tuple[int, int], tuple[int, int]], fill: Any, mode: str) -> Any:
+    """More rows (top, bottom) and columns (left, right)."""
+    if is_picture(image):
+        from PIL import Image as Pillow
+
+        if image.mode not in ("1", "L", "LA", "RGB", "RGBA"):
+            raise TypeError(f"RandomCrop: pads pictures of mode 1, L, LA, RGB and RGBA, got {image.mode}")
+        padded = _pad(as_array(image), by, fill, mode)
+        return Pillow.fromarray(padded[:, :, 0] if padded.shape[2] == 1 else padded)
+    if isinstance(image, Tensor):
+        channels_last = np.moveaxis(image.numpy(), -3, -1)
+        sides = [(0, 0)] * (image.ndim - 3) + [*by]
+        return as_tensor(np.ascontiguousarray(np.moveaxis(_pad_array(channels_last, sides, fill, mode), -1, -3)))
+    return _pad_array(image, [*by], fill, mode)
+
+
+def _pad_array(array: np.ndarray, by: list[tuple[int, int]], fill: Any, mode: str) -> np.ndarray:
+    """(..., C), padded along the first axes."""
+    by = [*by, *[(0, 0)] * (array.ndim - len(by))]
+    if mode != "constant":
+        return np.pad(array, by, mode)  # type: ignore[call-overload]
+    padded: np.ndarray = np.empty([n + sum(sides) for n, sides in zip(array.shape, by, strict=True)], array.dtype)
+    padded[...] = fill
+    padded[tuple(slice(before, before + n) for n, (before, _) in zip(array.shape, by, strict=True))] = array
+    return padded
+
+
+def _mirror(image: Any) -> Any:
+    if is_picture(image):
+        from PIL import Image as Pillow
+
+        return image.transpose(Pillow.Transpose.FLIP_LEFT_RIGHT)
+    if isinstance(image, Tensor):
+        return image.flip(-1)
     return image.take(np.arange(image.shape[-2] - 1, -1, -1), axis=-2)  # a copy: passes over a reversed view are slow
 
 

@@ -108,7 +108,7 @@ def test_the_data_set_has_what_all_data_sets_have(tmp_path):
     write_all(tmp_path)
     dataset, _ = expect_all(tmp_path)
     image, label = dataset[17]
-    assert image.shape == (32, 32, 3) and image.dtype == np.uint8 and image.base is not None
+    assert image.mode == "RGB" and np.array_equal(image, dataset.data[17])
     assert type(label) is int and label == dataset.targets[17]
     assert len(dataset) == 60 and dataset.data.shape == (60, 32, 32, 3) and dataset.data.flags.c_contiguous
     assert dataset.classes == CLASSES and dataset.class_to_idx["truck"] == 9
@@ -177,12 +177,19 @@ def test_a_class_name_that_is_no_text_is_shown_as_well_as_can_be(tmp_path):
     assert CIFAR10(tmp_path).classes[0] == "\ufffd"
 
 
+@FEW
+def test_transforms_get_the_picture_and_the_label(tmp_path):
+    write_all(tmp_path)
+    dataset = CIFAR10(tmp_path, False, lambda picture: picture.size, lambda label: -label, download=True)
+    assert dataset[-1] == ((32, 32), -dataset.targets[-1])
+
+
 # --------------------------------------------------------------------------------------------------------------- errors
 
 
 def test_nothing_there_says_what_was_looked_for(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"CIFAR10: the batches must be in .*nowhere; looked for cifar-10-batches-py, "):
-        CIFAR10(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"batches must be in .*nowhere; nothing is downloaded: put cifar.* looked for"):
+        CIFAR10(tmp_path / "nowhere", download=True)
 
 
 @FEW
@@ -318,10 +325,10 @@ def test_a_link_in_an_archive_is_no_file(tmp_path):
 
 
 @FEW
-@pytest.mark.parametrize("index", [-1, IMAGES])
+@pytest.mark.parametrize("index", [-IMAGES - 1, IMAGES])
 def test_an_index_outside_is_refused(tmp_path, index):
     write_all(tmp_path)
-    with pytest.raises(IndexError, match=rf"CIFAR10: index must be in \[0, {IMAGES}\), got {index}"):
+    with pytest.raises(IndexError, match=rf"CIFAR10: index must be in \[-{IMAGES}, {IMAGES}\), got {index}"):
         CIFAR10(tmp_path, train=False)[index]
 
 

@@ -5,7 +5,17 @@ import warnings
 import numpy as np
 import pytest
 
-from minidl.data import BadImageError, CenterCrop, Compose, ImageFolder, Resize, SampleKey, image_folder, read_image
+from minidl.data import (
+    BadImageError,
+    CenterCrop,
+    Compose,
+    ImageFolder,
+    Resize,
+    SampleKey,
+    image_folder,
+    read_image,
+    read_picture,
+)
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -48,13 +58,15 @@ def test_the_layout_is_torchvisions(tree, color):
     assert names == ["/Dog/x.bmp", "/cat/b.png", "/cat/deep/er/a.PNG"]
     assert dataset.targets == [0, 1, 1] and dataset.imgs == dataset.samples and len(dataset) == 3
     image, label = dataset[2]
-    assert np.array_equal(image, color) and image.dtype == np.uint8 and label == 1
+    assert image.mode == "RGB" and np.array_equal(image, color) and label == 1
+    image, _ = ImageFolder(tree, loader=read_image)[-1]
+    assert np.array_equal(image, color) and image.dtype == np.uint8
 
 
 @pytest.mark.parametrize("extension", ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "JPEG", "Png"])
 def test_every_extension_is_found_and_read(tmp_path, extension):
     save(tmp_path / "a" / f"x.{extension}", np.full((4, 6), 200), mode="L" if extension == "pgm" else "RGB")
-    image, _ = ImageFolder(tmp_path)[0]
+    image = read_image(ImageFolder(tmp_path).samples[0][0])
     assert image.shape == (4, 6, 3)
     assert abs(image.astype(int) - 200).max() <= 2  # an even grey comes through JPEG and WebP within rounding
 
@@ -181,9 +193,9 @@ def test_class_folders_without_images_are_named(tree):
         ImageFolder(tree)
 
 
-@pytest.mark.parametrize("index", [-1, 3])
+@pytest.mark.parametrize("index", [-4, 3])
 def test_an_index_outside_is_refused(tree, index):
-    with pytest.raises(IndexError, match=rf"ImageFolder: index must be in \[0, 3\), got {index}"):
+    with pytest.raises(IndexError, match=rf"ImageFolder: index must be in \[-3, 3\), got {index}"):
         ImageFolder(tree)[index]
 
 
@@ -217,7 +229,7 @@ def test_the_order_is_that_of_torchvision(tmp_path):
 def test_a_custom_loader_gets_the_path(tree):
     dataset = ImageFolder(tree, loader=lambda path: path)
     assert [dataset[i] for i in range(3)] == list(dataset.samples)
-    assert dataset.extensions == image_folder.EXTENSIONS and ImageFolder(tree).loader is read_image
+    assert dataset.extensions == image_folder.EXTENSIONS and ImageFolder(tree).loader is read_picture
 
 
 def test_is_valid_file_chooses_instead_of_the_extensions(tree):
@@ -247,9 +259,11 @@ def test_a_subclass_may_choose_the_classes(tree):
     assert names_of(dataset)[0] == os.path.join("Dog", "x.bmp")  # by name, as in torchvision
 
 
-def test_arguments_are_named_so_that_a_transform_is_not_taken_for_a_loader(tree):
-    with pytest.raises(TypeError):
-        ImageFolder(tree, read_image)
+def test_arguments_are_in_torchvisions_order(tree):
+    dataset = ImageFolder(
+        tree, lambda image: image.upper(), lambda label: -label, str, lambda path: path.endswith(".png"), True
+    )
+    assert [dataset[i] for i in range(len(dataset))] == [(str(tree / "cat" / "b.png").upper(), -1)]
 
 
 def test_home_is_written_as_a_tilde(tree, monkeypatch):

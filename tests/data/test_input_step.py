@@ -49,7 +49,7 @@ def test_it_is_the_augmentation_of_2012_for_a_batch(rng, stored, size, shared_by
     images = rng.integers(0, 256, (9, *stored, 3), np.uint8)
     mean = rng.uniform(90, 140, (*stored, 3)).astype("f")
     noise = PCAColorNoise(IMAGENET_STDEVS, IMAGENET_COMPONENTS, scale, divide)
-    steps = [RandomCrop(size, shared_by), RandomHorizontalFlip(shared_by=shared_by), SubtractMean(mean), noise]
+    steps = [RandomCrop(size, shared_by=shared_by), RandomHorizontalFlip(shared_by=shared_by), SubtractMean(mean), noise]
     expected = np.stack([Compose(steps)(image, key) for image, key in zip(images, keys(9), strict=True)])
     tops, lefts, flips, colors = drawn(keys(9), [side - size for side in stored], shared_by, noise)
     assert shared_by > 1 or (0 < flips.sum() < 9 and len({*zip(tops, lefts, strict=True)}) > 2)

@@ -9,7 +9,7 @@ import struct
 import numpy as np
 import pytest
 
-from minidl.data import MNIST, BadFileError, ImageLoader, mnist, read_idx
+from minidl.data import MNIST, BadFileError, FashionMNIST, ImageLoader, mnist, read_idx
 
 CODES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
 
@@ -42,10 +42,11 @@ def test_images_and_labels_come_back(tmp_path, where, pack):
     write(tmp_path / where, "t10k", 20, pack)
     for dataset, n in ((MNIST(tmp_path), 30), (MNIST(tmp_path, train=False), 20)):
         assert len(dataset) == n and np.array_equal(dataset.data, images_of(n)) and dataset.data.dtype == np.uint8
-        assert dataset.targets == labels_of(n).tolist()
+        assert dataset.targets.dtype == np.int64 and dataset.targets.tolist() == labels_of(n).tolist()
         image, label = dataset[n - 1]
-        assert image.shape == (28, 28, 1) and np.array_equal(image[:, :, 0], images_of(n)[-1])
-        assert type(label) is int and label == dataset.targets[-1]
+        assert image.mode == "L" and np.array_equal(image, images_of(n)[-1])
+        assert type(label) is int and label == labels_of(n)[-1]
+        assert dataset[-1][1] == label
 
 
 def test_the_data_set_has_what_all_data_sets_have(tmp_path):
@@ -54,13 +55,51 @@ def test_the_data_set_has_what_all_data_sets_have(tmp_path):
     assert dataset.classes[0] == "0 - zero" and dataset.classes[9] == "9 - nine" and len(dataset.classes) == 10
     assert dataset.class_to_idx["7 - seven"] == 7
     images, labels = next(iter(ImageLoader(dataset, 4, num_workers=2)))
-    assert images.shape == (4, 1, 28, 28) and labels.tolist() == dataset.targets[:4]
+    assert images.shape == (4, 1, 28, 28) and labels.tolist() == dataset.targets[:4].tolist()
 
 
-@pytest.mark.parametrize("index", [-1, 30])
+def test_the_names_are_torchvisions():
+    import minidl.data
+    from minidl.data import datasets, transforms
+
+    assert datasets.MNIST is MNIST and minidl.data.datasets is datasets and minidl.data.transforms is transforms
+
+
+def test_data_and_targets_may_be_cut_as_programs_do(tmp_path):
+    write(tmp_path, "train", 30)
+    dataset = MNIST(tmp_path)
+    few = dataset.targets == dataset.targets[0]
+    dataset.data, dataset.targets = dataset.data[few], dataset.targets[few]
+    assert len(dataset) == int(few.sum()) < 30 and {label for _, label in dataset} == {labels_of(30)[0]}
+
+
+def test_transforms_get_the_picture_and_the_label(tmp_path):
+    write(tmp_path, "train", 3)
+    dataset = MNIST(tmp_path, True, lambda picture: picture.size, lambda label: -label, download=True)
+    assert dataset[2] == ((28, 28), -int(labels_of(3)[2]))
+    assert MNIST(tmp_path, transform=len, target_transform=None).transform is len
+
+
+def test_fashion_mnist_has_its_own_folder_and_classes(tmp_path):
+    write(tmp_path / "FashionMNIST" / "raw", "train", 30)
+    dataset = FashionMNIST(tmp_path)
+    assert dataset.classes[9] == "Ankle boot" and dataset.class_to_idx["Sandal"] == 5 and dataset[3][1] == labels_of(30)[3]
+    with pytest.raises(FileNotFoundError, match=r"FashionMNIST: t10k-.* zalandoresearch|FashionMNIST: .*fashion-mnist into"):
+        FashionMNIST(tmp_path, train=False)
+
+
+def test_nothing_is_downloaded_and_the_error_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        MNIST(tmp_path, download=True)
+    raw = tmp_path / "MNIST" / "raw"
+    assert f"nothing is downloaded: put the four files of http://yann.lecun.com/exdb/mnist/ into {raw};" in str(caught.value)
+    assert not raw.exists()
+
+
+@pytest.mark.parametrize("index", [-31, 30])
 def test_an_index_outside_is_refused(tmp_path, index):
     write(tmp_path, "train", 30)
-    with pytest.raises(IndexError, match=rf"MNIST: index must be in \[0, 30\), got {index}"):
+    with pytest.raises(IndexError, match=rf"MNIST: index must be in \[-30, 30\), got {index}"):
         MNIST(tmp_path)[index]
 
 
@@ -98,7 +137,7 @@ def test_files_that_are_not_images_and_labels_are_refused(tmp_path, images, labe
 
 def test_no_images_are_a_data_set_too(tmp_path):
     write(tmp_path, "train", 0)
-    assert len(MNIST(tmp_path)) == 0 and MNIST(tmp_path).targets == []
+    assert len(MNIST(tmp_path)) == 0 and MNIST(tmp_path).targets.tolist() == []
 
 
 # ------------------------------------------------------------------------------------------------------------------ idx

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from minidl.data.color_statistics import ColorSums, color_statistics
 from minidl.data.transforms import (
     CROP,
     FLIP,
@@ -9,7 +10,6 @@ from minidl.data.transforms import (
     NOISE,
     ORDER,
     CenterCrop,
-    ColorSums,
     Compose,
     Normalize,
     PCAColorNoise,
@@ -19,7 +19,6 @@ from minidl.data.transforms import (
     SampleKey,
     SubtractMean,
     TenCrop,
-    color_statistics,
 )
 
 KEY = SampleKey(seed=1, epoch=2, index=3, position=4)
@@ -255,7 +254,7 @@ def test_transforms_in_words():
         "Compose(\n    Resize(size=256)\n    Resize(size=(8, 9))\n    CenterCrop(size=(256, 256))\n"
         "    RandomCrop(size=(224, 227))\n    RandomHorizontalFlip(p=0.25)\n)"
     )
-    assert repr(RandomCrop(224, 32)) == "RandomCrop(size=(224, 224), shared_by=32)"
+    assert repr(RandomCrop(224, shared_by=32)) == "RandomCrop(size=(224, 224), shared_by=32)"
     assert repr(RandomHorizontalFlip(shared_by=32)) == "RandomHorizontalFlip(p=0.5, shared_by=32)"
     assert repr(TenCrop(224)) == "TenCrop(size=(224, 224))"
     assert repr(SubtractMean(np.zeros((4, 5, 3)))) == "SubtractMean(mean=(4, 5, 3))"

@@ -94,7 +94,7 @@ from minidl.create import (
 )
 from minidl.serialization import load, save
 from minidl.dtypes import promote_types, result_type
-from minidl import cuda
+from minidl import accelerator, cuda, utils
 from minidl import optim
 from minidl.gradcheck import GradcheckError, gradcheck
 from minidl.left_out import answer_for as _answer_for
@@ -223,7 +223,9 @@ __all__ = [
     "save",
     "promote_types",
     "result_type",
+    "accelerator",
     "cuda",
+    "utils",
     "float16",
     "float32",
     "float64",

@@ -1,8 +1,8 @@
 """save and load: tensors, and dicts and lists of them, in one file of the safetensors format.
 
 A file holds numbers and nothing that runs: no pickle, no objects. A state_dict is stored under its own names, so that any
-program that reads safetensors can read it. What else a dict or a list contains (numbers, words, None, further dicts) stands as
-JSON in the file's metadata, with the names of the arrays in their places.
+program that reads safetensors can read it. The dict's order, which the format does not keep, and what else a dict or a list
+contains (numbers, words, None, further dicts) stand as JSON in the file's metadata, with the arrays' names in their places.
 """
 
 import json
@@ -33,8 +33,7 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
 
     arrays: dict[str, np.ndarray] = {}
     structure = _taken_apart(obj, "", arrays)
-    flat = isinstance(obj, Mapping) and structure == {name: {_ARRAY: name} for name in arrays}
-    content = to_bytes(arrays, None if flat else {_STRUCTURE: json.dumps(structure)})
+    content = to_bytes(arrays, {_STRUCTURE: json.dumps(structure)})
     if isinstance(f, (str, os.PathLike)):
         write_whole(Path(f), content)
     else:

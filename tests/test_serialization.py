@@ -24,6 +24,7 @@ def test_a_state_dict_is_a_plain_safetensors_file(tmp_path):
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     minidl.save(net.state_dict(), str(tmp_path / "net.pt"))
     assert load_file(tmp_path / "net.pt").keys() == net.state_dict().keys()
+    assert list(minidl.load(tmp_path / "net.pt")) == list(net.state_dict())  # in its order, which the format does not keep
     other = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     other.load_state_dict(minidl.load(tmp_path / "net.pt", weights_only=True))
     for name, array in net.state_dict().items():

@@ -57,7 +57,7 @@ _SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use, FAT's, are two s
 
 
 def read_picture(path: str | os.PathLike[str]) -> Any:
-    """The image in a file as a picture of Pillow's, mode RGB, by the rules at the top of this module. Errors as read_image's."""
+    """The image in a file as a picture of Pillow's, mode RGB, by the rules at the top of this module. Raises as read_image."""
     return _read(path, None)
 
 

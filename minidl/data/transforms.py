@@ -643,6 +643,7 @@ class Normalize:
         if not (self.std > 0.0).all():
             raise ValueError(f"Normalize: std must be above 0 in every channel, got {list(std)}")
         self._row = self.mean.astype(np.float32), self.std.astype(np.float32)
+        self._columns: dict[Any, tuple[Tensor, Tensor]] = {}  # for Tensors, by dtype and device
 
     def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
         if isinstance(image, Tensor):
@@ -659,7 +660,10 @@ class Normalize:
             raise TypeError(f"Normalize: takes a Tensor of floats, got {dtype}; ToDtype(float32, scale=True) makes one")
         if image.ndim < 3:
             raise ValueError(f"Normalize: takes a Tensor (..., C, H, W), got {tuple(image.shape)}")
-        mean, std = (as_tensor(x.astype(dtype)[..., None, None], device=image.device) for x in (self.mean, self.std))
+        if (dtype, image.device) not in self._columns:
+            mean, std = (as_tensor(x.astype(dtype)[..., None, None], device=image.device) for x in (self.mean, self.std))
+            self._columns[dtype, image.device] = mean, std
+        mean, std = self._columns[dtype, image.device]
         return image.sub_(mean).div_(std) if self.inplace else (image - mean) / std
 
     def __repr__(self) -> str:

@@ -196,7 +196,8 @@ class ToDtype:
         if old.kind == "f":
             if new.itemsize >= 4 and new.itemsize >= old.itemsize:
                 raise RuntimeError(f"ToDtype: {old} cannot hold all of {new}'s numbers, so it cannot be scaled to it")
-            return (image * (_largest(new) + 1.0 - 1e-3)).to(new)
+            wide = image.to(np.float32) if old.itemsize == 2 else image  # float16 has no 255.999
+            return (wide * (_largest(new) + 1.0 - 1e-3)).to(new)
         if new.kind == "f":
             return image.to(new) * (1.0 / _largest(old))
         bits = _largest(new).bit_length() - _largest(old).bit_length()

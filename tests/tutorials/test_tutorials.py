@@ -121,7 +121,7 @@ def test_mnist(mnist_root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     program = under_minidl("mnist")
     options = ["--root", "data", "--batch-size", "8", "--epochs", "8", "--lr", "0.5", "--log-interval", "3", "--save-model"]
-    history = program.main([*options, "--no-accel"])
+    history = program.main(options)
     assert history[-1][2] == N_TEST  # all are right: the squares are easy
     out = capsys.readouterr().out
     assert re.search(r"^epoch 2 \[24/48 \(50%\)\] loss \d\.\d{6}$", out, re.MULTILINE)

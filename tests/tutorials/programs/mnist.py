@@ -85,7 +85,7 @@ def main(arguments=None):
 
     for_training, for_testing = {"batch_size": options.batch_size}, {"batch_size": options.test_batch_size}
     if accelerated:
-        more = {"num_workers": 1, "pin_memory": True, "shuffle": True}
+        more = {"num_workers": 1, "persistent_workers": True, "pin_memory": True, "shuffle": True}
         for_training.update(more)
         for_testing.update(more)
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])

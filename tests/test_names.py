@@ -1,0 +1,37 @@
+"""What PyTorch's programs reach through `torch.`, and minidl has elsewhere."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+from conftest import NO_GPU
+
+import minidl
+
+
+def test_utils_data_is_minidl_data_by_another_name():
+    from minidl import data
+
+    names = minidl.utils.data
+    assert names is importlib.import_module("minidl.utils.data") and len(names.__all__) == 15
+    assert all(getattr(names, name) is getattr(data, name) for name in names.__all__)
+    with pytest.raises(AttributeError, match=r"module 'minidl\.utils' has no attribute 'tensorboard'"):
+        minidl.utils.tensorboard  # noqa: B018
+
+
+def test_utils_data_is_loaded_when_it_is_asked_for():
+    code = "import sys, minidl; before = 'minidl.data' in sys.modules; minidl.utils.data.DataLoader; print(before)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.skipif(NO_GPU is None, reason="there is a GPU")
+def test_without_a_gpu_there_is_no_accelerator():
+    assert not minidl.accelerator.is_available() and minidl.accelerator.device_count() == 0
+    assert minidl.accelerator.current_accelerator() is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU is not None, reason=str(NO_GPU))
+def test_the_accelerator_is_the_first_gpu():
+    assert minidl.accelerator.is_available() and minidl.accelerator.current_accelerator() == minidl.device("cuda:0")

@@ -58,7 +58,7 @@ from guards import DiskFullError, locked, megabytes
 
 from minidl.checkpoint import sync
 from minidl.data import BadFileError, BadImageError, ImageFolder, Subset, hold_out, image_names, read_image
-from minidl.data.color_statistics import ColorSums
+from minidl.data.color_sums import ColorSums
 from minidl.data.errors import npz_arrays
 from minidl.data.image_warnings import ImageWarning, told
 from minidl.data.packed import INDEX, index_bytes, shard_name

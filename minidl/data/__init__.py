@@ -3,7 +3,7 @@
 from minidl.data import datasets, transforms
 from minidl.data.cifar10 import CIFAR10
 from minidl.data.collate import default_collate, default_convert
-from minidl.data.color_statistics import ColorStatistics, color_statistics
+from minidl.data.color_sums import ColorStatistics, color_statistics
 from minidl.data.dataset import ConcatDataset, Dataset, TensorDataset
 from minidl.data.errors import BadFileError, BadImageError
 from minidl.data.image_folder import ImageFolder, read_image, read_picture

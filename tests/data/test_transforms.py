@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from minidl.data.color_statistics import ColorSums, color_statistics
+from minidl.data.color_sums import ColorSums, color_statistics
 from minidl.data.transforms import (
     CROP,
     FLIP,

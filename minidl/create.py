@@ -126,9 +126,9 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
 
 
 def arange(
-    start: float,
-    end: float | None = None,
-    step: float = 1,
+    start: float | Tensor,
+    end: float | Tensor | None = None,
+    step: float | Tensor = 1,
     *,
     dtype: Any = None,
     device: Place = None,
@@ -136,9 +136,13 @@ def arange(
 ) -> Tensor:
     """start, start + step, ... below `end`; arange(end) begins at 0. int64 of ints, float32 as soon as one is a float.
 
+    The three are numbers or 0-d tensors. For an integer dtype they lose their fractions first, as PyTorch's.
     RuntimeError for a step of 0, or one that leads away from `end`.
     """
     first, last = (0, start) if end is None else (start, end)
+    first, last, step = (_number("arange", value) for value in (first, last, step))
+    if dtype is not None and np.dtype(dtype).kind in "iu":
+        first, last, step = int(first), int(last), int(step)
     if step == 0 or (last - first) * step < 0:
         raise RuntimeError(f"arange: step must lead from start to end, got start {first}, end {last}, step {step}")
     numbers = first + step * np.arange(math.ceil((last - first) / step))
@@ -146,9 +150,22 @@ def arange(
 
 
 def linspace(
-    start: float, end: float, steps: int, *, dtype: Any = None, device: Place = None, requires_grad: bool = False
+    start: float | Tensor,
+    end: float | Tensor,
+    steps: int,
+    *,
+    dtype: Any = None,
+    device: Place = None,
+    requires_grad: bool = False,
 ) -> Tensor:
-    """`steps` numbers from start to end, both included, at equal distances; float32."""
+    """`steps` numbers from start to end, both included, at equal distances; float32.
+
+    The ends are numbers or 0-d tensors. For an integer dtype they lose their fractions first, as PyTorch's.
+    RuntimeError for a negative number of steps, and for an end with axes.
+    """
+    start, end = _number("linspace", start), _number("linspace", end)
+    if dtype is not None and np.dtype(dtype).kind in "iu":
+        start, end = int(start), int(end)
     if steps < 0:
         raise RuntimeError(f"linspace: steps must be at least 0, got {steps}")
     return Tensor(np.linspace(start, end, steps).astype(dtype or DEFAULT_FLOAT), requires_grad, device)
@@ -198,6 +215,13 @@ def _filled_like(input: Tensor, value: float | None, dtype: Any, device: Place, 
             array[...] = value
     made = Tensor(array, device=input.device)
     return (made if device is None else made.to(device=device)).requires_grad_(requires_grad)
+
+
+def _number(op: str, value: Any) -> Any:
+    """A number itself, and that of a 0-d tensor. RuntimeError for one with axes."""
+    if isinstance(value, Tensor) and value.ndim:
+        raise RuntimeError(f"{op}: start, end and step must be numbers or 0-d tensors, got the shape {value.shape}")
+    return value.item() if isinstance(value, Tensor) else value
 
 
 def _sizes(op: str, size: tuple[Any, ...]) -> tuple[int, ...]:

@@ -3,16 +3,16 @@
     add        z = x + y        gx = gz                 gy = gz
     sub        z = x - y        gx = gz                 gy = -gz
     mul        z = x * y        gx = gz * y             gy = gz * x
-    div        z = x / y        gx = gz / y             gy = -gz * x / y^2 = -gz * z / y
+    div        z = x / y        gx = gz / y             gy = -gz * x / y^2 = -gz * z / y     (both 0 if z is rounded)
     pow        z = x ^ p        gx = gz * p * x^(p-1)   gp = gz * z * ln x
     neg        y = -x           gx = -gy
     exp        y = e^x          gx = gy * y
     log        y = ln x         gx = gy / x
     sqrt       y = sqrt(x)      gx = gy / (2 y)
-    abs        y = |x|          gx = gy * sign(x)       (0 at 0)
+    abs        y = |x|          gx = gy * sign(x)       (0 at 0 and at NaN)
     sin        y = sin x        gx = gy * cos x
     cos        y = cos x        gx = -gy * sin x
-    clamp      y = x in bounds  gx = gy where lo <= x <= hi, else 0
+    clamp      y = x in bounds  gx = gy where lo <= x <= hi, else 0    a bound that is a tensor gets gy where y is the bound
     maximum    z = max(x, y)    gx = gz where x > y, gz / 2 where x = y, else 0      gy likewise; minimum is alike
     remainder  z = x - y floor(x / y)   gx = gz    gy = -gz * floor(x / y)
     cast       y = x            gx = gy                 (each in its own dtype)
@@ -135,6 +135,34 @@ class DivFunction(Function):
         return gx, gy
 
 
+class RoundedDivFunction(Function):
+    """x / y without its fraction: rounded down, or towards 0. It is flat between its steps, so both gradients are 0."""
+
+    name = "div"
+    kinked = True
+
+    def forward(ctx, x: Array, y: Array, down: bool) -> Array:
+        ctx.shapes = _shape(x), _shape(y)
+        if down:
+            return x // y
+        z = x / y
+        return array_module(z).trunc(z) if _is_float(x, y) else _integers_to_0(x, y)
+
+    def backward(ctx, gz: Array) -> tuple[Array, Array]:
+        gx, gy = (array_module(gz).zeros(shape, gz.dtype) for shape in ctx.shapes)
+        return gx, gy
+
+
+def _is_float(*operands: Any) -> bool:
+    return any(isinstance(z, float) or getattr(z, "dtype", np.dtype(int)).kind == "f" for z in operands)
+
+
+def _integers_to_0(x: Array, y: Array) -> Array:
+    """x / y of integers, rounded towards 0: one more than the quotient rounded down where that is negative and not exact."""
+    z = x // y
+    return z + ((z < 0) & (z * y != x))
+
+
 class PowFunction(Function):
     """x ** p. Where x is 0, gp is 0: for p > 0 the limit of x^p ln x, for p = 0 PyTorch's choice.
 
@@ -232,17 +260,17 @@ class SqrtFunction(Function):
 
 
 class AbsFunction(Function):
-    """|x|; its slope at 0 is 0.
+    """|x|; its slope at 0 is 0, and at NaN, PyTorch's choice.
 
     Saved
-        sign   gx = gy * sign(x): the slope is 1, -1, or 0 where x is 0.
+        sign   gx = gy * sign(x): the slope is 1, -1, or 0 where x is 0 or NaN.
     """
 
     name = "abs"
     kinked = True
 
     def forward(ctx, x: Array) -> Array:
-        ctx.save(array_module(x).sign(x))
+        ctx.save((x > 0).astype(x.dtype) - (x < 0) if ctx.needs_grad[0] else None)
         return abs(x)
 
     def backward(ctx, gy: Array) -> tuple[Array]:
@@ -289,21 +317,34 @@ class CosFunction(Function):
 class ClampFunction(Function):
     """x cut off at a lower and an upper bound, None for no bound. At a bound the gradient passes; NaN has none.
 
+    Where the lower bound is above the upper one, y is the upper one.
+
     Saved
-        inside   gx = gy where x lies within the bounds, which included; elsewhere y is a constant.
+        inside   gx = gy where x lies within the bounds, which included; elsewhere y is a bound.
+        low      glow = gy where y is the lower bound. Kept only if a bound needs a gradient.
+        high     ghigh = gy where y is the upper bound. Kept only if a bound needs a gradient.
+        x        Which bound it was is read from all three. Kept only if a bound needs a gradient.
     """
 
     name = "clamp"
     kinked = True
 
-    def forward(ctx, x: Array, low: float | None, high: float | None) -> Array:
-        above = True if low is None else x >= low
-        ctx.save(above & (True if high is None else x <= high))
+    def forward(ctx, x: Array, low: Any, high: Any) -> Array:
+        ctx.shapes = x.shape, _shape(low), _shape(high)
+        inside = (True if low is None else x >= low) & (True if high is None else x <= high)
+        ctx.save(inside, *((low, high, x) if any(ctx.needs_grad[1:]) else (None, None, None)))
         return x.clip(low, high)
 
-    def backward(ctx, gy: Array) -> tuple[Array]:
-        (inside,) = ctx.saved
-        return (gy * inside,)
+    def backward(ctx, gy: Array) -> tuple[Array | None, ...]:
+        inside, low, high, x = ctx.saved
+        gx = glow = ghigh = None
+        if ctx.needs_grad[0]:
+            gx = unbroadcast(gy * inside, ctx.shapes[0])
+        if ctx.needs_grad[1]:
+            glow = unbroadcast(gy * ((x < low) & (True if high is None else low < high)), ctx.shapes[1])
+        if ctx.needs_grad[2]:
+            ghigh = unbroadcast(gy * ((x > high) | (False if low is None else high < low)), ctx.shapes[2])
+        return gx, glow, ghigh
 
 
 class ExtremeOfTwoFunction(Function):
@@ -431,6 +472,21 @@ def _is_bool(x: Any) -> bool:
     return isinstance(x, bool) or getattr(x, "dtype", None) == np.bool_
 
 
+def _check_no_0(op: str, x: Any, y: Any) -> None:
+    """RuntimeError for integers that are divided by 0: they have no infinity, and NumPy's answer would be 0."""
+    if _is_float(x, y):
+        return
+    if not isinstance(y, Tensor):
+        zeros = y == 0
+    else:
+        with y.device.active():
+            zeros = bool((y.data == 0).any())
+    if zeros:
+        raise RuntimeError(
+            f"{op}: integers can't be divided by 0, got x {_shape(x)}, y {_shape(y)} with a 0; convert one to floats"
+        )
+
+
 def _binary(op: type[Function], x: Any, y: Any) -> Tensor:
     return op.apply(*operands(op.name, x, y))
 
@@ -457,9 +513,22 @@ def mul(x: Operand, y: Operand) -> Tensor:
     return _binary(MulFunction, x, y)
 
 
-def div(x: Operand, y: Operand) -> Tensor:
-    """x / y; floats, also of ints."""
-    return DivFunction.apply(*(as_floats(z) if isinstance(z, Tensor) else z for z in operands("div", x, y)))
+def div(x: Operand, y: Operand, *, rounding_mode: str | None = None) -> Tensor:
+    """x / y; floats, also of ints.
+
+    rounding_mode : "floor" rounds down, "trunc" towards 0: the dtype is then that of x and y together, and the gradients are 0.
+
+    RuntimeError: another mode, bools to be rounded, integers to be rounded and divided by 0.
+    """
+    x, y = operands("div", x, y)
+    if rounding_mode is None:
+        return DivFunction.apply(*(as_floats(z) if isinstance(z, Tensor) else z for z in (x, y)))
+    if rounding_mode not in ("floor", "trunc"):
+        raise RuntimeError(f"div: rounding_mode must be None, 'trunc' or 'floor', got {rounding_mode!r}")
+    if _is_bool(x) and _is_bool(y):
+        raise RuntimeError("div: x and y are bools, which can't be rounded; x.long() are numbers")
+    _check_no_0("div", x, y)
+    return RoundedDivFunction.apply(x, y, down=rounding_mode == "floor")
 
 
 def pow(x: Operand, y: Operand) -> Tensor:
@@ -510,21 +579,29 @@ def cos(x: Tensor) -> Tensor:
     return CosFunction.apply(as_floats(x))
 
 
-def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
-    """x cut off below at `min` and above at `max`: numbers, or None for no bound. RuntimeError for no bound at all.
+def clamp(x: Tensor, min: float | Tensor | None = None, max: float | Tensor | None = None) -> Tensor:
+    """x cut off below at `min` and above at `max`: numbers or tensors, which broadcast, or None for no bound.
 
     The dtype is that of x and the bounds together: ints cut off at a float become floats.
+    RuntimeError for no bound at all, and for sizes that don't broadcast. TypeError for a number beside a tensor.
     """
     bounds = [bound for bound in (min, max) if bound is not None]
     if not bounds:
         raise RuntimeError("clamp: at least one of min and max must be given, got None and None")
-    if any(isinstance(bound, Tensor) for bound in bounds):
-        raise RuntimeError("clamp: min and max must be numbers; minidl.maximum and minidl.minimum take tensors")
-    x = cast(x, result_type(x, *bounds))
+    tensors = [bound for bound in bounds if isinstance(bound, Tensor)]
+    if tensors and len(tensors) < len(bounds):
+        raise TypeError("clamp: min and max must be two numbers or two tensors, got one of each")
+    for bound in tensors:
+        _check_broadcast("clamp", x, bound)
+    dtype = result_type(x, *bounds)
+    x = cast(x, dtype)
+    if tensors:
+        low, high = (bound if bound is None else cast(bound, dtype) for bound in (min, max))  # type: ignore[arg-type]
+        return ClampFunction.apply(x, low, high)
     if x.dtype.kind in "iu":  # NumPy refuses bounds that the dtype can't hold
         limits = np.iinfo(x.dtype)
         min, max = (None if bound is None else int(np.clip(bound, limits.min, limits.max)) for bound in (min, max))
-    return ClampFunction.apply(x, low=min, high=max)
+    return ClampFunction.apply(x, min, max)
 
 
 def maximum(x: Operand, y: Operand) -> Tensor:
@@ -538,13 +615,19 @@ def minimum(x: Operand, y: Operand) -> Tensor:
 
 
 def remainder(x: Operand, y: Operand) -> Tensor:
-    """x % y, with y's sign, as Python's."""
-    return _binary(RemainderFunction, x, y)
+    """x % y, with y's sign, as Python's. RuntimeError for integers divided by 0."""
+    x, y = operands("remainder", x, y)
+    _check_no_0("remainder", x, y)
+    return RemainderFunction.apply(x, y)
 
 
 def floor_divide(x: Operand, y: Operand) -> Tensor:
-    """x // y, rounded down. It is flat between its steps, so there is no gradient: RuntimeError if one would be asked for."""
+    """x // y, rounded down. It is flat between its steps, so there is no gradient: RuntimeError if one would be asked for.
+
+    RuntimeError also for integers divided by 0.
+    """
     x, y = operands("floor_divide", x, y)
+    _check_no_0("floor_divide", x, y)
     if is_grad_enabled() and any(isinstance(z, Tensor) and z.requires_grad for z in (x, y)):
         raise RuntimeError("floor_divide: it has no gradient; detach x and y, or use x / y")
     device = common_device("floor_divide", (x, y))

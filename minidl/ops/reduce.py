@@ -14,7 +14,7 @@ everything.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -242,10 +242,10 @@ def all_(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 
 @shapes.numpy_names
-def cumsum(x: Tensor, dim: int) -> Tensor:
-    """The sums of the first 1, 2, ... elements along `dim`; ints and bools become int64."""
+def cumsum(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """The sums of the first 1, 2, ... elements along `dim`, of x in `dtype`; without one ints and bools become int64."""
     axis = shapes.normalize_dim("cumsum", dim, x.ndim)
-    x = x if x.dtype.kind == "f" else arithmetic.cast(x, np.int64)
+    x = arithmetic.cast(x, dtype or (x.dtype if x.dtype.kind == "f" else np.int64))
     return CumSumFunction.apply(x, axis=axis)
 
 
@@ -301,6 +301,7 @@ def _position(op: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     if x.dtype == np.bool_:
         raise RuntimeError(f"{op}: x must be of numbers, got bools; use .long()")
     axis = None if dim is None else shapes.normalize_dim(op, dim, x.ndim)
+    axis = axis if x.ndim else None
     _check_not_empty(op, x, (axis,) if axis is not None else tuple(range(x.ndim)))
     with x.device.active():
         return Tensor(getattr(x.data, op)(axis=axis, keepdims=keepdim), device=x.device)

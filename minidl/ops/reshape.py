@@ -17,9 +17,9 @@ array, and moves the arrays' axis to the front. So an index is applied in two st
 which gives a view, and the arrays.
 """
 
+import functools
 import math
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -32,6 +32,7 @@ from minidl.kernels import fastest
 from minidl.layout import is_channels_last, nchw
 from minidl.nn.module import Module
 from minidl.ops.arithmetic import cast, sum_along, unbroadcast
+from minidl.shapes import P, R
 from minidl.tensor import Function, Tensor
 
 
@@ -181,6 +182,20 @@ def _full(xp: ModuleType, shape: Sequence[int], value: float, dtype: Any, channe
     return nchw(xp.full((n, h, w, c), value, dtype))
 
 
+def _also_named(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """f(x, 2, 3) and f(x, (2, 3)) are also f(x, name=(2, 3))."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def called(*args: Any, **settings: Any) -> R:
+            return function(*args, settings.pop(name), **settings) if name in settings else function(*args, **settings)
+
+        return called
+
+    return decorate
+
+
+@_also_named("shape")
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape, in C order of the (N, C, H, W) indices; one size may be -1."""
     sizes = _ints("reshape", shape)
@@ -219,6 +234,7 @@ def unsqueeze(x: Tensor, dim: int) -> Tensor:
     return ReshapeFunction.apply(x, shape=(*x.shape[:axis], 1, *x.shape[axis:]))
 
 
+@_also_named("dims")
 def permute(x: Tensor, *dims: Any) -> Tensor:
     """Axes in another order: y.shape[i] = x.shape[dims[i]]."""
     given = _ints("permute", dims)
@@ -299,16 +315,21 @@ def _index_part(part: Any, x: Tensor) -> Any:
 
 @shapes.numpy_names
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors joined along `dim`; all other sizes must agree. The dtype is PyTorch's (minidl/dtypes.py)."""
+    """Tensors joined along `dim`; all other sizes must agree. The dtype is PyTorch's (minidl/dtypes.py).
+
+    A tensor of the shape (0,) adds nothing but its dtype, whatever the others' shapes: a list can begin with an empty one.
+    """
     if not tensors:
         raise ValueError("cat: at least 1 tensor is needed, got 0")
-    axis = shapes.normalize_dim("cat", dim, tensors[0].ndim)
+    dtype = functools.reduce(promote_types, (t.dtype for t in tensors))
+    first = next((t for t in tensors if t.shape != (0,)), tensors[0])
+    axis = shapes.normalize_dim("cat", dim, first.ndim)
+    tensors = [t if t.shape != (0,) else reshape(t, (*first.shape[:axis], 0, *first.shape[axis + 1 :])) for t in tensors]
     rest = {t.shape[:axis] + t.shape[axis + 1 :] for t in tensors}
-    if not tensors[0].ndim:
+    if not first.ndim:
         raise RuntimeError("cat: tensors need at least 1 axis, got ()")
-    if len(rest) > 1 or any(t.ndim != tensors[0].ndim for t in tensors):
+    if len(rest) > 1 or any(t.ndim != first.ndim for t in tensors):
         raise RuntimeError(f"cat: sizes must agree except along dim {dim}, got {', '.join(str(t.shape) for t in tensors)}")
-    dtype = reduce(promote_types, (t.dtype for t in tensors))
     return CatFunction.apply(*(cast(t, dtype) for t in tensors), axis=axis)
 
 
@@ -353,6 +374,7 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     return split(x, max(-(-length // chunks), 1), dim)
 
 
+@_also_named("size")
 def expand(x: Tensor, *size: Any) -> Tensor:
     """A view of x in a larger shape: axes of size 1 are repeated, new ones stand in front; -1 leaves a size as it is."""
     wanted = _ints("expand", size)
@@ -365,6 +387,7 @@ def expand(x: Tensor, *size: Any) -> Tensor:
     return ExpandFunction.apply(x, shape=sizes)
 
 
+@_also_named("repeats")
 def repeat(x: Tensor, *sizes: Any) -> Tensor:
     """x repeated so often along each axis, in new memory; more numbers than axes make new ones in front."""
     times = _ints("repeat", sizes)
@@ -373,6 +396,7 @@ def repeat(x: Tensor, *sizes: Any) -> Tensor:
     return RepeatFunction.apply(x, times=times)
 
 
+@_also_named("dims")
 def flip(x: Tensor, *dims: Any) -> Tensor:
     """x backwards along these axes, in new memory."""
     given = _ints("flip", dims)

@@ -11,7 +11,7 @@ Backward
 sort and topk find the positions and gather. masked_fill is where, with a number in place of x.
 """
 
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def where(condition: Tensor, input: Operand | None = None, other: Operand | None
     of bools.
     """
     if input is None and other is None:
-        return tuple(Tensor(at, device=condition.device) for at in _nonzero(condition))
+        return nonzero(condition, as_tuple=True)
     if condition.dtype != np.bool_:
         raise RuntimeError(f"where: condition must be of bools, got {condition.dtype}")
     if input is None or other is None:
@@ -117,12 +117,12 @@ def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
     """y[i, j, k] = x[i, index[i, j, k], k] for dim 1; so for every axis. index has as many axes as x, and is nowhere longer
     than x but along dim.
 
-    RuntimeError: other axes, an index that is not of int64, a position out of range.
+    RuntimeError: other axes, an index that is not of int64 or int32, a position out of range.
     """
     axis = shapes.normalize_dim("gather", dim, x.ndim)
     common_device("gather", (x, index))
-    if index.dtype != np.int64:
-        raise RuntimeError(f"gather: index must be of int64, got {index.dtype}")
+    if index.dtype not in (np.int64, np.int32):
+        raise RuntimeError(f"gather: index must be of int64 or int32, got {index.dtype}")
     longer = [a for a, (n, m) in enumerate(zip(x.shape, index.shape, strict=False)) if a != axis and m > n]
     if index.ndim != x.ndim or longer:
         raise RuntimeError(f"gather: index must fit into x but along dim {dim}, got x {x.shape}, index {index.shape}")
@@ -159,8 +159,17 @@ def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = 
     return ValuesAndIndices(gather(x, axis, indices), indices)
 
 
-def nonzero(x: Tensor) -> Tensor:
-    """The positions of what is not 0: (how many, ndim), int64, in C order of the indices; no gradient."""
+@overload
+def nonzero(x: Tensor, *, as_tuple: Literal[False] = False) -> Tensor: ...
+@overload
+def nonzero(x: Tensor, *, as_tuple: Literal[True]) -> tuple[Tensor, ...]: ...
+def nonzero(x: Tensor, *, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
+    """The positions of what is not 0: (how many, ndim), int64, in C order of the indices; no gradient.
+
+    as_tuple : a tensor (how many,) for each axis instead, of which x[...] takes all those elements; a 0-d x has 1 axis then.
+    """
+    if as_tuple:
+        return tuple(Tensor(at, device=x.device) for at in _nonzero(x))
     with x.device.active():
         found = array_module(x.data).stack(_nonzero(x), axis=1) if x.ndim else x.data.reshape(1, 1)[: int(x.data != 0), :0]
         return Tensor(found, device=x.device, dtype=np.int64)
@@ -168,7 +177,7 @@ def nonzero(x: Tensor) -> Tensor:
 
 def _nonzero(x: Tensor) -> tuple[Array, ...]:
     with x.device.active():
-        return tuple(array_module(x.data).nonzero(x.data))
+        return tuple(array_module(x.data).nonzero(x.data.reshape(x.shape or 1)))  # NumPy refuses an array without axes
 
 
 def _order(x: Tensor, axis: int, descending: bool) -> Array:

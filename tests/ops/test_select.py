@@ -22,7 +22,7 @@ MASK = Tensor(np.ones((2, 3), bool))
         ),
         (lambda: X.masked_fill(X, 0), "masked_fill: mask must be of bools, got float64"),
         (lambda: X.masked_fill(MASK, X), "masked_fill: value must be a number or a 0-d tensor, got the shape (2, 3)"),
-        (lambda: X.gather(0, X), "gather: index must be of int64, got float64"),
+        (lambda: X.gather(0, X), "gather: index must be of int64 or int32, got float64"),
         (
             lambda: X.gather(0, Tensor(np.zeros((1, 4), int))),
             "gather: index must fit into x but along dim 0, got x (2, 3), index (1, 4)",

@@ -482,7 +482,7 @@ def test_equations_of_one_op_among_several():
 def test_equations_of_a_row_in_a_table(ops):
     mul = equations("mul")
     assert (mul.forward, mul.backward) == ("z = x * y", "gx = gz * y\ngy = gz * x")
-    assert equations("abs").backward == "gx = gy * sign(x)       (0 at 0)"
+    assert equations("abs").backward == "gx = gy * sign(x)       (0 at 0 and at NaN)"
     assert equations("sqrt").forward == "y = sqrt(x)"
     found = equations(ops.Outer.Thrice)
     assert found == Equations("y = 3 x", "gx = 3 gy     (exactly)\ngw = 0", "nobody, never.", "some_ops.py")

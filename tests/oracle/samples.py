@@ -104,13 +104,15 @@ def judge(
         return compared(flat(mine), flat(theirs(*args, **kwargs)), convert.leaves, random=random, floor=floor)
 
 
-def refuses(call: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    """Does the call raise an error?"""
-    try:
-        call(*args, **kwargs)
-    except Exception:
-        return True
-    return False
+def error_of(call: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+    """The text of the error that the call raises; empty if it raises none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            call(*args, **kwargs)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def is_clear(error: Exception) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from minidl import nn
 
-from .samples import Converter, Verdict, compared, count, difference, flat, is_clear, refuses, torch
+from .samples import Converter, Verdict, compared, count, difference, error_of, flat, is_clear, torch
 
 module_db = pytest.importorskip("torch.testing._internal.common_modules").module_db
 
@@ -40,7 +40,7 @@ def judge(name: str, sample: Any, dtype: Any, training: bool) -> Verdict:
     their = INFO[name].module_cls(*made.args, **made.kwargs).to(dtype).train(training)
     convert = Converter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of both, where input and target are of two shapes
+        warnings.simplefilter("ignore")  # where input and target are of two shapes
         try:
             mine = getattr(nn, name)(*convert(made.args), **convert(made.kwargs)).to(str(dtype).removeprefix("torch."))
             mine.train(training).load_state_dict(their.state_dict())
@@ -117,4 +117,4 @@ def test_errors(name):
             return module if given is None else module(*convert(given.args), **convert(given.kwargs))
 
         for package, convert in ((torch.nn, lambda value: value), (nn, Converter())):
-            assert refuses(run, (package, convert), {}), f"{package.__name__}: {error.error_regex}"
+            assert error_of(run, (package, convert), {}), f"{package.__name__}: {error.error_regex}"

@@ -12,7 +12,7 @@ PARALLEL := -m pytest -n auto
 OUT ?= gpu-check
 SECONDS ?= 60
 
-.PHONY: train study test test-newest test-oldest oracle stand-in nvrtc browser docs fuzz gpu-check package lint types clean
+.PHONY: train study test test-newest test-oldest oracle samples stand-in nvrtc browser docs fuzz gpu-check package lint types clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.train
@@ -34,6 +34,10 @@ test-oldest: .venv-oldest/.test
 
 oracle: $(VENV)/.oracle
 	$(IN)python $(PARALLEL) -m oracle $(ARGS)
+
+# how many of PyTorch's own samples are right: the text of docs/pytorch.md
+samples: $(VENV)/.oracle
+	PYTHONPATH=tests $(IN)python -W ignore -m oracle.count_samples
 
 # compile the CUDA kernels; needs no GPU
 nvrtc: $(VENV)/.cuda

@@ -36,7 +36,7 @@ class NotThereError(Exception):
 
 
 class Verdict(NamedTuple):
-    """`result` is right, refused or wrong; `why` the error's text, or what is not the same."""
+    """`result` is right, refused or wrong, or refused by both; `why` the error's text, or what is not the same."""
 
     result: str
     why: str = ""
@@ -100,8 +100,15 @@ def judge(
         except NotThereError as error:
             return Verdict("refused", str(error))
         except Exception as error:
-            return Verdict("refused" if is_clear(error) else "wrong", f"{type(error).__name__}: {error}")
-        return compared(flat(mine), flat(theirs(*args, **kwargs)), convert.leaves, random=random, floor=floor)
+            if not is_clear(error):
+                return Verdict("wrong", f"{type(error).__name__}: {error}")
+            both = error_of(theirs, args, kwargs)
+            return Verdict("refused by both" if both else "refused", f"{type(error).__name__}: {error}")
+        try:
+            their = theirs(*args, **kwargs)
+        except Exception as error:
+            return Verdict("wrong", f"accepted, PyTorch has {type(error).__name__}: {error}")
+        return compared(flat(mine), flat(their), convert.leaves, random=random, floor=floor)
 
 
 def error_of(call: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> str:

@@ -139,14 +139,12 @@ def arange(
     The three are numbers or 0-d tensors. For an integer dtype they lose their fractions first, as PyTorch's.
     RuntimeError for a step of 0, or one that leads away from `end`.
     """
-    first, last = (0, start) if end is None else (start, end)
-    first, last, step = (_number("arange", value) for value in (first, last, step))
-    if dtype is not None and np.dtype(dtype).kind in "iu":
-        first, last, step = int(first), int(last), int(step)
-    if step == 0 or (last - first) * step < 0:
-        raise RuntimeError(f"arange: step must lead from start to end, got start {first}, end {last}, step {step}")
-    numbers = first + step * np.arange(math.ceil((last - first) / step))
-    return Tensor(numbers.astype(dtype or result_type(first, last, step)), requires_grad, device)
+    bounds = (0, start) if end is None else (start, end)
+    first, last, by = (_number("arange", value, dtype) for value in (*bounds, step))
+    if by == 0 or (last - first) * by < 0:
+        raise RuntimeError(f"arange: step must lead from start to end, got start {first}, end {last}, step {by}")
+    numbers = first + by * np.arange(math.ceil((last - first) / by))
+    return Tensor(numbers.astype(dtype or result_type(first, last, by)), requires_grad, device)
 
 
 def linspace(
@@ -163,12 +161,10 @@ def linspace(
     The ends are numbers or 0-d tensors. For an integer dtype they lose their fractions first, as PyTorch's.
     RuntimeError for a negative number of steps, and for an end with axes.
     """
-    start, end = _number("linspace", start), _number("linspace", end)
-    if dtype is not None and np.dtype(dtype).kind in "iu":
-        start, end = int(start), int(end)
+    first, last = (_number("linspace", value, dtype) for value in (start, end))
     if steps < 0:
         raise RuntimeError(f"linspace: steps must be at least 0, got {steps}")
-    return Tensor(np.linspace(start, end, steps).astype(dtype or DEFAULT_FLOAT), requires_grad, device)
+    return Tensor(np.linspace(first, last, steps).astype(dtype or DEFAULT_FLOAT), requires_grad, device)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Place = None, requires_grad: bool = False) -> Tensor:
@@ -217,11 +213,12 @@ def _filled_like(input: Tensor, value: float | None, dtype: Any, device: Place, 
     return (made if device is None else made.to(device=device)).requires_grad_(requires_grad)
 
 
-def _number(op: str, value: Any) -> Any:
-    """A number itself, and that of a 0-d tensor. RuntimeError for one with axes."""
+def _number(op: str, value: Any, dtype: Any) -> Any:
+    """A number, or that of a 0-d tensor; a whole one for an integer dtype. RuntimeError for a tensor with axes."""
     if isinstance(value, Tensor) and value.ndim:
         raise RuntimeError(f"{op}: start, end and step must be numbers or 0-d tensors, got the shape {value.shape}")
-    return value.item() if isinstance(value, Tensor) else value
+    number = value.item() if isinstance(value, Tensor) else value
+    return int(number) if dtype is not None and np.dtype(dtype).kind in "iu" else number
 
 
 def _sizes(op: str, size: tuple[Any, ...]) -> tuple[int, ...]:

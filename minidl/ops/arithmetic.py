@@ -333,7 +333,9 @@ class ClampFunction(Function):
         ctx.shapes = x.shape, _shape(low), _shape(high)
         inside = (True if low is None else x >= low) & (True if high is None else x <= high)
         ctx.save(inside, *((low, high, x) if any(ctx.needs_grad[1:]) else (None, None, None)))
-        return x.clip(low, high)
+        xp = array_module(x)
+        y = x if low is None else xp.maximum(x, low)
+        return y if high is None else xp.minimum(y, high)
 
     def backward(ctx, gy: Array) -> tuple[Array | None, ...]:
         inside, low, high, x = ctx.saved

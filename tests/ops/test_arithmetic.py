@@ -159,9 +159,31 @@ def test_a_tensor_used_twice_gets_both_gradients(device):
     assert device.to_host(x.grad).tolist() == [5, 7]
 
 
-def test_abs_has_no_slope_at_0(run):
-    _, _, (gx,) = run(abs_, np.array([0.0, -0.0]))
-    assert gx.tolist() == [0, 0]
+def test_abs_has_no_slope_at_0_nor_at_nan(run):
+    _, _, (gx,) = run(abs_, np.array([0.0, -0.0, np.nan]))
+    assert gx.tolist() == [0, 0, 0]
+
+
+def test_a_rounded_quotient_is_flat(run):
+    for mode, expected in (("floor", [3, -4, -4]), ("trunc", [3, -3, -3])):
+        z, _, gradients = run(
+            lambda x, y, mode=mode: div(x, y, rounding_mode=mode), np.array([7.0, -7.0, 7.0]), np.array([2.0, 2, -2])
+        )
+        assert z.tolist() == expected and [g.tolist() for g in gradients] == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_integers_rounded_towards_0(device):
+    x, y = (np.array(values) for values in zip(*((a, b) for a in range(-7, 8) for b in (-3, -2, 1, 3)), strict=True))
+    z = div(Tensor(x, device=device), Tensor(y, device=device), rounding_mode="trunc")
+    assert z.dtype == np.int64 and z.tolist() == [int(a / b) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
+
+
+def test_each_bound_of_clamp_gets_the_gradient_where_it_is_the_output(run):
+    x, low, high = np.array([1.0, 2, 3, 4, 5]), np.array([2.0, 2, 2, 5, 2]), np.array([4.0, 4, 4, 4, 4])
+    y, gy, gradients = run(arithmetic.clamp, x, low, high)
+    assert y.tolist() == [2, 2, 3, 4, 4]
+    picked = np.array([[0, 1, 1, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 1, 1]])
+    np.testing.assert_array_equal(np.array(gradients), gy * picked)
 
 
 @pytest.mark.parametrize("p", [0, 0.0, np.zeros(3)])
@@ -258,6 +280,23 @@ def test_a_number_is_no_matrix(device):
 def test_the_graph_ends_at_a_dtype_that_has_no_gradient(wanted, device):
     y = cast(Tensor(np.zeros(2), True, device), wanted)
     assert y.dtype == wanted and not y.requires_grad and y.is_leaf
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda x: x // 0, RuntimeError, "floor_divide: integers can't be divided by 0, got x (2,), y () with a 0"),
+        (lambda x: x % (x * 0), RuntimeError, "remainder: integers can't be divided by 0, got x (2,), y (2,) with a 0"),
+        (lambda x: x.div(0, rounding_mode="trunc"), RuntimeError, "div: integers can't be divided by 0, got x (2,), y () with"),
+        (lambda x: x.div(2, rounding_mode="up"), RuntimeError, "div: rounding_mode must be None, 'trunc' or 'floor', got 'up'"),
+        (lambda x: (x > 0).div(x > 0, rounding_mode="floor"), RuntimeError, "div: x and y are bools, which can't be rounded"),
+        (lambda x: x.clamp(x, 3), TypeError, "clamp: min and max must be two numbers or two tensors, got one of each"),
+        (lambda x: x.clamp(Tensor(np.ones(3))), RuntimeError, "clamp: sizes must be equal or 1, counted from the last axis"),
+    ],
+)
+def test_errors_of_rounded_quotients_and_of_bounds(call, error, text):
+    with pytest.raises(error, match=f"^{re.escape(text)}"):
+        call(Tensor(np.array([1, 2])))
 
 
 def test_an_operand_must_be_numbers(device):

@@ -55,6 +55,8 @@ GRADCHECKED = {
     "sin": lambda t: t.sin(),
     "cos": lambda t: t.cos(),
     "clamp": lambda t: t.clamp(0.8, 1.7),
+    "clamp by tensors": lambda t: t.clamp(t.T + 0.1, t.flip(0) + 0.3),
+    "where": lambda t: t.where(t > 1.2, t.T),
     "maximum": lambda t: t.maximum(t.T + 0.01),
     "minimum": lambda t: t.minimum(t.T + 0.01),
     "remainder": lambda t: t.remainder(t.T + 0.31),

@@ -197,6 +197,12 @@ def test_cat_of_ints_and_floats_takes_the_floats_dtype(device):
     assert cat([ids, ids]).dtype == np.int64
 
 
+def test_cat_passes_over_an_empty_tensor_of_another_shape(run):
+    y, gy, gradients = run(lambda none, x: cat([none, x], 1), np.zeros(0), np.ones((2, 3)))
+    assert y.tolist() == [[1, 1, 1], [1, 1, 1]] and gradients[0].shape == (0,)
+    np.testing.assert_array_equal(gradients[1], gy)
+
+
 def test_cat_of_a_tensor_with_itself_adds_the_gradients(device):
     x = Tensor(np.array([1.0, 2.0]), True, device)
     cat([x, x]).backward(np.array([1.0, 2.0, 30.0, 40.0]))

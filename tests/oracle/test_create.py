@@ -31,7 +31,10 @@ CALLS = {
     "arange down": lambda m: m.arange(5, 0, -2),
     "arange of floats": lambda m: m.arange(0, 1, 0.25),
     "arange to a float": lambda m: m.arange(2.5),
+    "arange of whole numbers": lambda m: m.arange(-0.9, 5.1, 2.5, dtype=m.int64),
+    "arange of tensors": lambda m: m.arange(m.tensor(1), m.tensor(7.5), m.tensor(2)),
     "linspace": lambda m: m.linspace(0, 1, 5),
+    "linspace of whole numbers": lambda m: m.linspace(4.3, -3.9, 5, dtype=m.int64),
     "linspace of one": lambda m: m.linspace(3, 4, 1),
     "eye": lambda m: m.eye(3),
     "eye of two sizes": lambda m: m.eye(2, 3, dtype=m.float64),
@@ -79,6 +82,7 @@ REFUSED = {
     "arange of 0 steps": lambda m: m.arange(0, 5, 0),
     "arange away": lambda m: m.arange(5, 0),
     "linspace": lambda m: m.linspace(0, 1, -1),
+    "linspace between rows": lambda m: m.linspace(m.ones(1), 2, 3),
     "randint of none": lambda m: m.randint(3, 3, (1,)),
     "from_numpy of a list": lambda m: m.from_numpy([1]),
     "stack of two shapes": lambda m: m.stack([m.ones(2), m.ones(3)]),
@@ -92,6 +96,11 @@ def test_what_pytorch_refuses_is_refused(name):
         REFUSED[name](torch)
     with pytest.raises(theirs.type):
         REFUSED[name](minidl)
+
+
+def test_linspace_between_tensors_has_all_the_digits_of_its_dtype():
+    mine, theirs = (m.linspace(m.tensor(-2.0), 3, 50, dtype=m.float64) for m in (minidl, torch))
+    assert_same("linspace", mine, theirs, 1e-15)
 
 
 def test_the_same_names_promote_alike():

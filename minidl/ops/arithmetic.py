@@ -3,7 +3,8 @@
     add        z = x + y        gx = gz                 gy = gz
     sub        z = x - y        gx = gz                 gy = -gz
     mul        z = x * y        gx = gz * y             gy = gz * x
-    div        z = x / y        gx = gz / y             gy = -gz * x / y^2 = -gz * z / y     (both 0 if z is rounded)
+    div        z = x / y        gx = gz / y             gy = -gz * x / y^2 = -gz * z / y
+    rounded_div   z = x / y without its fraction   gx = 0   gy = 0
     pow        z = x ^ p        gx = gz * p * x^(p-1)   gp = gz * z * ln x
     neg        y = -x           gx = -gy
     exp        y = e^x          gx = gy * y
@@ -138,7 +139,7 @@ class DivFunction(Function):
 class RoundedDivFunction(Function):
     """x / y without its fraction: rounded down, or towards 0. It is flat between its steps, so both gradients are 0."""
 
-    name = "div"
+    name = "rounded_div"
     kinked = True
 
     def forward(ctx, x: Array, y: Array, down: bool) -> Array:
@@ -332,7 +333,8 @@ class ClampFunction(Function):
     def forward(ctx, x: Array, low: Any, high: Any) -> Array:
         ctx.shapes = x.shape, _shape(low), _shape(high)
         inside = (True if low is None else x >= low) & (True if high is None else x <= high)
-        ctx.save(inside, *((low, high, x) if any(ctx.needs_grad[1:]) else (None, None, None)))
+        asked = any(ctx.needs_grad[1:])
+        ctx.save(inside, low if asked else None, high if asked else None, x if asked else None)
         xp = array_module(x)
         y = x if low is None else xp.maximum(x, low)
         return y if high is None else xp.minimum(y, high)

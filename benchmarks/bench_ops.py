@@ -135,7 +135,7 @@ def sgd_programs(rule: str) -> Programs:
     arrays = [p.data for p in nets.alexnet(nn).parameters()]
     ours = [Tensor(a, requires_grad=True) for a in arrays]
     for p in ours:
-        p.grad = np.full_like(p.data, 1e-3)
+        p.grad = Tensor(np.full_like(p.data, 1e-3))
     theirs = [torch.from_numpy(a).requires_grad_() for a in arrays]
     for p in theirs:
         p.grad = torch.full_like(p, 1e-3)

@@ -64,10 +64,10 @@ class detect_anomaly(Observer):  # noqa: N801  PyTorch's name
                 raise AnomalyError(node.name, node.layer.name(), BACKWARD, text)
 
     def leaf_has_gradient(self, tensor: Any) -> None:
-        if not _all_finite(tensor.grad):
+        if not _all_finite(tensor.grad.data):
             names = [name for model in self._models for name, p in model.named_parameters() if p is tensor]
             layer = names[0].rpartition(".")[0] if names else ""
-            text = _count(f"the gradient of {names[0] if names else 'a leaf'}, the sum over its uses", tensor.grad)
+            text = _count(f"the gradient of {names[0] if names else 'a leaf'}, the sum over its uses", tensor.grad.data)
             raise AnomalyError("accumulation", layer or None, BACKWARD, text)
 
 

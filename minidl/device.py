@@ -116,7 +116,9 @@ class Device:
         return _upload(host, self)
 
     def to_host(self, array: Array) -> np.ndarray:
-        """A NumPy copy of an array of this device."""
+        """A NumPy copy of an array of this device, or of a tensor."""
+        if hasattr(array, "numpy"):  # a tensor, which knows its device
+            return array.numpy()
         if self.kind == "cpu":
             return array.copy(order="K")
         _traffic[str(self), HOST] += array.nbytes

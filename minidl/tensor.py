@@ -11,8 +11,8 @@ receives the sum of both gradients before it passes them on. Neither recursion n
 
 Rules about gradients. An op's backward gets a read-only gradient and may return it, or a view of it. Where several
 gradients meet, the first is kept by reference, the second makes a new array (unless the first was one that nobody else
-holds), later ones are added to that in place. A leaf's `.grad` is always an array of its own. Backward works on arrays,
-first order only: a gradient has no graph.
+holds), later ones are added to that in place. A leaf's `.grad` is a Tensor on an array of its own, which the next backward
+adds to in place. Backward works on arrays, first order only: a gradient has no graph.
 
 Rules about changes in place (`x += y`; minidl/ops/in_place.py). Backward raises if an array that a node saved was changed
 since, and so does an op on a view of memory that was changed behind it: the gradient would be wrong (minidl/changes.py).
@@ -39,6 +39,14 @@ else:
 
 Hook = Callable[["Tensor"], "Tensor | None"]
 
+_REFLECTED = {  # what NumPy calls for `array * tensor` -> what Python would call then
+    **{"add": "__radd__", "subtract": "__rsub__", "multiply": "__rmul__", "power": "__rpow__", "matmul": "__rmatmul__"},
+    **{"divide": "__rtruediv__", "true_divide": "__rtruediv__", "floor_divide": "__rfloordiv__", "remainder": "__rmod__"},
+    **{"equal": "__eq__", "not_equal": "__ne__", "less": "__gt__", "less_equal": "__ge__"},
+    **{"greater": "__lt__", "greater_equal": "__le__"},
+    **{"bitwise_and": "__rand__", "bitwise_or": "__ror__", "bitwise_xor": "__rxor__"},
+}
+
 
 class Tensor(Operators):
     """An array on a device that can take part in a graph.
@@ -49,15 +57,14 @@ class Tensor(Operators):
     device        : a Device or its name; "cpu:0" by default, or that of `data` if it is a Tensor.
     dtype         : convert to this dtype.
 
-    Attributes: `data`, the device's array (NumPy's or CuPy's); `grad`, an array of the same shape or None; `device`;
+    Attributes: `data`, the device's array (NumPy's or CuPy's); `grad`, a Tensor of the same shape or None; `device`;
     `requires_grad`; `shape`, `dtype`, `ndim`. `==` compares elements; the hash is by identity, so that tensors can be keys.
     """
 
-    data: Array
     device: Device
     requires_grad: bool
+    _data: Array
     _is_view = False  # made by an op whose output may be a view of its input's memory
-    __array_ufunc__ = None  # numpy_array * tensor asks the tensor
 
     def __init__(
         self,
@@ -68,32 +75,44 @@ class Tensor(Operators):
     ) -> None:
         if isinstance(data, Tensor):
             device = data.device if device is None else device
-            data = data.data
+            data = data._data
         self.device = Device("cpu:0" if device is None else device)
-        self.data = _as_array(data, dtype, self.device)
-        self.grad: Array | None = None
+        self._data = _as_array(data, dtype, self.device)
+        self._grad: Tensor | None = None
         self._node: Function | None = None
         self._hooks: dict[int, Hook] | None = None
-        if requires_grad and self.data.dtype.kind != "f":
-            raise RuntimeError(f"Tensor: only floats can require a gradient, got {self.data.dtype}")
+        if requires_grad and self._data.dtype.kind != "f":
+            raise RuntimeError(f"Tensor: only floats can require a gradient, got {self._data.dtype}")
         self.requires_grad = requires_grad
 
     # ------------------------------------------------------------------------------------------------------ looking
 
     @property
+    def data(self) -> Array:
+        """The device's array, NumPy's or CuPy's. Assign an array of the device, or a tensor on it, whose array it then is."""
+        return self._data
+
+    @data.setter
+    def data(self, data: Any) -> None:
+        if isinstance(data, Tensor):
+            common_device("data", (self, data))
+            data = data._data
+        self._data = _as_array(data, None, self.device)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The length of each axis."""
-        return self.data.shape
+        return self._data.shape
 
     @property
     def dtype(self) -> np.dtype:
         """NumPy's dtype of the elements."""
-        return self.data.dtype
+        return self._data.dtype
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return self.data.ndim
+        return self._data.ndim
 
     @property
     def is_leaf(self) -> bool:
@@ -110,7 +129,7 @@ class Tensor(Operators):
 
     def numel(self) -> int:
         """The number of elements."""
-        return int(self.data.size)
+        return int(self._data.size)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -122,10 +141,10 @@ class Tensor(Operators):
 
     def item(self) -> float | int | bool:
         """The one element as a Python number. RuntimeError unless there is exactly one."""
-        if self.data.size != 1:
-            raise RuntimeError(f"item: a tensor of one element is needed, got {self.data.size} (x {self.shape})")
+        if self._data.size != 1:
+            raise RuntimeError(f"item: a tensor of one element is needed, got {self._data.size} (x {self.shape})")
         with self.device.active():
-            return self.data.item()
+            return self._data.item()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -138,7 +157,7 @@ class Tensor(Operators):
 
     def __index__(self) -> int:
         """As a position in a list, or a range's end. TypeError unless it is one integer."""
-        if self.data.size != 1 or self.data.dtype.kind not in "iu":
+        if self._data.size != 1 or self._data.dtype.kind not in "iu":
             raise TypeError(f"Tensor: only one integer can be an index, got {self.dtype} {self.shape}")
         return int(self.item())
 
@@ -152,7 +171,7 @@ class Tensor(Operators):
 
     def tolist(self) -> float | list[Any]:
         """A number, or nested lists of numbers."""
-        numbers: float | list[Any] = self.device.to_host(self.data).tolist()
+        numbers: float | list[Any] = self.device.to_host(self._data).tolist()
         return numbers
 
     def dim(self) -> int:
@@ -165,15 +184,15 @@ class Tensor(Operators):
 
     def element_size(self) -> int:
         """The bytes of an element."""
-        return int(self.data.dtype.itemsize)
+        return int(self._data.dtype.itemsize)
 
     def is_floating_point(self) -> bool:
         """Is it of floats?"""
-        return self.data.dtype.kind == "f"
+        return self._data.dtype.kind == "f"
 
     def is_contiguous(self) -> bool:
         """Is the memory in C order of the indices? Images in minidl are channels-last, so theirs is not."""
-        return bool(self.data.flags.c_contiguous)
+        return bool(self._data.flags.c_contiguous)
 
     @property
     def grad_fn(self) -> "Function | None":
@@ -189,7 +208,34 @@ class Tensor(Operators):
         """A copy on the host. RuntimeError on a tensor that requires a gradient: `.detach().numpy()` says you know."""
         if self.requires_grad:
             raise RuntimeError("numpy: the tensor requires a gradient, which a NumPy array can't carry; use .detach().numpy()")
-        return self.device.to_host(self.data)
+        return self.device.to_host(self._data)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **settings: Any) -> Any:
+        """What NumPy asks when it meets a tensor: `array * tensor` is the tensor's own `*`, with its graph.
+
+        `array -= tensor` changes the array, and np.sqrt(tensor) is a new tensor: NumPy's part is done outside any graph.
+        RuntimeError if the tensor requires a gradient.
+        """
+        reflected = _REFLECTED.get(ufunc.__name__)
+        if reflected is not None and method == "__call__" and out is None and not settings:
+            return getattr(Tensor, reflected)(inputs[1], inputs[0])
+        if out is None:
+            result = self._on_values(ufunc.__name__, getattr(ufunc, method), inputs, settings)
+            return result if isinstance(result, tuple) else Tensor(result, device=self.device)
+        if any(isinstance(array, Tensor) for array in out):
+            return NotImplemented
+        return self._on_values(ufunc.__name__, getattr(ufunc, method), inputs, {**settings, "out": out})
+
+    def __cupy_override_elementwise_kernel__(self, kernel: Any, *inputs: Any, **settings: Any) -> Any:
+        """What CuPy asks when it meets a tensor, in `array -= tensor`."""
+        return self._on_values(kernel.__name__, kernel, inputs, settings)
+
+    def _on_values(self, name: str, function: Callable[..., Any], inputs: Sequence[Any], settings: dict[str, Any]) -> Any:
+        """A function of NumPy or CuPy, with the arrays of tensors in their place."""
+        if any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
+            raise RuntimeError(f"{name}: a tensor requires a gradient, which an array can't carry; use its .detach()")
+        with common_device(name, inputs).active():
+            return function(*(x.data if isinstance(x, Tensor) else x for x in inputs), **settings)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -198,10 +244,10 @@ class Tensor(Operators):
 
     def detach(self) -> "Tensor":
         """The same data outside the graph: no gradient flows through it."""
-        return Tensor(self.data, device=self.device)
+        return Tensor(self._data, device=self.device)
 
     def __repr__(self) -> str:
-        values = np.array2string(self.device.to_host(self.data), separator=", ", prefix="tensor(", threshold=100)
+        values = np.array2string(self.device.to_host(self._data), separator=", ", prefix="tensor(", threshold=100)
         notes = ["" if self.dtype == np.float32 else f", dtype={self.dtype}"]
         notes.append("" if self.device is Device("cpu:0") else f", device='{self.device}'")
         if self._node is not None:
@@ -211,6 +257,38 @@ class Tensor(Operators):
         return f"tensor({values}{''.join(notes)})"
 
     # ---------------------------------------------------------------------------------------------------- gradients
+
+    @property
+    def grad(self) -> "Tensor | None":
+        """dL/dself, the sum over all backwards since it was None: a Tensor that requires no gradient, or None.
+
+        Each backward adds to the same Tensor, in place. What is assigned must have this tensor's shape, dtype and device, or be
+        None; it is not copied. TypeError: not a Tensor. RuntimeError: another shape, dtype or device, or this tensor itself.
+        """
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: "Tensor | None") -> None:
+        if grad is not None:
+            self._check_grad(grad)
+        self._grad = grad
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._grad = None
+
+    def _check_grad(self, grad: Any) -> None:
+        if not isinstance(grad, Tensor):
+            raise TypeError(f"grad: a gradient must be a Tensor or None, got {type(grad).__name__}; Tensor(array) makes one")
+        if grad is self:
+            raise RuntimeError(f"grad: a tensor can't be its own gradient, got the one of shape {self.shape} itself")
+        for what, own, given in (
+            ("dtype", self.dtype, grad.dtype),
+            ("device", self.device, grad.device),
+            ("shape", self.shape, grad.shape),
+        ):
+            if given != own:
+                raise RuntimeError(f"grad: a gradient must have its tensor's {what}, {own}, got {given}")
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
         """Set `requires_grad` on a leaf; returns the tensor."""
@@ -422,7 +500,7 @@ class Function:
         with node.device.active():
             for observer in watching:
                 observer.forward_begins(node, inputs, settings)
-            outputs = node.forward(*(x.data if isinstance(x, Tensor) else x for x in inputs), **settings)
+            outputs = node.forward(*(x._data if isinstance(x, Tensor) else x for x in inputs), **settings)
         y, *constants = outputs if isinstance(outputs, tuple) else (outputs,)
         out = Tensor(y, device=node.device)
         if cls.views:
@@ -478,7 +556,8 @@ def clear_grads(tensors: Iterable[Tensor], set_to_none: bool) -> None:
             tensor.grad = None
         elif tensor.grad is not None:
             with tensor.device.active():
-                tensor.grad[...] = 0
+                tensor.grad.data[...] = 0
+            changes.note(tensor.grad.data, "zero_grad")
 
 
 def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool, wanted: set[Tensor] | None) -> None:
@@ -544,7 +623,7 @@ def _run_node(node: Function, grad: Array | None, retain_graph: bool) -> tuple[S
         grad = _run_hooks(node, grad)
         kept = node.retained() if node.retained is not None else None
         if kept is not None:
-            _accumulate(kept, grad, owned=False)
+            _retain(kept, grad)
         gradients = _observed_backward(node, grad, watching)
         own = _unshared(gradients, (grad, *node.saved, *vars(node).values()))
     if not retain_graph:
@@ -644,9 +723,18 @@ def _accumulate(tensor: Tensor, grad: Array, owned: bool) -> None:
     """tensor.grad += grad, in an array of its own with the memory order of tensor.data."""
     with tensor.device.active():
         if tensor.grad is not None:
-            tensor.grad += grad
+            tensor.grad.data += grad
+            changes.note(tensor.grad.data, "a later backward")
         elif owned and grad.ndim and grad.strides == tensor.data.strides:
-            tensor.grad = grad
+            tensor.grad = Tensor(grad, device=tensor.device)
         else:
-            tensor.grad = array_module(grad).empty_like(tensor.data)
-            tensor.grad[...] = grad
+            copied = array_module(grad).empty_like(tensor.data)
+            copied[...] = grad
+            tensor.grad = Tensor(copied, device=tensor.device)
+
+
+def _retain(tensor: Tensor, grad: Array) -> None:
+    """tensor.grad = tensor.grad + grad: inside the graph each backward makes a new Tensor, as PyTorch's does."""
+    before, tensor.grad = tensor.grad, None
+    with tensor.device.active():
+        _accumulate(tensor, grad if before is None else before.data + grad, owned=before is not None)

@@ -253,11 +253,22 @@ def _into(target, function, *args):
 
 def _operator(name):
     def method(self, *others):
+        if any(hasattr(o, OVERRIDE) for o in others):
+            return _numpys(name)(self, *others)  # CuPy hands what it does not know to NumPy, which asks that
         if not all(isinstance(o, (ndarray, int, float, np.generic)) for o in others):
             raise TypeError(f"Unsupported type {[type(o) for o in others]}")
         return _compute(_in_c_order(lambda x, *ys: getattr(x, name)(*ys)), self, *others)
 
     return method
+
+
+OVERRIDE = "__cupy_override_elementwise_kernel__"  # what CuPy asks of an operand that is no array
+
+
+def _numpys(name):
+    """NumPy's ufunc for an operator: np.subtract for __sub__ and __isub__."""
+    name = name.strip("_")
+    return getattr(np, OPERATORS.get(name) or OPERATORS[name[1:]])
 
 
 def _in_c_order(function):
@@ -267,6 +278,8 @@ def _in_c_order(function):
 
 def _in_place(name):
     def method(self, other):
+        if hasattr(other, OVERRIDE):
+            return getattr(other, OVERRIDE)(ufunc(_numpys(name).__name__), self, other, self)
         if not isinstance(other, (ndarray, int, float, np.generic)):
             raise TypeError(f"Unsupported type {type(other)}")
         return _into(self, lambda x, y: getattr(x, name)(y), other)
@@ -284,7 +297,9 @@ class ndarray:  # noqa: N801  CuPy's name
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
 
-    def __array_ufunc__(self, *args, **kwargs):
+    def __array_ufunc__(self, ufunc, method, *inputs, **settings):
+        if any(hasattr(x, OVERRIDE) for x in inputs):
+            return NotImplemented
         raise TypeError("a NumPy ufunc was called on a GPU's array")
 
     def __array_function__(self, *args, **kwargs):
@@ -381,6 +396,11 @@ def _parts(index):
     return index if isinstance(index, tuple) else (index,)
 
 
+OPERATORS = {
+    **{"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide"},
+    **{"mod": "remainder", "pow": "power", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"},
+    **{"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"},
+}
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
     setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
     setattr(ndarray, f"__r{_name}__", _operator(f"__r{_name}__"))
@@ -396,9 +416,10 @@ class ufunc:  # noqa: N801  CuPy's name
     """An elementwise function; unlike NumPy's it knows neither `where` nor `initial`."""
 
     def __init__(self, name):
-        self._ufunc = getattr(np, name)
+        self._ufunc, self.__name__ = getattr(np, name), f"cupy_{name}"
 
     def __call__(self, *args, out=None, casting="same_kind", dtype=None):
+        *args, out = args if len(args) > self._ufunc.nin else (*args, out)
         if not any(isinstance(a, ndarray) for a in args):
             raise TypeError("a GPU's ufunc was called without a GPU's array")
         if out is not None:

@@ -27,7 +27,7 @@ def model_state(offset=0):
 
 def optimizer_state():
     p = Tensor([1.0, 2.0], requires_grad=True)
-    p.grad = np.ones(2, np.float32)
+    p.grad = Tensor(np.ones(2, np.float32))
     optimizer = SGD([p], lr=0.1, momentum=0.9)
     optimizer.step()
     return optimizer.state_dict()
@@ -95,7 +95,7 @@ def test_an_optimizer_continues_bit_for_bit(tmp_path, make):
 
     def train(p, optimizer, steps):
         for g in steps:
-            p.grad = g
+            p.grad = Tensor(g)
             optimizer.step()
 
     p = Tensor(start.copy(order="K"), requires_grad=True)

@@ -571,7 +571,7 @@ def test_inputs_and_their_gradients_are_left_alone(device):
 @pytest.mark.parametrize("op", [TanhFunction, TanhOff])
 def test_leaves_are_left_as_they_were(op):
     w, b = x_of(0, 3, 4), x_of(1, 4)
-    w.grad = kept = np.full((3, 4), 9.0)
+    w.grad = kept = Tensor(np.full((3, 4), 9.0))
     arrays, values = (w.data, b.data), (w.data.copy(), b.data.copy())
     try:
         gradcheck_leaves(lambda: op.apply(w * b), {"w": w, "b": b})

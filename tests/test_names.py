@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from conftest import NO_GPU
 
 import minidl
 
@@ -25,13 +24,13 @@ def test_utils_data_is_loaded_when_it_is_asked_for():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-@pytest.mark.skipif(NO_GPU is None, reason="there is a GPU")
+@pytest.mark.skipif(minidl.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_there_is_no_accelerator():
     assert not minidl.accelerator.is_available() and minidl.accelerator.device_count() == 0
     assert minidl.accelerator.current_accelerator() is None
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(NO_GPU is not None, reason=str(NO_GPU))
+@pytest.mark.skipif(not minidl.cuda.is_available(), reason="device: cuda:0 is needed")
 def test_the_accelerator_is_the_first_gpu():
     assert minidl.accelerator.is_available() and minidl.accelerator.current_accelerator() == minidl.device("cuda:0")

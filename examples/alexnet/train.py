@@ -251,7 +251,7 @@ class Trainer:
         if not math.isfinite(value):
             raise NotFiniteError(self._diagnosis(f"the loss is {value}", images, labels, generator))
         loss.backward()
-        if not guards.all_finite((p.device, p.grad) for p in self.model.parameters() if p.grad is not None):
+        if not guards.all_finite((p.device, p.grad.data) for p in self.model.parameters() if p.grad is not None):
             raise NotFiniteError(self._diagnosis("a gradient is not finite", images, labels, generator))
         self.optimizer.step()
         self.lr = self.optimizer.param_groups[0]["lr"]

@@ -524,10 +524,11 @@ def _move_to(target: Device) -> Callable[[Tensor], None]:
     def move(tensor: Tensor) -> None:
         if tensor.device is target:
             return
-        tensor.data = transfer(tensor.data, tensor.device, target)
-        if tensor.grad is not None:
-            tensor.grad = transfer(tensor.grad, tensor.device, target)
+        moved = transfer(tensor.data, tensor.device, target)
         tensor.device = target
+        tensor.data = moved
+        if tensor.grad is not None:
+            _move_to(target)(tensor.grad)
 
     return move
 
@@ -550,7 +551,7 @@ def _cast_to(dtype: Any) -> Callable[[Tensor], None]:
         with tensor.device.active():
             tensor.data = tensor.data.astype(dtype, copy=False)
             if tensor.grad is not None:
-                tensor.grad = tensor.grad.astype(dtype, copy=False)
+                tensor.grad.data = tensor.grad.data.astype(dtype, copy=False)
 
     return cast
 

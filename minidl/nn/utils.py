@@ -24,7 +24,7 @@ def _with_gradient(name: str, parameters: Tensor | Iterable[Tensor]) -> list[tup
     for p in given:
         if not isinstance(p, Tensor):
             raise TypeError(f"{name}: parameters must be Tensors, got {type(p).__name__}")
-    return [(p.device, p.grad) for p in given if p.grad is not None]
+    return [(p.device, p.grad.data) for p in given if p.grad is not None]
 
 
 def clip_grad_norm_(

@@ -85,7 +85,7 @@ class Adadelta(Optimizer):
         if not 0 <= group["rho"] <= 1:
             raise ValueError(f"Adadelta: Invalid rho value: rho must be in [0, 1], got {group['rho']}")
 
-    def update(self, p: Tensor, group: dict[str, Any]) -> None:
+    def update(self, p: Tensor, gradient: Array, group: dict[str, Any]) -> None:
         self.count_step(p)
         s, u = self.buffer(p, "square_avg"), self.buffer(p, "acc_delta")
         update = partial(
@@ -96,4 +96,4 @@ class Adadelta(Optimizer):
             weight_decay=float(group["weight_decay"]),
             maximize=group["maximize"],
         )
-        fastest(apply_elementwise, p.data)(update, p.data, p.grad, s, u)
+        fastest(apply_elementwise, p.data)(update, p.data, gradient, s, u)

@@ -87,7 +87,7 @@ class Adagrad(Optimizer):
         """ValueError if an option of the group is out of range."""
         self.check_at_least_0(group, "lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
 
-    def update(self, p: Tensor, group: dict[str, Any]) -> None:
+    def update(self, p: Tensor, gradient: Array, group: dict[str, Any]) -> None:
         s = self.buffer(p, "sum", first=float(group["initial_accumulator_value"]))
         update = partial(
             fastest(adagrad_update, p.data),
@@ -98,4 +98,4 @@ class Adagrad(Optimizer):
             weight_decay=float(group["weight_decay"]),
             maximize=group["maximize"],
         )
-        fastest(apply_elementwise, p.data)(update, p.data, p.grad, s)
+        fastest(apply_elementwise, p.data)(update, p.data, gradient, s)

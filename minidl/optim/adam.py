@@ -122,7 +122,7 @@ class Adam(Optimizer):
             if not 0 <= float(beta) < 1:
                 raise ValueError(f"{self.name}: Invalid beta parameter at index {i}: it must be in [0, 1), got {float(beta)}")
 
-    def update(self, p: Tensor, group: dict[str, Any]) -> None:
+    def update(self, p: Tensor, gradient: Array, group: dict[str, Any]) -> None:
         m, s = self.buffer(p, "exp_avg"), self.buffer(p, "exp_avg_sq")
         s_max = self.buffer(p, "max_exp_avg_sq") if group["amsgrad"] else None
         beta1, beta2 = group["betas"]
@@ -136,4 +136,4 @@ class Adam(Optimizer):
             maximize=group["maximize"],
             decoupled=group["decoupled_weight_decay"],
         )
-        fastest(apply_elementwise, p.data)(update, p.data, p.grad, m, s, s_max)
+        fastest(apply_elementwise, p.data)(update, p.data, gradient, m, s, s_max)

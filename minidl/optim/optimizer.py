@@ -116,8 +116,8 @@ class Optimizer:
             if options.get(name):
                 raise NotImplementedError(f"{self.name}: {name}=True {reason}; leave it False")
 
-    def update(self, p: Tensor, group: dict[str, Any]) -> None:
-        """Change p.data in place, following p.grad. Called with p's device active."""
+    def update(self, p: Tensor, gradient: Array, group: dict[str, Any]) -> None:
+        """Change p.data in place, following the gradient, p.grad's array. Called with p's device active."""
         raise NotImplementedError(f"{self.name}: update is missing")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -209,7 +209,7 @@ class Optimizer:
             for p in group["params"]:
                 if p.grad is not None:
                     with p.device.active():
-                        self.update(p, group)
+                        self.update(p, p.grad.data, group)
                     changes.note(p.data, f"{self.name}.step")
         return result
 

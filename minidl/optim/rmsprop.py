@@ -105,7 +105,7 @@ class RMSprop(Optimizer):
         """ValueError if an option of the group is out of range."""
         self.check_at_least_0(group, "lr", "eps", "momentum", "weight_decay", "alpha")
 
-    def update(self, p: Tensor, group: dict[str, Any]) -> None:
+    def update(self, p: Tensor, gradient: Array, group: dict[str, Any]) -> None:
         self.count_step(p)
         momentum = float(group["momentum"])
         s = self.buffer(p, "square_avg")
@@ -120,4 +120,4 @@ class RMSprop(Optimizer):
             momentum=momentum,
             maximize=group["maximize"],
         )
-        fastest(apply_elementwise, p.data)(update, p.data, p.grad, s, m, v)
+        fastest(apply_elementwise, p.data)(update, p.data, gradient, s, m, v)

@@ -129,7 +129,7 @@ class SGD(Optimizer):
                 f"{group['nesterov']}, dampening {group['dampening']}, maximize {group['maximize']}"
             )
 
-    def update(self, p: Tensor, group: dict[str, Any]) -> None:
+    def update(self, p: Tensor, gradient: Array, group: dict[str, Any]) -> None:
         lr, momentum, decay = float(group["lr"]), float(group["momentum"]), float(group["weight_decay"])
         if group["rule"] == "2012":
             if lr == 0:
@@ -146,4 +146,4 @@ class SGD(Optimizer):
                 maximize=group["maximize"],
             )
         velocity = self.buffer(p, "momentum_buffer") if momentum else None
-        fastest(apply_elementwise, p.data)(update, p.data, p.grad, velocity)
+        fastest(apply_elementwise, p.data)(update, p.data, gradient, velocity)

@@ -107,7 +107,7 @@ class Autopsy(Observer):
 
     def leaf_has_gradient(self, tensor: Any) -> None:
         if tensor in self._weights_before:
-            self._gradients[tensor] = _mean_abs(tensor.grad)
+            self._gradients[tensor] = _mean_abs(tensor.grad.data)
 
     def _new_row(self, node: Any, weights: list[Parameter], y: Array) -> Row:
         """What is known of an op after its forward."""

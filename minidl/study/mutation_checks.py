@@ -473,7 +473,7 @@ def check_training(case: Case) -> None:
 
 def _gradient(x: Tensor) -> np.ndarray:
     """x.grad; zeros if none came."""
-    return np.zeros(x.shape) if x.grad is None else x.grad
+    return np.zeros(x.shape) if x.grad is None else x.grad.data
 
 
 def _upstream(shape: tuple[int, ...]) -> np.ndarray:

@@ -146,16 +146,16 @@ GALLERY = (
     Mutation(
         "engine-grad-overwritten",
         _accumulate,
-        "tensor.grad += grad",
-        "tensor.grad = grad",
+        "tensor.grad.data += grad",
+        "tensor.grad.data = grad",
         "A second backward() replaces .grad rather than adding to it: several small batches no longer make a large one.",
         ("linear",),
     ),
     Mutation(
         "engine-grad-shared",
         _accumulate,
-        "tensor.grad[...] = grad",
-        "tensor.grad = grad",
+        "copied[...] = grad",
+        "copied = grad",
         "A leaf keeps the array that it is handed. The sum's backward hands one array to both operands, and whatever is later "
         "added to one gradient in place is added to the other's.",
         ("add",),

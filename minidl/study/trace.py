@@ -152,7 +152,7 @@ class Trace(Observer):
 
     def leaf_has_gradient(self, tensor: Tensor) -> None:
         if tensor.grad is not None:
-            self._meet(tensor.grad, "gradient of a leaf")
+            self._meet(tensor.grad.data, "gradient of a leaf")
 
     def _new_event(self, title: str, phase: str) -> int:
         self.events.append(f"{title} {phase}")

@@ -154,7 +154,7 @@ def window_of(norm: nn.LocalResponseNorm) -> list[int]:
     """Height, width and channels of the inputs that one output depends on."""
     x = minidl.randn(1, 9, 7, 7, requires_grad=True)
     norm(x)[0, 4, 3, 3].backward()
-    channels, rows, columns = (len(set(places)) for places in np.nonzero(x.grad[0]))
+    channels, rows, columns = (len(set(places)) for places in np.nonzero(x.grad.data[0]))
     return [rows, columns, channels]
 
 

@@ -271,7 +271,7 @@ def test_then_the_first_op_backward(monkeypatch):
 def test_old_gradients_do_not_count():
     net, images, step = two_layers()
     for p in net.parameters():
-        p.grad = np.full_like(p.data, np.nan)
+        p.grad = Tensor(np.full_like(p.data, np.nan))
     assert first_not_finite(net, images, step) == "the step, computed again, was finite: the machine may have made an error"
 
 

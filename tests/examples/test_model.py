@@ -202,11 +202,11 @@ def run(net, x, labels, seed=7):
     scores = net(x)
     F.cross_entropy(scores, labels).backward()
     gradients = {
-        f"{name}.{kind}": np.concatenate([getattr(part, kind).grad for part in net._parts(name)])
+        f"{name}.{kind}": np.concatenate([getattr(part, kind).grad.data for part in net._parts(name)])
         for name in LAYERS
         for kind in ("weight", "bias")
     }
-    return scores.detach().numpy(), {"images": x.grad, **gradients}
+    return scores.detach().numpy(), {"images": x.grad.data, **gradients}
 
 
 def pixels(rng, n, size, dtype=np.float64):
@@ -239,7 +239,7 @@ def test_two_towers_are_the_merged_network(profile, mode, rng):
     np.testing.assert_allclose(scores, merged_scores.data, rtol=0, atol=RELATIVE * np.abs(scores).max())
     assert gradients.keys() == {"images", *p}
     for name, gradient in gradients.items():
-        expected = x_merged.grad if name == "images" else p[name].grad
+        expected = (x_merged if name == "images" else p[name]).grad.data
         largest = np.abs(expected).max()
         assert largest > 0, f"{name}: nothing flows"
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=RELATIVE * largest, err_msg=name)

@@ -317,27 +317,28 @@ def test_not_strict_skips_keys_but_not_sizes():
 
 def with_gradients(net):
     for parameter in net.parameters():
-        parameter.grad = np.ones_like(parameter.data)
+        parameter.grad = Tensor(np.ones_like(parameter.data))
     return net
 
 
 def test_to_a_device():
     net = with_gradients(Net())
     tensors = [*net.parameters(), *net.buffers()]
-    before = [(t.data, None if t.grad is None else t.grad) for t in tensors]
-    size = sum(data.nbytes + (0 if grad is None else grad.nbytes) for data, grad in before)
+    before = [(t.data, t.grad, None if t.grad is None else t.grad.data) for t in tensors]
+    size = sum(data.nbytes + (0 if array is None else array.nbytes) for data, _, array in before)
     with count_traffic() as traffic:
         assert net.to("cpu:1") is net
         net.to(Device("cpu:1"))
     assert traffic == {("cpu:0", "cpu:1"): size}  # the second move has nothing to do
-    for tensor, now, (data, grad) in zip(tensors, [*net.parameters(), *net.buffers()], before, strict=True):
+    for tensor, now, (data, grad, array) in zip(tensors, [*net.parameters(), *net.buffers()], before, strict=True):
         assert now is tensor
         assert tensor.device is Device("cpu:1")
         assert not np.shares_memory(tensor.data, data)
         np.testing.assert_array_equal(tensor.data, data)
         if grad is not None:
-            assert not np.shares_memory(tensor.grad, grad)
-            np.testing.assert_array_equal(tensor.grad, grad)
+            assert tensor.grad is grad and grad.device is Device("cpu:1")
+            assert not np.shares_memory(grad.data, array)
+            np.testing.assert_array_equal(grad.data, array)
     assert is_channels_last(net.features.conv1.weight.data)
 
 

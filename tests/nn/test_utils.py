@@ -12,7 +12,7 @@ from minidl.tensor import Tensor
 
 def with_gradient(*values, dtype=np.float32):
     p = Tensor(np.zeros(len(values), dtype), requires_grad=True)
-    p.grad = np.array(values, dtype)
+    p.grad = Tensor(np.array(values, dtype))
     return p
 
 
@@ -52,7 +52,7 @@ def test_a_norm_that_is_not_finite():
     with pytest.raises(RuntimeError, match=r"The total norm of order 2.0 .* is non-finite, nan, so it cannot be clipped"):
         clip_grad_norm_([p], 1.0, error_if_nonfinite=True)
     assert p.grad[1] == 1.0
-    assert math.isnan(clip_grad_norm_([p], 1.0).item()) and np.isnan(p.grad).all()
+    assert math.isnan(clip_grad_norm_([p], 1.0).item()) and np.isnan(p.grad.data).all()
     q = with_gradient(math.inf, 1.0)
     clip_grad_norm_(q, 1.0)
     assert math.isnan(q.grad[0]) and q.grad[1] == 0
@@ -69,7 +69,7 @@ def test_values_are_limited_in_place():
 def test_the_parameters_of_a_module_on_two_devices():
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1).to("cpu:1"))
     for p in net.parameters():
-        p.grad = np.ones_like(p.data)
+        p.grad = Tensor(np.ones_like(p.data), device=p.device)
     assert clip_grad_norm_(net.parameters(), 1.5).item() == 3.0  # of 4 + 2 + 2 + 1 ones
     for p in net.parameters():
         np.testing.assert_allclose(p.grad, 0.5, rtol=1e-6)

@@ -67,7 +67,7 @@ def test_confident_mistakes_stay_finite(dtype, device):
         y = bce(x, t, reduction="none")
         y.backward(np.ones(4, dtype))
     assert y.detach().numpy().tolist() == [800, 800, dtype(1e30), dtype(1e30)]
-    assert device.to_host(x.grad).tolist() == [-1, 1, -1, 1]
+    assert x.grad.tolist() == [-1, 1, -1, 1]
 
 
 def test_small_losses_keep_their_digits(run):

@@ -86,7 +86,7 @@ def test_far_from_0_it_is_0_or_x_and_nothing_overflows(dtype, name, device):
         y = gelu(x, approximate=name)
         y.backward(np.ones(4, dtype))
     assert (y.detach().numpy() == [0, 0, 100, dtype(1e30)]).all()
-    assert device.to_host(x.grad).tolist() == [0, 0, 1, 1]
+    assert x.grad.tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("name", ["none", "tanh"])

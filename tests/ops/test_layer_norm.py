@@ -76,9 +76,9 @@ def test_many_samples_cost_the_gradients_no_digits(device, rng):
     layer_norm(leaf, (2,), w, b, eps=0.1).backward(x)
     exact = x.astype(np.float64)
     z = (exact - exact.mean(axis=1, keepdims=True)) / np.sqrt(exact.var(axis=1, keepdims=True) + 0.1)
-    np.testing.assert_allclose(device.to_host(b.grad), exact.sum(axis=0), rtol=1.2e-7)  # rounded once, by 6e-8
+    np.testing.assert_allclose(b.grad.numpy(), exact.sum(axis=0), rtol=1.2e-7)  # rounded once, by 6e-8
     # of each term's rounding, by some 1e-7 of it, the sum sees little; gw's terms have both signs
-    np.testing.assert_allclose(device.to_host(w.grad), (exact * z).sum(axis=0), rtol=5e-7)
+    np.testing.assert_allclose(w.grad.numpy(), (exact * z).sum(axis=0), rtol=5e-7)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -66,8 +66,8 @@ def check_against_conv2d(run, x, w, b, **kwargs):
         only = np.zeros_like(gy)
         only[..., i, j] = gy[..., i, j]
         shared.backward(only)
-        expected[0][...] += image.grad
-        expected[1][..., i, j], expected[2][..., i, j] = filters.grad, biases.grad
+        expected[0][...] += image.grad.data
+        expected[1][..., i, j], expected[2][..., i, j] = filters.grad.data, biases.grad.data
     for got, wanted in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(got, wanted, **CLOSE)
 

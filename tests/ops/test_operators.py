@@ -203,7 +203,7 @@ def test_a_chain_of_operators_keeps_channels_last_and_float32(device, rng):
     x = Tensor(data, True, device)
     y = 2 * (x + np.float32(1) - x / 3) ** 2 - x.tanh() * 0.5
     y.sum().backward()
-    assert is_channels_last(y.data) and is_channels_last(x.grad)
+    assert is_channels_last(y.data) and is_channels_last(x.grad.data)
     assert y.dtype == x.grad.dtype == np.float32
 
 

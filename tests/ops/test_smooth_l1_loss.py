@@ -48,7 +48,7 @@ def test_a_huge_difference_is_not_squared(dtype, device):
         y = smooth_l1_loss(x, Tensor(np.zeros(2, dtype), device=device), reduction="none", beta=1e-3)
         y.backward(np.ones(2, dtype))
     assert y.detach().numpy().tolist() == [dtype(1e30)] * 2
-    assert device.to_host(x.grad).tolist() == [1, -1]
+    assert x.grad.tolist() == [1, -1]
 
 
 @pytest.mark.parametrize("beta", [-0.5, float("nan")])

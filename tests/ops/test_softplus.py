@@ -53,7 +53,7 @@ def test_far_from_0_it_is_0_or_x_and_nothing_overflows(dtype, threshold, device)
         y = softplus(x, threshold=threshold)
         y.backward(np.ones(4, dtype))
     assert (y.detach().numpy() == [0, 0, 1000, dtype(1e30)]).all()
-    assert device.to_host(x.grad).tolist() == [0, 0, 1, 1]
+    assert x.grad.tolist() == [0, 0, 1, 1]
 
 
 def test_small_values_keep_their_digits(run):

@@ -23,7 +23,7 @@ def channels_last_parameter(seed=0):
 
 
 def with_gradient(p, seed=1):
-    p.grad = np.empty_like(p.data)
+    p.grad = Tensor(np.empty_like(p.data))
     p.grad[...] = np.random.default_rng(seed).standard_normal(p.shape)
     return p
 
@@ -38,7 +38,7 @@ def test_options_of_a_group_come_before_the_defaults():
 
 def test_each_group_steps_by_its_own_options():
     w, b = Tensor([1.0], requires_grad=True), Tensor([1.0], requires_grad=True)
-    w.grad, b.grad = np.ones(1, np.float32), np.ones(1, np.float32)
+    w.grad, b.grad = Tensor([1.0]), Tensor([1.0])
     SGD([{"params": [w]}, {"params": [b], "lr": 0.25}], lr=0.5).step()
     assert (w.item(), b.item()) == (0.5, 0.75)
 
@@ -88,7 +88,7 @@ def test_step_works_in_place_and_keeps_the_memory_order(make):
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_0d_parameter_is_updated(make):
     p = Tensor(np.array(2.0, np.float32), requires_grad=True)
-    p.grad = np.array(1.0, np.float32)
+    p.grad = Tensor(np.array(1.0, np.float32))
     array = p.data
     make([p]).step()
     assert p.data is array and array < 2
@@ -144,7 +144,7 @@ def test_a_rate_that_is_a_tensor_is_read_at_each_step_and_saved_as_a_number():
     rate = Tensor(0.5)
     optimizer = SGD([p], lr=rate)
     for _ in range(2):
-        p.grad = np.ones(1, np.float32)
+        p.grad = Tensor(np.ones(1, np.float32))
         optimizer.step()
         rate.fill_(0.25)
     assert p.item() == 0.25
@@ -188,8 +188,8 @@ def test_a_saved_group_from_before_an_option_was_there_means_its_default():
 
 
 def test_a_gradient_of_another_shape_stops_the_step_before_anything_changes():
-    p, q = with_gradient(parameter(2, 3)), parameter(2, 3)
-    q.grad = np.zeros((3, 2), np.float32)
+    p, q = with_gradient(parameter(2, 3)), with_gradient(parameter(3, 2))
+    q.data = np.zeros((2, 3), np.float32)
     before = p.data.copy()
     with pytest.raises(ValueError, match=r"SGD: the gradient of parameter 1 must have its shape \(2, 3\), got \(3, 2"):
         SGD([p, q], lr=0.1).step()

@@ -14,7 +14,7 @@ def run(optimizer_of, step, count=10):
     p = Tensor(w.copy(), requires_grad=True)
     optimizer = optimizer_of([p])
     for t in range(1, count + 1):
-        p.grad = rng.standard_normal(8)
+        p.grad = Tensor(rng.standard_normal(8))
         w = step(t, w, p.grad)
         optimizer.step()
         np.testing.assert_allclose(p.data, w, rtol=0, atol=1e-12)  # 10 steps of some 15 roundings of numbers below 10
@@ -90,7 +90,7 @@ def test_maximize_climbs_by_the_step_of_the_opposite_gradient(kind):
     up, down = (Tensor([1.0, -2.0], requires_grad=True) for _ in range(2))
     climb, descend = kind([up], maximize=True), kind([down])
     for seed in range(3):
-        down.grad = np.random.default_rng(seed).standard_normal(2).astype(np.float32)
+        down.grad = Tensor(np.random.default_rng(seed).standard_normal(2).astype(np.float32))
         up.grad = -down.grad
         climb.step()
         descend.step()
@@ -100,7 +100,7 @@ def test_maximize_climbs_by_the_step_of_the_opposite_gradient(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradient_is_not_changed(kind):
     p = Tensor([1.0, 2.0], requires_grad=True)
-    p.grad = np.array([3.0, 4.0], np.float32)
+    p.grad = Tensor(np.array([3.0, 4.0], np.float32))
     kind([p], weight_decay=0.1, maximize=True).step()
     assert p.grad.tolist() == [3.0, 4.0]
 
@@ -108,14 +108,14 @@ def test_the_gradient_is_not_changed(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_decay_an_infinite_parameter_stays_infinite(kind):
     p = Tensor([np.inf], requires_grad=True)
-    p.grad = np.ones(1, np.float32)
+    p.grad = Tensor(np.ones(1, np.float32))
     kind([p], weight_decay=0).step()
     assert p.item() == np.inf
 
 
 def test_adamw_takes_a_state_of_adam():
     p = Tensor([1.0], requires_grad=True)
-    p.grad = np.ones(1, np.float32)
+    p.grad = Tensor(np.ones(1, np.float32))
     adam = Adam([p])
     adam.step()
     resumed = AdamW([p])

@@ -22,7 +22,7 @@ def run(rates, rule, at_drop=lambda optimizer, ratio: None):
         if i and lr != rates[i - 1]:
             at_drop(optimizer, rates[i - 1] / lr)
         optimizer.param_groups[0]["lr"] = lr
-        p.grad = g
+        p.grad = Tensor(g)
         optimizer.step()
         path.append(p.data.copy())
     return np.array(path)
@@ -75,7 +75,7 @@ def test_rescaling_pytorchs_velocity_at_the_drop_gives_the_2012_rule():
 def test_the_2012_rule_leaves_everything_at_rate_0():
     p = Tensor([1.0, 2.0], requires_grad=True)
     optimizer = SGD([p], lr=0.1, momentum=0.9, weight_decay=0.1, rule="2012")
-    p.grad = np.ones(2, np.float32)
+    p.grad = Tensor(np.ones(2, np.float32))
     optimizer.step()
     w, v = p.data.copy(), optimizer.state[p]["momentum_buffer"].copy()
     optimizer.param_groups[0]["lr"] = 0
@@ -86,7 +86,7 @@ def test_the_2012_rule_leaves_everything_at_rate_0():
 def test_without_momentum_there_is_no_state():
     for rule in ("pytorch", "2012"):
         p = Tensor([1.0], requires_grad=True)
-        p.grad = np.full(1, 2.0, np.float32)
+        p.grad = Tensor(np.full(1, 2.0, np.float32))
         optimizer = SGD([p], lr=0.25, weight_decay=1.0, rule=rule)
         optimizer.step()
         assert p.item() == 1 - 0.25 * (2 + 1)
@@ -95,7 +95,7 @@ def test_without_momentum_there_is_no_state():
 
 def test_without_decay_an_infinite_parameter_stays_infinite():
     p = Tensor([np.inf], requires_grad=True)
-    p.grad = np.ones(1, np.float32)
+    p.grad = Tensor(np.ones(1, np.float32))
     SGD([p], lr=0.1).step()
     assert p.item() == np.inf
 
@@ -103,7 +103,7 @@ def test_without_decay_an_infinite_parameter_stays_infinite():
 @pytest.mark.parametrize("options", [{}, {"rule": "2012"}, {"nesterov": True}, {"maximize": True}])
 def test_the_gradient_is_not_changed(options):
     p = Tensor([1.0, 2.0], requires_grad=True)
-    p.grad = np.array([3.0, 4.0], np.float32)
+    p.grad = Tensor(np.array([3.0, 4.0], np.float32))
     optimizer = SGD([p], lr=0.1, momentum=0.9, weight_decay=0.1, **options)
     for _ in range(3):
         optimizer.step()

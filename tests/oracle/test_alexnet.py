@@ -62,7 +62,7 @@ def dropout_masks(seed, n, units):
 def merged_gradient(net, key):
     name, kind = key.split(".")
     layers = [net.fc8] if name == "fc8" else [getattr(tower, name) for tower in net.towers]
-    return np.concatenate([getattr(layer, kind).grad for layer in layers])
+    return np.concatenate([getattr(layer, kind).grad.data for layer in layers])
 
 
 def parameters_for_torch(net):

@@ -23,7 +23,7 @@ def gradients(dtypes, special=None):
             g[2] = special
         mine.append(Tensor(np.zeros_like(g), requires_grad=True))
         their.append(torch.nn.Parameter(torch.zeros(shape, dtype=torch.tensor(g).dtype)))
-        mine[-1].grad, their[-1].grad = g.copy(), torch.tensor(g)
+        mine[-1].grad, their[-1].grad = Tensor(g.copy()), torch.tensor(g)
     return mine, their
 
 

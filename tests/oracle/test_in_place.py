@@ -140,7 +140,7 @@ def a_step_that_changes_nothing_saved(m):
     w = m.t(A, True)
     optimizer = m.SGD([w], lr=0.1)
     loss = w.sum()
-    w.grad = w.detach() * 0 + 1 if m is THEIRS else np.ones_like(A)
+    w.grad = w.detach() * 0 + 1
     optimizer.step()
     loss.backward()
     return w, w.grad

@@ -34,7 +34,7 @@ def compare(ours, theirs, options, steps=20, dtype=np.float64):
         for i, (p, q) in enumerate(zip(mine, their, strict=True)):
             missing = i == 1 and step % 5 == 3  # a parameter that now and then has no gradient
             g = rng.standard_normal(p.shape).astype(dtype)
-            p.grad = None if missing else np.asarray(g)
+            p.grad = None if missing else Tensor(g)
             q.grad = None if missing else torch.tensor(g)
         if step in (7, 12):
             for group in a.param_groups + b.param_groups:
@@ -135,7 +135,7 @@ def test_a_rate_that_is_a_tensor(name):
     a, b = getattr(optim, name)([p], lr=rate), getattr(torch.optim, name)([q], lr=their_rate)
     for _ in range(10):
         g = rng.standard_normal(3)
-        p.grad, q.grad = g, torch.tensor(g)
+        p.grad, q.grad = Tensor(g), torch.tensor(g)
         a.step()
         b.step()
         np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=0, atol=1e-6)
@@ -171,7 +171,7 @@ def steps(mine, their, a, b, seed, count=5):
     for _ in range(count):
         for p, q in zip(mine, their, strict=True):
             g = rng.standard_normal(p.shape)
-            p.grad, q.grad = np.asarray(g), torch.tensor(g)
+            p.grad, q.grad = Tensor(g), torch.tensor(g)
         a.step()
         b.step()
 

@@ -59,7 +59,7 @@ def outcome(name, options):
     for _ in range(STEPS):
         for p, q in zip(mine, their, strict=True):
             g = rng.standard_normal(p.shape)
-            p.grad, q.grad = np.asarray(g), torch.tensor(g)
+            p.grad, q.grad = Tensor(g), torch.tensor(g)
         a.step()
         b.step()
     # 20 steps of float64; PyTorch rounds a rate that is a tensor, and what it makes of it, to the tensor's float32

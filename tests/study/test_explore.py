@@ -343,7 +343,7 @@ def test_an_output_that_is_no_tensor(image):
 def test_the_model_is_left_as_it_was(model, image):
     network = Towers().eval()
     network.tower1.train()
-    network.fc3.weight.grad = before = np.ones_like(network.fc3.weight.data)
+    network.fc3.weight.grad = before = minidl.ones_like(network.fc3.weight)
     modes, state = [m.training for m in network.modules()], random.default_generator.state()
     with pytest.raises(ValueError, match="label"):
         explore(network, image, 99)

@@ -56,11 +56,11 @@ def test_the_numbers_are_those_of_the_op_and_its_gradients(changes):
 
     assert found["y"] == y.detach().numpy().ravel().tolist()
     assert found["gy"] == gy.ravel().tolist()
-    assert found["gw"] == w.grad[0].transpose(1, 2, 0).ravel().tolist()
+    assert found["gw"] == w.grad.data[0].transpose(1, 2, 0).ravel().tolist()
     p = s["padding"]
     padded = np.array(found["gx"]).reshape(s["height"] + 2 * p, s["width"] + 2 * p, c)
     inside = padded[p : p + s["height"], p : p + s["width"]]
-    np.testing.assert_array_equal(inside, x.grad[0].transpose(1, 2, 0))
+    np.testing.assert_array_equal(inside, x.grad.data[0].transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize("changes", [{}, *OTHERS])
@@ -173,7 +173,7 @@ def test_the_figure_shows_the_numbers_of_its_convolution():
     y.backward(gy[None, None])
     col = [[1, 2, 4, 5], [2, 3, 5, 6], [4, 5, 7, 8], [5, 6, 8, 9]]
     image, filters, out = (t.detach().numpy()[0, 0] for t in (x, w, y))
-    tables = [image, col, out, out.reshape(4, 1), gy, gy.reshape(4, 1), np.outer(gy, filters), x.grad[0, 0]]
+    tables = [image, col, out, out.reshape(4, 1), gy, gy.reshape(4, 1), np.outer(gy, filters), x.grad.data[0, 0]]
     drawn = {place: value for _, place, value in cells()}
     assert len(drawn) == sum(np.size(table) for table in tables)
     for table in tables:

@@ -24,7 +24,7 @@ X = np.array([0.5, -1.0])
 def tanh_gradient():
     x = Tensor(X, requires_grad=True)
     x.tanh().backward(np.ones(2))
-    return x.grad
+    return x.grad.data
 
 
 # ---------------------------------------------------------------------------------------------------------- the switch

@@ -146,7 +146,7 @@ def test_the_model_is_left_as_it_was():
     model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 2))
     model.eval()
     model[2].train()
-    model[0].weight.grad = np.ones((3, 4), np.float32)
+    model[0].weight.grad = minidl.ones(3, 4)
     minidl.manual_seed(5)
     before, state, threads = model.state_dict(), random.default_generator.state(), minidl.get_num_threads()
     summary(model, (2, 4))

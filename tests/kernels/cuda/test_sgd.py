@@ -160,7 +160,7 @@ def test_the_optimizer_takes_one_kernel_for_each_parameter(gpu, rng, monkeypatch
         p = Tensor(start, True, where)
         optimizer = SGD([p], lr=0.1, momentum=momentum, weight_decay=1, rule=rule)  # whole numbers are options too
         for g in gradients:
-            p.grad = p.device.asarray(g)
+            p.grad = Tensor(g, device=where)
             optimizer.step()
         ends.append(p.detach().numpy())
     np.testing.assert_allclose(*ends, rtol=0, atol=1e-14)

@@ -103,7 +103,6 @@ def pytest_collection_finish() -> None:
     """What the suite consists of stays to the end: no collection of garbage goes through it, for half a second each time."""
     gc.collect()
     gc.freeze()
-    settings.load_profile("minidl")  # PyTorch's testing modules load one of their own, with a deadline for each example
 
 
 @pytest.hookimpl(optionalhook=True)

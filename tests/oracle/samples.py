@@ -7,10 +7,12 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from minidl import Tensor
 
@@ -29,6 +31,14 @@ OWN = re.compile(r"[\w.]+: .")
 SIGNATURE = re.compile(
     r"unexpected keyword argument|takes .* positional argument|required positional argument|multiple values for"
 )
+
+
+def internal(name: str) -> ModuleType:
+    """A module of PyTorch's own tests. What it makes Hypothesis do is undone: other files' tests come after it."""
+    profile = settings.get_current_profile_name()
+    module: ModuleType = pytest.importorskip(f"torch.testing._internal.{name}")
+    settings.load_profile(profile)
+    return module
 
 
 class NotThereError(Exception):

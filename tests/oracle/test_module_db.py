@@ -12,9 +12,9 @@ import pytest
 
 from minidl import nn
 
-from .samples import Converter, Verdict, compared, count, difference, error_of, flat, is_clear, torch
+from .samples import Converter, Verdict, compared, count, difference, error_of, flat, internal, is_clear, torch
 
-module_db = pytest.importorskip("torch.testing._internal.common_modules").module_db
+module_db = internal("common_modules").module_db
 
 INFO = {info.module_cls.__name__: info for info in module_db}
 OURS = [name for name in INFO if hasattr(nn, name)]

@@ -15,9 +15,9 @@ import minidl
 import minidl.nn.functional as F
 from minidl import Tensor
 
-from .samples import DTYPES, Converter, NotThereError, Verdict, count, error_of, judge, torch
+from .samples import DTYPES, Converter, NotThereError, Verdict, count, error_of, internal, judge, torch
 
-op_db = pytest.importorskip("torch.testing._internal.common_methods_invocations").op_db
+op_db = internal("common_methods_invocations").op_db
 
 # Where PyTorch's table calls something else than the op by its name.
 CALLS: dict[str, Callable[..., Any]] = {

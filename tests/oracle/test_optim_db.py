@@ -12,8 +12,9 @@ import pytest
 from minidl import optim
 from minidl.tensor import Tensor
 
-torch = pytest.importorskip("torch")
-common_optimizers = pytest.importorskip("torch.testing._internal.common_optimizers")
+from .samples import internal, torch
+
+common_optimizers = internal("common_optimizers")
 
 SHAPES = [(3, 4), (5,), ()]
 STEPS = 20

@@ -372,6 +372,9 @@ class Tensor(Operators):
 
 def _as_array(data: Any, dtype: Any, device: Device) -> Array:
     """Any array-like -> the device's array."""
+    if type(data) is np.ndarray and dtype is None and device.kind == "cpu":  # what the ops make
+        check_real("Tensor", data.dtype)
+        return data
     if not hasattr(data, "dtype"):
         data = np.asarray(data)
         if data.dtype == np.float64 and dtype is None:
@@ -722,15 +725,15 @@ def _run_hooks(holder: "Tensor | Function", grad: Array) -> Array:
 def _accumulate(tensor: Tensor, grad: Array, owned: bool) -> None:
     """tensor.grad += grad, in an array of its own with the memory order of tensor.data."""
     with tensor.device.active():
-        if tensor.grad is not None:
-            tensor.grad.data += grad
-            changes.note(tensor.grad.data, "a later backward")
-        elif owned and grad.ndim and grad.strides == tensor.data.strides:
-            tensor.grad = Tensor(grad, device=tensor.device)
-        else:
-            copied = array_module(grad).empty_like(tensor.data)
+        if tensor._grad is not None:
+            tensor._grad.data += grad
+            changes.note(tensor._grad.data, "a later backward")
+            return
+        if not (owned and grad.ndim and grad.strides == tensor._data.strides):
+            copied = array_module(grad).empty_like(tensor._data)
             copied[...] = grad
-            tensor.grad = Tensor(copied, device=tensor.device)
+            grad = copied
+    tensor._grad = Tensor(grad, device=tensor.device)
 
 
 def _retain(tensor: Tensor, grad: Array) -> None:

@@ -146,8 +146,8 @@ GALLERY = (
     Mutation(
         "engine-grad-overwritten",
         _accumulate,
-        "tensor.grad.data += grad",
-        "tensor.grad.data = grad",
+        "tensor._grad.data += grad",
+        "tensor._grad.data = grad",
         "A second backward() replaces .grad rather than adding to it: several small batches no longer make a large one.",
         ("linear",),
     ),

@@ -339,6 +339,50 @@ def test_a_gradient_has_its_leafs_memory_order():
     assert x.grad.data.strides == memory.strides
 
 
+# -------------------------------------------------------------------------------------------------- .grad, .data by hand
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        (np.ones(2), TypeError, "a gradient must be a Tensor or None, got ndarray; Tensor(array) makes one"),
+        (Tensor(np.ones(3)), RuntimeError, "a gradient must have its tensor's shape, (2,), got (3,)"),
+        (Tensor([1.0, 1.0]), RuntimeError, "a gradient must have its tensor's dtype, float64, got float32"),
+        (Tensor(np.ones(2), device="cpu:1"), RuntimeError, "a gradient must have its tensor's device, cpu:0, got cpu:1"),
+    ],
+)
+def test_a_gradient_that_does_not_fit_is_refused(given, error, text):
+    x = leaf(1.0, 2.0)
+    with pytest.raises(error) as caught:
+        x.grad = given
+    assert str(caught.value) == f"grad: {text}" and x.grad is None
+
+
+def test_a_tensor_is_not_its_own_gradient():
+    x = leaf(1.0, 2.0)
+    with pytest.raises(RuntimeError) as error:
+        x.grad = x
+    assert str(error.value) == "grad: a tensor can't be its own gradient, got the one of shape (2,) itself"
+
+
+def test_data_may_be_assigned_an_array_or_a_tensor_on_the_device(device):
+    x = leaf(1.0, 2.0, device=device)
+    x.sum().backward()
+    x.data = x.data - 0.5 * x.grad
+    assert isinstance(x.data, np.ndarray) and x.tolist() == [0.5, 1.5] and x.is_leaf and x.requires_grad
+    x.data = array = np.array([3.0, 4.0])
+    assert x.data is array
+    with pytest.raises(RuntimeError, match=r"^data: x is on cpu:., y on cpu:2; move one with"):
+        x.data = Tensor(np.ones(2), device="cpu:2")
+
+
+def test_to_host_takes_a_tensor(device):
+    x = leaf(1.0, 2.0, device=device)
+    (x * 3).sum().backward()
+    copied = device.to_host(x.grad)
+    assert type(copied) is np.ndarray and copied.tolist() == [3.0, 3.0] and not np.shares_memory(copied, x.grad.data)
+
+
 # ---------------------------------------------------------------------------------------- accumulating, freeing, retaining
 
 
@@ -908,10 +952,23 @@ def test_as_a_numpy_array():
     assert str(error.value) == "Tensor: a NumPy array of a tensor is always a copy, got copy=False"
 
 
-def test_a_numpy_array_on_the_left_asks_the_tensor():
-    x = leaf(1.0, 2.0)
-    for y in (np.array([3.0, 4.0]) * x, np.float64(3) + x):
-        assert isinstance(y, Tensor) and y.requires_grad
+def test_a_numpy_number_on_the_left_asks_the_tensor():
+    y = np.float64(3) + leaf(1.0, 2.0)
+    assert isinstance(y, Tensor) and y.requires_grad and y.tolist() == [4.0, 5.0]
+
+
+def test_numpys_functions_compute_on_the_values():
+    x = Tensor([4.0, 9.0], device="cpu:1")
+    for y, values in ((np.sqrt(x), [2, 3]), (np.maximum(5, x), [5, 9]), (np.add(x, 1), [5, 10]), (np.add.reduce(x), 13)):
+        assert isinstance(y, Tensor) and y.device is x.device and y.tolist() == values
+    fractions, whole = np.modf(x)
+    assert fractions.tolist() == [0, 0] and whole.tolist() == [4, 9]
+    np.testing.assert_allclose(x, [4, 9])
+    with pytest.raises(RuntimeError) as error:
+        np.sqrt(leaf(4.0))
+    assert str(error.value) == "sqrt: a tensor requires a gradient, which an array can't carry; use its .detach()"
+    with pytest.raises(TypeError, match="__array_ufunc__"):
+        np.add(np.ones(2), 1, out=x)
 
 
 def test_one_element_as_a_number():

@@ -1,5 +1,6 @@
 """minidl.ops.operators: every operator and method of a tensor does what it says, on either side; gradcheck, errors."""
 
+import operator
 import re
 
 import numpy as np
@@ -19,6 +20,17 @@ OPERATORS = {
     "**": (lambda x, y: x**y, ("__pow__", "__rpow__")),
     "@": (lambda x, y: x @ y, ("__matmul__", "__rmatmul__")),
 }
+
+IN_PLACE = {
+    "+": operator.iadd,
+    "-": operator.isub,
+    "*": operator.imul,
+    "/": operator.itruediv,
+    "**": operator.ipow,
+    "//": operator.ifloordiv,
+    "%": operator.imod,
+}
+COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
 
 # name, the method on a tensor, the same on a NumPy array
 UNARY = {
@@ -214,3 +226,51 @@ def test_operators_leave_their_operands_alone(x, rng):
         apply(array, x).sum().backward()
     np.testing.assert_array_equal(x.detach().numpy(), before)
     np.testing.assert_array_equal(array, kept)
+
+
+# ------------------------------------------------------------------------------------- arrays of NumPy or CuPy on the left
+
+
+@pytest.fixture
+def pair(device, rng):
+    """An array on the device and a tensor, both near 1.5, and their values."""
+    values = rng.uniform(1, 2, (3, 3)), rng.uniform(1, 2, (3, 3))
+    with device.active():
+        return device.asarray(values[0].copy()), Tensor(values[1], device=device), values
+
+
+@pytest.mark.parametrize("sign", [*OPERATORS, "//", "%"])
+def test_an_array_on_the_left_asks_the_tensor(sign, pair, device):
+    array, x, (a, b) = pair
+    x.requires_grad_(sign in OPERATORS)
+    function = {"//": operator.floordiv, "%": operator.mod}.get(sign) or OPERATORS[sign][0]
+    y = function(array, x)
+    assert isinstance(y, Tensor) and y.device is device and y.requires_grad == x.requires_grad
+    np.testing.assert_allclose(y.detach().numpy(), function(a, b), rtol=1e-14)
+
+
+@pytest.mark.parametrize("compare", COMPARISONS)
+def test_an_array_is_compared_by_the_tensor(compare, pair, device):
+    array, x, (a, _) = pair
+    x[0] = Tensor(a[0], device=device)
+    y = compare(array, x)
+    assert isinstance(y, Tensor)
+    np.testing.assert_array_equal(y.numpy(), compare(a, x.numpy()))
+
+
+@pytest.mark.parametrize("sign", IN_PLACE)
+def test_an_array_is_changed_in_place_by_a_tensor(sign, pair, device):
+    array, x, (a, b) = pair
+    changed = IN_PLACE[sign](array, x)
+    assert changed is array
+    np.testing.assert_allclose(device.to_host(array), IN_PLACE[sign](a, b), rtol=1e-14)
+
+
+def test_the_data_of_a_leaf_is_changed_by_its_gradient(device):
+    w = Tensor(np.array([1.0, 2.0]), True, device)
+    (w * w).sum().backward()
+    array = w.data
+    w.data -= 0.25 * w.grad
+    assert w.data is array and w.tolist() == [0.5, 1.0]
+    with pytest.raises(RuntimeError, match="subtract: a tensor requires a gradient, which an array can't carry"):
+        w.data -= w * 2

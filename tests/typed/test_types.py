@@ -35,6 +35,8 @@ ANY = {
     "load": "what was saved",
     "default_collate": "what the samples are",
     "default_convert": "what the sample is",
+    "Tensor.__array_ufunc__": "a tensor, or the array of NumPy's that was given as `out`",
+    "Tensor.__cupy_override_elementwise_kernel__": "CuPy's array",
 }
 
 # ------------------------------------------------------------------------------------------------------ the type checkers

@@ -72,6 +72,10 @@ assert_type(x.numpy().shape, tuple[Any, ...])
 assert_type(x.requires_grad_(), Tensor)
 assert_type(x.register_hook(lambda gradient: gradient * 2).remove(), None)
 assert_type(x.sum().backward(), None)
+if x.grad is not None:
+    assert_type(x.grad, Tensor)
+    assert_type(x.grad.norm(), Tensor)
+x.grad = None
 
 
 class Square(Function):

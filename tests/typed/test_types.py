@@ -35,6 +35,10 @@ ANY = {
     "load": "what was saved",
     "default_collate": "what the samples are",
     "default_convert": "what the sample is",
+    "Compose.__call__": "an image, as the transforms in it give",
+    "Lambda.__call__": "what the function gives",
+    "TenCrop.__call__": "an array, or a tuple of pictures or tensors",
+    "read_picture": "Pillow's image, whose package minidl does not need",
     "Tensor.__array_ufunc__": "a tensor, or the array of NumPy's that was given as `out`",
     "Tensor.__cupy_override_elementwise_kernel__": "CuPy's array",
 }
@@ -150,4 +154,6 @@ def test_the_methods_that_type_checkers_see_are_those_that_are_bound():
 def test_all_names_of_minidl_are_listed_and_there():
     imported = {name for name, value in vars(minidl).items() if not name.startswith("_") and not inspect.ismodule(value)}
     imported -= set(dir(builtins))  # a star would hide Python's own functions
-    assert set(minidl.__all__) == imported | {"nn", "optim", "cuda"} and len(set(minidl.__all__)) == len(minidl.__all__)
+    assert set(minidl.__all__) == imported | {"nn", "optim", "cuda", "accelerator", "utils"} and len(
+        set(minidl.__all__)
+    ) == len(minidl.__all__)

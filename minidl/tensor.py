@@ -76,7 +76,7 @@ class Tensor(Operators):
         if isinstance(data, Tensor):
             device = data.device if device is None else device
             data = data._data
-        self.device = Device("cpu:0" if device is None else device)
+        self.device = device if isinstance(device, Device) else Device("cpu:0" if device is None else device)
         self._data = _as_array(data, dtype, self.device)
         self._grad: Tensor | None = None
         self._node: Function | None = None
@@ -372,9 +372,8 @@ class Tensor(Operators):
 
 def _as_array(data: Any, dtype: Any, device: Device) -> Array:
     """Any array-like -> the device's array."""
-    if type(data) is np.ndarray and dtype is None and device.kind == "cpu":  # what the ops make
-        check_real("Tensor", data.dtype)
-        return data
+    if type(data) is np.ndarray and dtype is None and device.kind == "cpu" and data.dtype.kind in "fiub":
+        return data  # what the ops make, with no detour
     if not hasattr(data, "dtype"):
         data = np.asarray(data)
         if data.dtype == np.float64 and dtype is None:
@@ -446,7 +445,7 @@ class Function:
     """
 
     name: ClassVar[str]
-    device: Device
+    device = Device("cpu:0")  # the inputs', once it is applied
 
     # what the tools of minidl/study ask of an op
     kinked: ClassVar[bool] = False  # its slope jumps somewhere, as relu's at 0: there is no numeric slope to compare with
@@ -460,7 +459,6 @@ class Function:
     def __init__(self) -> None:
         self.needs_grad: tuple[bool, ...] = ()
         self.saved: tuple[Any, ...] = ()
-        self.device = Device("cpu:0")
         self._edges: tuple[Tensor | Function | None, ...] = ()
         self._inputs: tuple[tuple[tuple[int, ...], Any], ...] = ()  # shape and dtype of each input
         self._freed = False
@@ -516,7 +514,7 @@ class Function:
                 (x if x._node is None else x._node) if needed else None
                 for x, needed in zip(inputs, node.needs_grad, strict=True)
             )
-            node._inputs = tuple((x.shape, x.dtype) if isinstance(x, Tensor) else ((), None) for x in inputs)
+            node._inputs = tuple((x._data.shape, x._data.dtype) if isinstance(x, Tensor) else ((), None) for x in inputs)
         if watching:
             with node.device.active():
                 for observer in watching:
@@ -556,7 +554,7 @@ def clear_grads(tensors: Iterable[Tensor], set_to_none: bool) -> None:
     """Forget gradients: each `.grad` becomes None, or zeros where there is one."""
     for tensor in tensors:
         if set_to_none:
-            tensor.grad = None
+            tensor._grad = None
         elif tensor.grad is not None:
             with tensor.device.active():
                 tensor.grad.data[...] = 0

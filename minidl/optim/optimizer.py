@@ -201,15 +201,15 @@ class Optimizer:
             with enable_grad():
                 result = closure()
         for i, p in enumerate(self._params()):
-            if p.grad is not None and p.grad.shape != p.shape:
-                raise ValueError(
-                    f"{self.name}: the gradient of parameter {i} must have its shape {p.shape}, got {p.grad.shape}"
-                )
+            grad = p.grad
+            if grad is not None and grad.shape != p.shape:
+                raise ValueError(f"{self.name}: the gradient of parameter {i} must have its shape {p.shape}, got {grad.shape}")
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is not None:
+                grad = p.grad
+                if grad is not None:
                     with p.device.active():
-                        self.update(p, p.grad.data, group)
+                        self.update(p, grad.data, group)
                     changes.note(p.data, f"{self.name}.step")
         return result
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl.data.transforms import as_array, check_rgb_bytes, is_picture
+from minidl.data.images import array_of, check_rgb_bytes
 
 
 class ColorStatistics(NamedTuple):
@@ -34,7 +34,7 @@ class ColorSums:
 
     def add(self, image: Any) -> None:
         """One (H, W, 3) uint8 image more, or one of Pillow's. ValueError if its size differs from the others'."""
-        image = as_array(image) if is_picture(image) else image
+        image = array_of(image)
         check_rgb_bytes("color_statistics", image)
         self._make_room(image.shape)
         pixels = image.reshape(-1, 3).astype(np.float64)  # whole numbers below 2^53: BLAS multiplies and adds them exactly

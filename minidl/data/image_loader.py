@@ -21,8 +21,9 @@ import numpy as np
 from minidl import memory
 from minidl.data.errors import BadImageError
 from minidl.data.image_warnings import ImageWarning, say, told
+from minidl.data.images import array_of
 from minidl.data.input_step import InputStep, Views
-from minidl.data.transforms import ORDER, SampleKey, Transform, as_array, is_picture
+from minidl.data.transforms import ORDER, SampleKey, Transform
 from minidl.data.workers import made_ahead, made_when_asked
 from minidl.device import Device, pinned_empty
 from minidl.random import Generator
@@ -384,4 +385,4 @@ def _as_array(image: Any) -> Any:
         raise TypeError(
             "ImageLoader: images must be arrays (H, W, C) or pictures of Pillow's, got a Tensor; DataLoader takes Tensors"
         )
-    return as_array(image) if is_picture(image) else image
+    return array_of(image)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minidl.data.images import check_rgb_bytes
 from minidl.data.transforms import (
     CenterCrop,
     PCAColorNoise,
@@ -23,7 +24,6 @@ from minidl.data.transforms import (
     SampleKey,
     SubtractMean,
     TenCrop,
-    check_rgb_bytes,
 )
 from minidl.device import Array, Device, array_module
 from minidl.kernels import fastest

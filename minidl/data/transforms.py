@@ -1,10 +1,7 @@
 """Transforms: what happens to an image between the file and the network.
 
-An image is one of three things, and comes back as what it was unless a transform says otherwise:
-
-    an array (H, W, C)       RGB on the scale 0 to 255, in ImageLoader's pipelines
-    a picture of Pillow's    what the data sets give, in programs written for torchvision
-    a Tensor (..., C, H, W)  after ToTensor or ToImage
+An image is an array, a picture of Pillow's or a Tensor (minidl/data/images.py), and comes back as what it was unless a
+transform says otherwise.
 
 A data set calls `transform(image)`, as torchvision's do, and random transforms draw from minidl's default generator
 (`manual_seed`). ImageLoader calls `transform(image, key)`, and the key says which draw this is: seed, epoch, index of the image
@@ -26,16 +23,16 @@ convolutional neural networks", 2012, sections 2 and 4.1; where the paper is sil
 """
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from minidl import random
 from minidl.create import as_tensor
+from minidl.data.images import Image, by_pillow, check_for_pillow, chw, hwc, is_picture, mirror, pad, sides_of
 from minidl.layout import center
 from minidl.random import Generator
 from minidl.shapes import is_int
@@ -78,8 +75,6 @@ class SampleKey:
 
 Transform = Callable[[np.ndarray, SampleKey], np.ndarray]
 """What ImageLoader takes. Those here can be called without a key too."""
-
-Image = TypeVar("Image")  # np.ndarray, Tensor, or Pillow's
 
 
 class InterpolationMode(Enum):
@@ -143,11 +138,11 @@ class ToTensor:
     """
 
     def __call__(self, pic: Any, key: SampleKey | None = None) -> Tensor:
-        array = _hwc("ToTensor", pic)
+        array = hwc("ToTensor", pic)
         if array.dtype == bool and is_picture(pic):
-            return as_tensor(_chw(array, np.float32))
+            return as_tensor(chw(array, np.float32))
         if array.dtype != np.uint8:
-            return as_tensor(_chw(array, array.dtype))
+            return as_tensor(chw(array, array.dtype))
         scaled = np.empty((array.shape[2], *array.shape[:2]), np.float32)
         return as_tensor(np.divide(array.transpose(2, 0, 1), np.float32(255), out=scaled))
 
@@ -164,8 +159,8 @@ class ToImage:
     def __call__(self, pic: Any, key: SampleKey | None = None) -> Tensor:
         if isinstance(pic, Tensor):
             return pic
-        array = _hwc(type(self).__name__, pic)
-        return as_tensor(_chw(array, array.dtype))
+        array = hwc(type(self).__name__, pic)
+        return as_tensor(chw(array, array.dtype))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -218,36 +213,6 @@ def _largest(dtype: np.dtype) -> int:
     return 1 if dtype.kind == "b" else int(np.iinfo(dtype).max)
 
 
-def is_picture(image: object) -> "TypeGuard[Picture]":
-    """Whether this is a picture of Pillow's. Who has one has imported Pillow."""
-    pillow = sys.modules.get("PIL.Image")
-    return pillow is not None and isinstance(image, pillow.Image)
-
-
-def as_array(picture: "Picture") -> np.ndarray:
-    """A picture of Pillow's as (H, W, C). Mode 1 is bool, I and F are int32 and float32, 16-bit grey is int32, all others
-    uint8."""
-    array = np.asarray(picture)
-    if picture.mode.startswith("I;16"):
-        array = array.astype(np.int32)
-    return array[:, :, None] if array.ndim == 2 else array
-
-
-def _hwc(name: str, image: Any) -> np.ndarray:
-    if is_picture(image):
-        return as_array(image)
-    if not isinstance(image, np.ndarray):
-        raise TypeError(f"{name}: takes a picture of Pillow's or an array (H, W, C), got {type(image).__name__}")
-    if image.ndim not in (2, 3):
-        raise ValueError(f"{name}: takes arrays (H, W, C) or (H, W), got {image.shape}")
-    return image[:, :, None] if image.ndim == 2 else image
-
-
-def _chw(array: np.ndarray, dtype: Any) -> np.ndarray:
-    """(H, W, C) -> (C, H, W), a copy: a Tensor that is changed in place leaves the image alone."""
-    return np.array(array.transpose(2, 0, 1), dtype, order="C")
-
-
 # ------------------------------------------------------------------------------------------------------ sizes and places
 
 
@@ -277,11 +242,11 @@ class Resize:
         self.antialias = antialias
 
     def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
-        if self.new_size(*_sides(image)) == _sides(image):
-            _check_for_pillow("Resize", image, self.antialias)
+        if self.new_size(*sides_of(image)) == sides_of(image):
+            check_for_pillow("Resize", image, self.antialias)
             return image
         bicubic = isinstance(image, np.ndarray)
-        return _by_pillow("Resize", image, lambda picture: self.of_picture(picture, bicubic=bicubic), self.antialias)
+        return by_pillow("Resize", image, lambda picture: self.of_picture(picture, bicubic=bicubic), self.antialias)
 
     def of_picture(
         self, picture: "Picture", part: tuple[int, int, int, int] | None = None, *, bicubic: bool = True
@@ -342,14 +307,14 @@ class RandomResizedCrop:
         self.interpolation, self.antialias = _interpolation("RandomResizedCrop", interpolation), antialias
 
     def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
-        top, left, height, width = self.part(*_sides(image), key)
+        top, left, height, width = self.part(*sides_of(image), key)
         new = self.size[::-1]
 
         def work(picture: "Picture") -> "Picture":
             crop = picture.crop((left, top, left + width, top + height))
             return crop if crop.size == new else crop.resize(new, _resample(self.interpolation))
 
-        return _by_pillow("RandomResizedCrop", image, work, self.antialias)
+        return by_pillow("RandomResizedCrop", image, work, self.antialias)
 
     def part(self, height: int, width: int, key: SampleKey | None = None) -> tuple[int, int, int, int]:
         """(top, left, height, width) of this draw's part of an image of this size."""
@@ -399,7 +364,7 @@ class _Crop:
             crop = image[..., top : top + height, left : left + width]
         else:
             crop = image[top : top + height, left : left + width]  # type: ignore[index]
-        return _mirror(crop) if mirrored else crop
+        return mirror(crop) if mirrored else crop
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(size={self.size})"
@@ -413,7 +378,7 @@ class CenterCrop(_Crop):
     """
 
     def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
-        return self._cut(image, *self.places(_sides(image), key))
+        return self._cut(image, *self.places(sides_of(image), key))
 
     def _places_in(self, down: int, across: int, key: SampleKey | None) -> list[Place]:
         return [Place(down // 2, across // 2)]
@@ -456,16 +421,16 @@ class RandomCrop(_Crop):
     def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
         if self.pads:
             image = self._padded(image)
-        return self._cut(image, *self.places(_sides(image), key))
+        return self._cut(image, *self.places(sides_of(image), key))
 
     def _padded(self, image: Image) -> Image:
         left, top, right, bottom = self.padding
-        height, width = _sides(image)
+        height, width = sides_of(image)
         if self.pad_if_needed:
             down, across = self.size[0] - (height + top + bottom), self.size[1] - (width + left + right)
             top, bottom = top + max(down, 0), bottom + max(down, 0)
             left, right = left + max(across, 0), right + max(across, 0)
-        return _pad(image, ((top, bottom), (left, right)), self.fill, self.padding_mode)
+        return pad(image, ((top, bottom), (left, right)), self.fill, self.padding_mode)
 
     def _places_in(self, down: int, across: int, key: SampleKey | None) -> list[Place]:
         generator = _generator(key, CROP, self.shared_by)
@@ -487,7 +452,7 @@ class RandomHorizontalFlip:
         self.p, self.shared_by = p, _positive("RandomHorizontalFlip: shared_by", shared_by)
 
     def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
-        return _mirror(image) if self.mirrored(key) else image
+        return mirror(image) if self.mirrored(key) else image
 
     def mirrored(self, key: SampleKey | None = None) -> bool:
         """Is this draw's image mirrored?"""
@@ -505,7 +470,7 @@ class TenCrop(_Crop):
     """
 
     def __call__(self, image: Any, key: SampleKey | None = None) -> Any:
-        views = [self._cut(image, place) for place in self.places(_sides(image), key)]
+        views = [self._cut(image, place) for place in self.places(sides_of(image), key)]
         return np.stack(views) if isinstance(image, np.ndarray) else tuple(views[i] for i in (0, 1, 2, 3, 4, 6, 5, 8, 7, 9))
 
     def _places_in(self, down: int, across: int, key: SampleKey | None) -> list[Place]:
@@ -603,7 +568,7 @@ class ColorJitter:
     def __call__(self, image: Image, key: SampleKey | None = None) -> Image:
         factors = self.factors(key)
         if not factors and not is_picture(image):
-            _check_for_pillow("ColorJitter", image)
+            check_for_pillow("ColorJitter", image)
             return image
 
         def work(picture: "Picture") -> "Picture":
@@ -613,7 +578,7 @@ class ColorJitter:
                 picture = _recolored(picture, name, factor)
             return picture
 
-        return _by_pillow("ColorJitter", image, work)
+        return by_pillow("ColorJitter", image, work)
 
     def factors(self, key: SampleKey | None = None) -> list[tuple[str, float]]:
         """This draw's (what, factor), in the order in which they are applied; what no range was given for is left out."""
@@ -678,44 +643,6 @@ def _generator(key: SampleKey | None, purpose: int, shared_by: int = 1) -> Gener
     return random.default_generator if key is None else key.generator(purpose, shared_by)
 
 
-def _sides(image: Any) -> tuple[int, int]:
-    """(height, width)."""
-    if is_picture(image):
-        return image.height, image.width
-    height, width = image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2]
-    return height, width
-
-
-def _by_pillow(name: str, image: Image, work: "Callable[[Picture], Picture]", antialias: bool | None = True) -> Image:
-    """What `work` makes of the image as a picture, as what the image was."""
-    if is_picture(image):
-        return work(image)  # type: ignore[return-value]
-    from PIL import Image as Pillow
-
-    _check_for_pillow(name, image, antialias)
-    result: Any
-    if isinstance(image, Tensor):
-        array = np.ascontiguousarray(image.numpy().transpose(1, 2, 0))
-        picture = Pillow.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-        result = as_tensor(_chw(as_array(work(picture)), np.uint8))
-    else:
-        result = np.asarray(work(Pillow.fromarray(image)))  # type: ignore[arg-type]
-    return result
-
-
-def _check_for_pillow(name: str, image: Any, antialias: bool | None = True) -> None:
-    if isinstance(image, Tensor):
-        if image.ndim != 3 or image.shape[0] not in (1, 3) or image.dtype != np.uint8:
-            got = f"{tuple(image.shape)} {image.dtype}"
-            raise TypeError(f"{name}: takes Tensors (1 or 3, H, W) uint8, got {got}; it comes before what makes floats")
-        if antialias is False:
-            raise ValueError(f"{name}: Tensors are resized with antialias=True only, got False")
-    elif isinstance(image, np.ndarray):
-        check_rgb_bytes(name, image)
-    elif not is_picture(image):
-        raise TypeError(f"{name}: takes a picture of Pillow's, an array or a Tensor, got {type(image).__name__}")
-
-
 def _recolored(picture: "Picture", name: str, factor: float) -> "Picture":
     from PIL import Image as Pillow
     from PIL import ImageEnhance
@@ -775,43 +702,6 @@ def _padding(padding: int | Sequence[int] | None) -> tuple[int, int, int, int]:
     return sides
 
 
-def _pad(image: Any, by: tuple[tuple[int, int], tuple[int, int]], fill: Any, mode: str) -> Any:
-    """More rows (top, bottom) and columns (left, right)."""
-    if is_picture(image):
-        from PIL import Image as Pillow
-
-        if image.mode not in ("1", "L", "LA", "RGB", "RGBA"):
-            raise TypeError(f"RandomCrop: pads pictures of mode 1, L, LA, RGB and RGBA, got {image.mode}")
-        padded = _pad(as_array(image), by, fill, mode)
-        return Pillow.fromarray(padded[:, :, 0] if padded.shape[2] == 1 else padded)
-    if isinstance(image, Tensor):
-        channels_last = np.moveaxis(image.numpy(), -3, -1)
-        sides = [(0, 0)] * (image.ndim - 3) + [*by]
-        return as_tensor(np.ascontiguousarray(np.moveaxis(_pad_array(channels_last, sides, fill, mode), -1, -3)))
-    return _pad_array(image, [*by], fill, mode)
-
-
-def _pad_array(array: np.ndarray, by: list[tuple[int, int]], fill: Any, mode: str) -> np.ndarray:
-    """(..., C), padded along the first axes."""
-    by = [*by, *[(0, 0)] * (array.ndim - len(by))]
-    if mode != "constant":
-        return np.pad(array, by, mode)  # type: ignore[call-overload]
-    padded: np.ndarray = np.empty([n + sum(sides) for n, sides in zip(array.shape, by, strict=True)], array.dtype)
-    padded[...] = fill
-    padded[tuple(slice(before, before + n) for n, (before, _) in zip(array.shape, by, strict=True))] = array
-    return padded
-
-
-def _mirror(image: Any) -> Any:
-    if is_picture(image):
-        from PIL import Image as Pillow
-
-        return image.transpose(Pillow.Transpose.FLIP_LEFT_RIGHT)
-    if isinstance(image, Tensor):
-        return image.flip(-1)
-    return image.take(np.arange(image.shape[-2] - 1, -1, -1), axis=-2)  # a copy: passes over a reversed view are slow
-
-
 def _row_of(color: np.ndarray, image: np.ndarray) -> np.ndarray:
     """(C,) -> (W, C), one row of the image in that colour: NumPy then runs over whole rows, not over three numbers."""
     return np.tile(color, (image.shape[-2], 1))
@@ -834,8 +724,3 @@ def _size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
 
 def _shared(by: int) -> str:
     return f", shared_by={by}" if by > 1 else ""
-
-
-def check_rgb_bytes(name: str, image: np.ndarray) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"{name}: takes (H, W, 3) uint8 images, got {image.shape} {image.dtype}")

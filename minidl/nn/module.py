@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar, cast
 import numpy as np
 
 from minidl.device import Device, transfer
+from minidl.dtypes import names_a_dtype
 from minidl.grad_mode import is_grad_enabled
 from minidl.nn.init import copy_
 from minidl.observer import inside
@@ -334,7 +335,7 @@ class Module:
                 device, dtype = value.device, value.dtype
             elif isinstance(value, bool) or value is None:
                 continue  # non_blocking, or a device left as it is
-            elif isinstance(value, (Device, int)) or (isinstance(value, str) and not _names_a_dtype(value)):
+            elif isinstance(value, (Device, int)) or (isinstance(value, str) and not names_a_dtype(value)):
                 device = value
             else:
                 dtype = value
@@ -531,14 +532,6 @@ def _move_to(target: Device) -> Callable[[Tensor], None]:
             _move_to(target)(tensor.grad)
 
     return move
-
-
-def _names_a_dtype(name: str) -> bool:
-    try:
-        np.dtype(name)
-    except TypeError:
-        return False
-    return True
 
 
 def _cast_to(dtype: Any) -> Callable[[Tensor], None]:

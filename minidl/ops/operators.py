@@ -8,6 +8,7 @@ import numpy as np
 
 from minidl import shapes
 from minidl.device import Device
+from minidl.dtypes import names_a_dtype
 from minidl.ops import arithmetic, comparison, in_place, reduce, relu, reshape, select, sigmoid, softmax, tanh
 from minidl.ops.arithmetic import Operand
 from minidl.ops.reduce import Dims, ValuesAndIndices
@@ -32,21 +33,13 @@ def to(
     for value in args:
         if isinstance(value, Tensor):
             device, dtype = value.device, value.dtype
-        elif isinstance(value, Device) or (isinstance(value, str) and not _names_a_dtype(value)):
+        elif isinstance(value, Device) or (isinstance(value, str) and not names_a_dtype(value)):
             device = value
         else:
             dtype = value
     y = x if dtype is None else arithmetic.cast(x, dtype)
     y = y if device is None else to_device(y, device)
     return reshape.clone(y) if copy and y is x else y
-
-
-def _names_a_dtype(name: str) -> bool:
-    try:
-        np.dtype(name)
-    except TypeError:
-        return False
-    return True
 
 
 def to_int64(x: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ samples: $(VENV)/.oracle
 
 # compile the CUDA kernels; needs no GPU
 nvrtc: $(VENV)/.cuda
-	$(IN)python $(PARALLEL) -m nvrtc $(ARGS)
+	$(IN)python $(PARALLEL) -m nvrtc tests/kernels/cuda tests/test_device.py $(ARGS)
 
 # the tests that are for a GPU, on a stand-in for CuPy
 stand-in: $(VENV)/.test
@@ -49,12 +49,12 @@ stand-in: $(VENV)/.test
 
 # the explorer's page and the site in Chromium, which the system must have; a file's tests share what it opens
 browser: $(VENV)/.browser
-	$(IN)python $(PARALLEL) --dist loadfile -m browser $(ARGS)
+	$(IN)python $(PARALLEL) --dist loadfile -m browser tests/docs tests/study $(ARGS)
 
 # docs/ as a site, under site/
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(IN)mkdocs build --strict
-	MINIDL_SITE=site $(IN)python -m pytest -m docs $(ARGS)
+	MINIDL_SITE=site $(IN)python -m pytest -m docs tests/docs $(ARGS)
 
 # each reader of data files, for SECONDS
 fuzz: $(VENV)/.fuzz

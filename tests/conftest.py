@@ -56,6 +56,17 @@ def _gpu_reason() -> str | None:
     return None
 
 
+TESTS = Path(__file__).parent
+
+# Where the Makefile looks for the tests of a mark, so as not to collect all others each time.
+MARKED = {
+    "nvrtc": ["kernels/cuda", "test_device.py"],
+    "browser": ["docs", "study"],
+    "docs": ["docs"],
+    "package": ["package"],
+    "types": ["typed"],
+}
+
 NO_GPU = _gpu_reason()
 needs_gpu = pytest.mark.skipif(NO_GPU is not None, reason=str(NO_GPU))
 
@@ -116,10 +127,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what compares with PyTorch: everything in tests/oracle, and whatever asks for the torch fixture. And what a fixture
     puts on a GPU. Slow tests have half an hour."""
     for item in items:
+        for mark, places in MARKED.items():
+            if item.get_closest_marker(mark) and not any(item.path.is_relative_to(TESTS / each) for each in places):
+                raise pytest.UsageError(f"{item.nodeid}: `make {mark}` looks for its tests in {', '.join(places)} alone")
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(1800))
         values = getattr(getattr(item, "callspec", None), "params", {}).values()
         if any(isinstance(value, str) and value == "cuda:0" for value in values):
             item.add_marker("gpu")
-        if "torch" in getattr(item, "fixturenames", ()) or Path(__file__).parent / "oracle" in item.path.parents:
+        if "torch" in getattr(item, "fixturenames", ()) or TESTS / "oracle" in item.path.parents:
             item.add_marker("oracle")

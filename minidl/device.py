@@ -32,7 +32,8 @@ class DeviceError(RuntimeError):
 
 
 class Device:
-    """A logical device: `Device("cpu")` (the same as "cpu:0"), `Device("cpu:1")`, `Device("cuda:0")`.
+    """A logical device: `Device("cpu")` (the same as "cpu:0"), `Device("cpu:1")`, `Device("cuda:0")`, also said as
+    `Device("cuda", 0)` and `Device(0)`.
 
     One object per name, so `is` and `==` compare devices. DeviceError if the name is malformed or the GPU is not there.
     """
@@ -42,21 +43,23 @@ class Device:
     index: int
     physical: int
 
-    def __new__(cls, name: "str | Device" = "cpu:0") -> "Device":
+    def __new__(cls, name: "str | int | Device" = "cpu:0", index: int | None = None) -> "Device":
         if isinstance(name, Device):
             return name
+        if index is not None or isinstance(name, int):
+            name = f"cuda:{name}" if index is None else f"{name}:{index}"
         known = cls._made.get(name)
         if known is not None:
             return known
         match = re.fullmatch(r"(cpu|cuda)(?::(\d+))?", name) if isinstance(name, str) else None
         if match is None:
             raise DeviceError(f"device: a name is cpu, cpu:N, cuda or cuda:N, got {name!r}; cpu:0 and cpu:1 work here")
-        kind, index = match[1], int(match[2] or 0)
-        device = cls._made.get(f"{kind}:{index}")
+        kind, number = match[1], int(match[2] or 0)
+        device = cls._made.get(f"{kind}:{number}")
         if device is None:
             device = object.__new__(cls)
-            device.kind, device.index = kind, index
-            device.physical = _physical_gpu(index) if kind == "cuda" else 0
+            device.kind, device.index = kind, number
+            device.physical = _physical_gpu(number) if kind == "cuda" else 0
             if kind == "cuda":
                 _check_libraries(device.physical)
         cls._made[name] = cls._made[str(device)] = device
@@ -70,6 +73,11 @@ class Device:
 
     def __reduce__(self) -> tuple[type["Device"], tuple[str]]:
         return Device, (str(self),)
+
+    @property
+    def type(self) -> str:
+        """`kind`, under PyTorch's name."""
+        return self.kind
 
     @property
     def xp(self) -> ModuleType:

@@ -52,15 +52,6 @@ def _rank_and_dtype(x: Any) -> tuple[int, np.dtype]:
     return 2, _OF_NUMBERS[type(x)]
 
 
-def names_a_dtype(name: str) -> bool:
-    """Is a name one of NumPy's for a dtype? In `to(name)` it is a device's otherwise."""
-    try:
-        np.dtype(name)
-    except TypeError:
-        return False
-    return True
-
-
 def kind(dtype: np.dtype) -> int:
     """0 for bool, 1 for integers, 2 for floats. A value may be written into an array of its own kind or of a higher one."""
     return {"b": 0, "i": 1, "u": 1, "f": 2}[dtype.kind]

@@ -51,8 +51,9 @@ _REFLECTED = {  # what NumPy calls for `array * tensor` -> what Python would cal
 class Tensor(Operators):
     """An array on a device that can take part in a graph.
 
-    data          : array-like. Lists and Python floats become float32; an array keeps its dtype and is not copied
-                    (a NumPy array meant for a GPU is).
+    data          : array-like. Lists become float32, as PyTorch's `Tensor` has it (`minidl.tensor` keeps integers); an array
+                    keeps its dtype and is not copied (a NumPy array meant for a GPU is). TypeError for an int without dtype,
+                    which PyTorch takes for a size.
     requires_grad : record what is done with it and give it a gradient. Floats only; RuntimeError otherwise.
     device        : a Device or its name; "cpu:0" by default, or that of `data` if it is a Tensor.
     dtype         : convert to this dtype.
@@ -375,8 +376,10 @@ def _as_array(data: Any, dtype: Any, device: Device) -> Array:
     if type(data) is np.ndarray and dtype is None and device.kind == "cpu" and data.dtype.kind in "fiub":
         return data  # what the ops make, with no detour
     if not hasattr(data, "dtype"):
+        if isinstance(data, int) and dtype is None:
+            raise TypeError(f"Tensor: PyTorch takes {data} for a size; minidl.tensor({data}) is a number, empty({data}) a size")
         data = np.asarray(data)
-        if data.dtype == np.float64 and dtype is None:
+        if dtype is None and data.dtype.kind in "fiub":
             data = data.astype(np.float32)
     check_real("Tensor", data.dtype if dtype is None else np.dtype(dtype))
     if dtype is not None and data.dtype != dtype:

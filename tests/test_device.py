@@ -64,11 +64,24 @@ def test_str_repr_and_parts():
     assert (str(d), repr(d), d.kind, d.index) == ("cpu:3", "Device('cpu:3')", "cpu", 3)
 
 
+def test_pytorchs_ways_to_say_a_device(one_gpu):
+    assert Device("cpu", 1) is Device("cpu:1") and Device(0) is Device("cuda", 0) is Device("cuda:0")
+    assert (Device("cpu").type, Device(0).type) == ("cpu", "cuda")
+    with pytest.raises(DeviceError, match="got 'cpu:0:1'"):
+        Device("cpu:0", 1)
+
+
+def test_to_takes_a_number_none_and_two_flags(one_gpu):
+    x = minidl.ones(2)
+    assert x.to(0).device is Device("cuda:0") and x.to(None) is x
+    assert x.to("cpu", True) is x and x.to("cpu", False, True) is not x  # non_blocking, copy
+
+
 def test_leading_zeros_name_the_same_device():
     assert Device("cpu:01") is Device("cpu:1")
 
 
-@pytest.mark.parametrize("name", ["gpu0", "cuda:x", "cpu:-1", "cpu:", "cpu:0 ", "CPU", "", 0, None, ("cpu", 0)])
+@pytest.mark.parametrize("name", ["gpu0", "cuda:x", "cpu:-1", "cpu:", "cpu:0 ", "CPU", "", 1.5, None, ("cpu", 0)])
 def test_bad_names(name):
     with pytest.raises(DeviceError) as error:
         Device(name)
@@ -636,7 +649,7 @@ def test_two_towers_on_two_gpus(gpus, one_gpu, monkeypatch):
         return [loss.item(), *(v.grad.numpy() for v in weights)]
 
     for a, b in zip(train("cuda:0", "cuda:1"), train("cpu:0", "cpu:1"), strict=True):
-        assert np.array_equal(a, b)
+        assert np.abs(a - b).max() <= 1e-12 * np.abs(b).max()  # sums of 72 products, in an order that is BLAS's
     assert fake_cupy.errors == []
 
 

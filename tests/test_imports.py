@@ -12,7 +12,7 @@ PACKAGE = ROOT / "minidl"
 
 # each name stands for a module, or for a package with all its modules; it may import what stands before it, and its own parts
 ORDER = ["shapes", "device", "layout", "memory", "changes", "parallel", "random", "observer", "grad_mode", "left_out"]
-ORDER += ["tensor", "dtypes", "kernels"]
+ORDER += ["tensor", "destination", "dtypes", "kernels"]
 # what a layer's file takes from nn comes before ops; nn itself, which gathers the layers, after
 ORDER += ["nn.init", "nn.module", "nn.loss", "nn.weighted", "ops", "ops.operators"]
 ORDER += ["create", "nn", "optim", "anomaly", "gradcheck", "data", "utils", "checkpoint", "serialization", "cuda"]

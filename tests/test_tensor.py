@@ -814,7 +814,7 @@ def test_the_gradients_dtype_follows_its_input(device):
 
 def test_numbers_that_numpy_returns_become_0d_arrays():
     x = leaf(1.0, 2.0)
-    for y in (x.sum(), x[0], x.mean(), x.max(), x @ x, Tensor(np.float32(2.5)), Tensor(2)):
+    for y in (x.sum(), x[0], x.mean(), x.max(), x @ x, Tensor(np.float32(2.5)), Tensor(2.5)):
         assert isinstance(y.data, np.ndarray) and y.shape == () and y.numel() == 1
     x.sum().backward()
     assert isinstance(x.grad.data, np.ndarray)
@@ -882,10 +882,18 @@ def test_detach_cuts_the_graph_and_shares_the_memory():
 
 
 def test_dtypes_of_what_a_tensor_is_made_from():
-    made = [1, 2.5, True, [1, 2], [1.0], [[True]], np.float64(1), np.zeros(2, np.int8), np.zeros(2, np.float64), range(3)]
-    kinds = ["int64", "float32", "bool", "int64", "float32", "bool", "float64", "int8", "float64", "int64"]
-    assert [str(Tensor(m).dtype) for m in made] == kinds
+    lists = [2.5, [1, 2], (1.0, 2.0), [[True]], range(3), [np.float64(1)]]
+    assert [str(Tensor(m).dtype) for m in lists] == ["float32"] * len(lists)  # PyTorch's Tensor, too, makes floats of them
+    arrays = [np.float64(1), np.zeros(2, np.int8), np.zeros(2, np.float64), np.zeros(2, np.bool_)]
+    assert [Tensor(m).dtype for m in arrays] == [m.dtype for m in arrays]
     assert Tensor([1, 2], dtype="float64").dtype == np.float64
+    assert Tensor([1, 2], dtype="int64").dtype == np.int64
+
+
+@pytest.mark.parametrize("size", [3, True])
+def test_a_number_alone_would_be_a_size_in_pytorch(size):
+    with pytest.raises(TypeError, match=rf"Tensor: PyTorch takes {size} for a size; minidl.tensor\({size}\) is a number"):
+        Tensor(size)
 
 
 def test_an_array_is_not_copied_and_a_tensor_keeps_its_device():
@@ -976,7 +984,7 @@ def test_numpys_functions_compute_on_the_values():
 def test_one_element_as_a_number():
     x = Tensor([[2.5]], requires_grad=True)
     assert (x.item(), float(x), int(x), bool(x)) == (2.5, 2.5, 2, True)
-    assert type(x.item()) is float and type(Tensor([3]).item()) is int and Tensor([False]).item() is False
+    assert type(x.item()) is float and type(minidl.tensor([3]).item()) is int and minidl.tensor([False]).item() is False
     for use in (Tensor.item, float, int, bool):
         with pytest.raises(RuntimeError) as error:
             use(Tensor([1.0, 2.0]))
@@ -1012,7 +1020,7 @@ def test_the_engine_compares_no_tensors(monkeypatch):
 
 def test_repr():
     assert repr(Tensor([1.0, 2.5])) == "tensor([1. , 2.5])"
-    assert repr(Tensor([1, 2])) == "tensor([1, 2], dtype=int64)"
+    assert repr(minidl.tensor([1, 2])) == "tensor([1, 2], dtype=int64)"
     x = Tensor([[1.0]], requires_grad=True, device="cpu:1")
     assert repr(x) == "tensor([[1.]], device='cpu:1', requires_grad=True)"
     assert repr(x * 2.0) == "tensor([[2.]], device='cpu:1', made by mul)"

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar, cast
 
 import numpy as np
 
+from minidl.destination import destination
 from minidl.device import Device, transfer
-from minidl.dtypes import names_a_dtype
 from minidl.grad_mode import is_grad_enabled
 from minidl.nn.init import copy_
 from minidl.observer import inside
@@ -330,16 +330,8 @@ class Module:
 
         DeviceError: no such device. TypeError: a dtype that is not of floats.
         """
-        for value in args:
-            if isinstance(value, Tensor):
-                device, dtype = value.device, value.dtype
-            elif isinstance(value, bool) or value is None:
-                continue  # non_blocking, or a device left as it is
-            elif isinstance(value, (Device, int)) or (isinstance(value, str) and not names_a_dtype(value)):
-                device = value
-            else:
-                dtype = value
-        changes = [] if device is None else [_move_to(Device(f"cuda:{device}" if isinstance(device, int) else device))]
+        target, dtype, _ = destination(args, device, dtype)
+        changes = [] if target is None else [_move_to(target)]
         changes += [] if dtype is None else [_cast_to(dtype)]
         for tensor in (*self.parameters(), *self.buffers()):
             for change in changes:

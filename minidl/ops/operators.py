@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from minidl import shapes
+from minidl.destination import destination
 from minidl.device import Device
-from minidl.dtypes import names_a_dtype
 from minidl.ops import arithmetic, comparison, in_place, reduce, relu, reshape, select, sigmoid, softmax, tanh
 from minidl.ops.arithmetic import Operand
 from minidl.ops.reduce import Dims, ValuesAndIndices
@@ -19,27 +18,22 @@ from minidl.tensor import Tensor
 def to(
     x: Tensor,
     *args: Any,
-    device: Device | str | None = None,
+    device: Device | str | int | None = None,
     dtype: Any = None,
     non_blocking: bool = False,
     copy: bool = False,
 ) -> Tensor:
-    """x.to("cpu:1"), x.to("float64"), x.to(device=..., dtype=...), x.to(other): on another device, in another dtype, or both.
+    """x.to("cpu:1"), x.to(0), x.to("float64"), x.to(device=..., dtype=...), x.to(other): on another device, in another dtype,
+    or both. A number is that of a GPU.
 
     copy : a new tensor even if nothing changes. `non_blocking` is PyTorch's, and makes no difference.
 
     DeviceError: no such device, or a name that is no dtype's either.
     """
-    for value in args:
-        if isinstance(value, Tensor):
-            device, dtype = value.device, value.dtype
-        elif isinstance(value, Device) or (isinstance(value, str) and not names_a_dtype(value)):
-            device = value
-        else:
-            dtype = value
+    target, dtype, copied = destination(args, device, dtype)
     y = x if dtype is None else arithmetic.cast(x, dtype)
-    y = y if device is None else to_device(y, device)
-    return reshape.clone(y) if copy and y is x else y
+    y = y if target is None else to_device(y, target)
+    return reshape.clone(y) if (copy or copied) and y is x else y
 
 
 def to_int64(x: Tensor) -> Tensor:
@@ -79,7 +73,7 @@ def cpu(x: Tensor) -> Tensor:
 
 def cuda(x: Tensor, device: Any = None) -> Tensor:
     """x on a GPU: a number, a name, or the first one. DeviceError if it is not there."""
-    return to_device(x, "cuda:0" if device is None else f"cuda:{device}" if shapes.is_int(device) else device)
+    return to_device(x, 0 if device is None else device)
 
 
 def type_as(x: Tensor, other: Tensor) -> Tensor:
@@ -409,7 +403,7 @@ if TYPE_CHECKING:
         def to(
             self,
             *args: Any,
-            device: Device | str | None = None,
+            device: Device | str | builtins.int | None = None,
             dtype: Any = None,
             non_blocking: builtins.bool = False,
             copy: builtins.bool = False,

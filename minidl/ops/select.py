@@ -104,7 +104,7 @@ def where(condition: Tensor, input: Operand | None = None, other: Operand | None
 def masked_fill(x: Tensor, mask: Tensor, value: Any) -> Tensor:
     """x with `value`, a number or a 0-d tensor, cast to x's dtype, where mask is True. RuntimeError for a mask of another dtype
     than bool, and for a value with axes."""
-    fill = value if isinstance(value, Tensor) else Tensor(value, device=x.device)
+    fill = value if isinstance(value, Tensor) else Tensor(np.asarray(value, result_type(value)), device=x.device)
     if fill.ndim:
         raise RuntimeError(f"masked_fill: value must be a number or a 0-d tensor, got the shape {fill.shape}")
     if mask.dtype != np.bool_:

@@ -25,7 +25,7 @@ class ToDeviceFunction(Function):
         return (transfer(gy, ctx.device, ctx.source),)
 
 
-def to_device(x: Tensor, device: Device | str) -> Tensor:
+def to_device(x: Tensor, device: Device | str | int) -> Tensor:
     """x itself if it is there already, else a copy. DeviceError if there is no such device."""
     target = Device(device)
     return x if x.device is target else ToDeviceFunction.apply(x, target=target)

@@ -1,4 +1,4 @@
-"""A convolution's backward in the four ways of minidl/study/conv_ways.py, against the op's.
+"""A convolution's backward in the four ways of minidl/study/laboratory/conv_ways.py, against the op's.
 
     python benchmarks/bench_conv_ways.py [--repeats 5] [--images 4]
 
@@ -19,7 +19,7 @@ from common import machine_line, median_seconds, print_table, use_threads
 from minidl import shapes
 from minidl.kernels import fastest
 from minidl.ops.conv2d import conv2d_backward
-from minidl.study.conv_ways import WAYS, conv2d_backward_by
+from minidl.study.laboratory.conv_ways import WAYS, conv2d_backward_by
 
 NEEDS = {"gx": (True, False, False), "gw": (False, True, False)}
 

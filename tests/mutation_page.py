@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from minidl.study.mutation_checks import CHECKS, table
+from minidl.study.gallery.mutation_checks import CHECKS, table
 
 PAGE = (Path(__file__).parents[1] / "docs/mutations.md").read_text()
 AGAIN = "docs/mutations.md is not what is computed; make it again: python -m minidl.study mutations --update docs/mutations.md"

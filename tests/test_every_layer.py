@@ -8,8 +8,8 @@ From the cases:
   * the numbers of PyTorch's function, at edges and NaN too; the signature and the repr of PyTorch's module
   * the module does what the function does, and with PyTorch's state_dict what PyTorch's does
   * `kinked` is True if and only if the slope jumps, at 0 or at a case's `bends_at`: check_layers relies on it
-tests/test_device.py and tests/kernels/cuda/test_ops.py run the cases on a GPU's branch, tests/study/test_explain.py asks for a
-reason for all that an op saves, tests/docs/test_layer_pages.py for what a page must have.
+tests/test_device.py and tests/kernels/cuda/test_ops.py run the cases on a GPU's branch, tests/study/step/test_explain.py asks
+for a reason for all that an op saves, tests/docs/test_layer_pages.py for what a page must have.
 """
 
 import importlib

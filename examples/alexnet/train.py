@@ -46,8 +46,8 @@ from minidl.checkpoint import Checkpoint, CheckpointError, clear_leftovers, keep
 from minidl.data import BadFileError
 from minidl.optim import SGD
 from minidl.optim.lr_scheduler import MultiStepLR
-from minidl.study.autopsy import Autopsy, AutopsyLog
-from minidl.study.gradients import layer_checks
+from minidl.study.health.autopsy import Autopsy, AutopsyLog
+from minidl.study.step.gradients import layer_checks
 
 # What differs between a run on a user's images (the paper's values) and the quick one on the embedded patterns.
 DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90, "lr": 0.01, "lr_drops": None}

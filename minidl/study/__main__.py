@@ -22,12 +22,12 @@ from minidl.data import Patterns, Resize, SampleKey, SubtractMean, read_image
 from minidl.layout import center
 from minidl.nn import Module
 from minidl.pipe import until_the_reader_leaves
-from minidl.study.explore import explore, prepare_folder
-from minidl.study.ledger import Ledger
+from minidl.study.explorer.explore import explore, prepare_folder
+from minidl.study.gallery.mutation_checks import updated
+from minidl.study.gallery.mutations import listing
 from minidl.study.models import ALEXNET, ALEXNET_FILE, load_model, module_from, random_batch
-from minidl.study.mutation_checks import updated
-from minidl.study.mutations import listing
-from minidl.study.summary import summary
+from minidl.study.step.ledger import Ledger
+from minidl.study.step.summary import summary
 
 DEFAULT_INPUT = (1, 3, 224, 224)
 MEAN_COLOUR = (123.675, 116.28, 103.53)  # of ImageNet's pixels: torchvision's (0.485, 0.456, 0.406) on the scale 0 to 255

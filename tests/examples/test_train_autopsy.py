@@ -14,7 +14,7 @@ from run_checks import STEPS, TINY, assert_same_run, checkpoint, killed_after, r
 
 import minidl
 from minidl.checkpoint import load_checkpoint
-from minidl.study.autopsy import COLUMNS, Autopsy
+from minidl.study.health.autopsy import COLUMNS, Autopsy
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 

@@ -3,8 +3,8 @@
 import pytest
 from mutation_page import check_columns
 
-from minidl.study.mutation_checks import CASES, CHECKS, KINK, MISSED, WITHOUT_TORCH, MismatchError, verdict
-from minidl.study.mutations import find, mutation
+from minidl.study.gallery.mutation_checks import CASES, CHECKS, KINK, MISSED, WITHOUT_TORCH, MismatchError, verdict
+from minidl.study.gallery.mutations import find, mutation
 
 pytest.importorskip("torch")
 

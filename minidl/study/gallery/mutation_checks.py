@@ -33,7 +33,7 @@ from minidl import optim, random
 from minidl.grad_mode import no_grad
 from minidl.gradcheck import GradcheckError, gradcheck
 from minidl.kernels import plain_kernels
-from minidl.study.mutations import GALLERY, Mutation, mutation
+from minidl.study.gallery.mutations import GALLERY, Mutation, mutation
 from minidl.tensor import Tensor
 
 

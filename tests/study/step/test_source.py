@@ -14,7 +14,7 @@ import minidl.nn.functional as F
 from minidl import Function, plain_kernels
 from minidl.observer import Observer
 from minidl.ops import cross_entropy, relu
-from minidl.study.source import Equations, SourceLines, equations, find_op
+from minidl.study.step.source import Equations, SourceLines, equations, find_op
 
 OPS = """\
 \"\"\"A module of ops.

@@ -11,9 +11,9 @@ import pytest
 
 import minidl.nn.functional as F
 from minidl import Tensor
-from minidl.study import im2col
+from minidl.study.laboratory import im2col
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FIGURE = ROOT / "docs/figures/im2col.svg"
 DEFAULT = {"height": 5, "width": 5, "channels": 1, "kernel": 3, "stride": 1, "padding": 1, "dilation": 1}
 OTHERS = [

@@ -10,8 +10,8 @@ An op's workspace is not in it (`summary` measures that), nor are an optimizer's
 
 from dataclasses import dataclass
 
-from minidl.study.table import aligned, number, shape
-from minidl.study.trace import Piece, Trace
+from minidl.study.step.table import aligned, number, shape
+from minidl.study.step.trace import Piece, Trace
 
 _BAR = 40  # characters
 _OWNERS = 10  # lines

@@ -29,7 +29,7 @@ from minidl.device import Array
 from minidl.observer import Observer
 from minidl.tensor import Function
 
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[2]
 _FOLDERS = tuple(_PACKAGE.joinpath(*parts) for parts in (("ops",), ("kernels", "cpu"), ("kernels", "cuda")))
 
 

@@ -18,7 +18,7 @@ from minidl.device import count_traffic
 from minidl.observer import Observer
 from minidl.study import Trace, summary
 from minidl.study.__main__ import main
-from minidl.study.explore import Page, explore, prepare_folder
+from minidl.study.explorer.explore import Page, explore, prepare_folder
 from minidl.study.models import ALEXNET_FILE, module_from
 
 SHAPE = (1, 3, 10, 10)

@@ -96,7 +96,7 @@ def test_what_is_retained_is_not_freed(x):
 
 
 def test_times_are_those_of_each_op(x, monkeypatch):
-    monkeypatch.setattr("minidl.study.trace.time.perf_counter", lambda: Slow.clock)
+    monkeypatch.setattr("minidl.study.step.trace.time.perf_counter", lambda: Slow.clock)
     with Ledger() as ledger:
         Slow.apply(F.relu(x)).sum().backward()
     relu, slow, _ = ledger.records

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from minidl import nn
-from minidl.study.illnesses import ILLNESSES, Evidence, Losses, Row, diagnose
+from minidl.study.health.illnesses import ILLNESSES, Evidence, Losses, Row, diagnose
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "autopsy.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "autopsy.md"
 WEIGHT = nn.Parameter(np.ones((2, 2), np.float32))
 LN10 = math.log(10)
 

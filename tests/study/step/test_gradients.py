@@ -12,8 +12,8 @@ import minidl
 import minidl.nn.functional as F
 from minidl import Function, Tensor, kernels, nn, random
 from minidl.ops import arithmetic, conv2d_relu, dropout, linear, local_response_norm, max_pool2d
-from minidl.study import gradients
-from minidl.study.gradients import Badge, check_layers, layer_checks
+from minidl.study.step import gradients
+from minidl.study.step.gradients import Badge, check_layers, layer_checks
 
 
 class Net(nn.Module):

@@ -11,7 +11,7 @@ import minidl
 import minidl.nn.functional as F
 from minidl import Function, Tensor, memory, nn, parallel
 from minidl.memory import owner
-from minidl.study.trace import Trace, alone
+from minidl.study.step.trace import Trace, alone
 
 SLACK = 6_000  # bytes of Python's own objects
 

@@ -12,8 +12,8 @@ from mutation_page import AGAIN, PAGE, check_columns, committed
 
 import minidl
 from minidl import Tensor
-from minidl.study import mutation_checks, mutations
-from minidl.study.mutation_checks import (
+from minidl.study.gallery import mutation_checks, mutations
+from minidl.study.gallery.mutation_checks import (
     CASES,
     CHECKS,
     ERROR,
@@ -33,7 +33,7 @@ from minidl.study.mutation_checks import (
     verdict,
     with_part,
 )
-from minidl.study.mutations import GALLERY, find, mutation
+from minidl.study.gallery.mutations import GALLERY, find, mutation
 
 ROWS = [(each.name, case) for each in GALLERY for case in each.cases]
 

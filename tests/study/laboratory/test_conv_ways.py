@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from minidl import shapes
 from minidl.ops.conv2d import conv2d_backward
-from minidl.study import conv_ways
-from minidl.study.conv_ways import WAYS, conv2d_backward_by, stretched
+from minidl.study.laboratory import conv_ways
+from minidl.study.laboratory.conv_ways import WAYS, conv2d_backward_by, stretched
 
 ZERO = ((0, 0), (0, 0))
 

@@ -7,8 +7,8 @@ import textwrap
 import pytest
 
 from minidl import Function
-from minidl.study.explain import _reasons, saved_because
-from minidl.study.source import equations
+from minidl.study.step.explain import _reasons, saved_because
+from minidl.study.step.source import equations
 
 
 def minidl_s_ops():

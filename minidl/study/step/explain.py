@@ -10,7 +10,7 @@ import re
 import sys
 import textwrap
 
-from minidl.study.source import find_op
+from minidl.study.step.source import find_op
 from minidl.tensor import Function
 
 

@@ -15,9 +15,9 @@ import minidl
 import minidl.nn.functional as F
 from minidl import Tensor, nn
 from minidl.optim import SGD
-from minidl.study import autopsy as autopsy_module
-from minidl.study.autopsy import COLUMNS, Autopsy, AutopsyLog
-from minidl.study.illnesses import Row
+from minidl.study.health import autopsy as autopsy_module
+from minidl.study.health.autopsy import COLUMNS, Autopsy, AutopsyLog
+from minidl.study.health.illnesses import Row
 
 CLASSES, FEATURES = 3, 8
 

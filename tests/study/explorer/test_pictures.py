@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from minidl.study import pictures
-from minidl.study.pictures import KINDS, LEVELS, MAPS, PIXELS, SIDE, Distribution, distribution, picture_of
+from minidl.study.explorer import pictures
+from minidl.study.explorer.pictures import KINDS, LEVELS, MAPS, PIXELS, SIDE, Distribution, distribution, picture_of
 
 GREY, MAGENTA, NOTHING = (46, 46, 50, 255), (255, 0, 255, 255), None
 BLACK, WHITE = (0, 0, 0, 255), (255, 255, 255, 255)

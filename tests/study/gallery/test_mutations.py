@@ -14,8 +14,8 @@ from minidl.kernels import fastest
 from minidl.ops.conv2d import conv2d_backward, conv2d_forward
 from minidl.ops.dropout import dropout_backward
 from minidl.ops.tanh import tanh_backward
-from minidl.study import mutations
-from minidl.study.mutations import GALLERY, Mutation, find, listing, mutation
+from minidl.study.gallery import mutations
+from minidl.study.gallery.mutations import GALLERY, Mutation, find, listing, mutation
 from minidl.tensor import Function
 
 X = np.array([0.5, -1.0])

@@ -1,5 +1,5 @@
 "use strict";
-// The explorer's page. The step is in #data (its form: `_network` in minidl/study/explore.py), the pictures are in #pictures.
+// The explorer's page. The step is in #data (its form: `_network` in minidl/study/explorer/explore.py), the pictures are in #pictures.
 // The address says what is shown: #overview, #conv2, #conv2/backward, #conv2/backward/10 (the op of that number), #im2col.
 (() => {
   const byId = (id) => document.getElementById(id);

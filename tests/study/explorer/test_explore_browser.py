@@ -9,7 +9,7 @@ import pytest
 from test_explore import SHAPE, Towers
 
 from minidl.study.__main__ import main
-from minidl.study.explore import explore
+from minidl.study.explorer.explore import explore
 from minidl.study.models import load_model
 
 pytestmark = pytest.mark.browser

@@ -7,7 +7,7 @@ The step is a real one, in training mode, under `plain_kernels()`: the lines tha
 that minidl/ops is read for. (A test compares the fast twins with them.) Everything on the page was seen by observers of that
 step, or is `summary`'s; nothing is estimated.
 
-The page is a template, a style sheet and a script, in minidl/study/page, and the step as JSON: `Page.data`.
+The page is a template, a style sheet and a script, in minidl/study/explorer/page, and the step as JSON: `Page.data`.
 """
 
 import itertools
@@ -28,14 +28,14 @@ from minidl.device import Array, Device
 from minidl.kernels import plain_kernels
 from minidl.memory import owner
 from minidl.nn import Module, Parameter
-from minidl.study import im2col
-from minidl.study.explain import saved_because
-from minidl.study.gradients import check_layers
+from minidl.study.explorer.pictures import distribution, picture_of
+from minidl.study.laboratory import im2col
 from minidl.study.models import left_as_it_was
-from minidl.study.pictures import distribution, picture_of
-from minidl.study.source import Passage, SourceLines, equations, find_op
-from minidl.study.summary import HEADINGS, Row, Summary, layer_groups, summary
-from minidl.study.trace import OpRecord, Trace
+from minidl.study.step.explain import saved_because
+from minidl.study.step.gradients import check_layers
+from minidl.study.step.source import Passage, SourceLines, equations, find_op
+from minidl.study.step.summary import HEADINGS, Row, Summary, layer_groups, summary
+from minidl.study.step.trace import OpRecord, Trace
 from minidl.tensor import Tensor
 
 _ASSETS = Path(__file__).with_name("page")

@@ -31,7 +31,7 @@ from minidl.layout import nhwc
 from minidl.nn import Module, Parameter
 from minidl.observer import Observer
 from minidl.shapes import is_int
-from minidl.study.illnesses import NOT_FINITE, SATURATED, Diagnosis, Evidence, Losses, Row, diagnose
+from minidl.study.health.illnesses import NOT_FINITE, SATURATED, Diagnosis, Evidence, Losses, Row, diagnose
 from minidl.tensor import Tensor
 
 SPREAD_EXAMPLES = 32  # of a batch whose standard deviation is taken: enough for two digits

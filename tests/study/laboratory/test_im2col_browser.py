@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minidl import shapes
-from minidl.study import im2col
+from minidl.study.laboratory import im2col
 
 pytestmark = pytest.mark.browser
 

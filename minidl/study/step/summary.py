@@ -18,9 +18,9 @@ import numpy as np
 
 from minidl.nn import Module
 from minidl.study.models import left_as_it_was, random_batch
-from minidl.study.table import aligned, number
-from minidl.study.table import shape as shape_text
-from minidl.study.trace import OpRecord, Trace, alone
+from minidl.study.step.table import aligned, number
+from minidl.study.step.table import shape as shape_text
+from minidl.study.step.trace import OpRecord, Trace, alone
 from minidl.tensor import Tensor
 
 

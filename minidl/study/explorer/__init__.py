@@ -1,0 +1,1 @@
+"""One step as a page to walk through in a browser."""

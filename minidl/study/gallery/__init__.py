@@ -1,0 +1,1 @@
+"""Classic mistakes in a backward pass, and which check finds each."""

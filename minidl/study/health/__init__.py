@@ -1,0 +1,1 @@
+"""What ails a training, found by looking at it."""

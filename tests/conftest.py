@@ -99,9 +99,9 @@ def torch() -> ModuleType:
 def browser() -> Iterator[Any]:
     """Chromium without a window, driven by Playwright. It asks the network for nothing of its own."""
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install -e '.[browser]'")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))), None)
     if chromium is None:
-        pytest.skip("there is no chromium: install it with the system's packages")
+        pytest.skip("there is no chromium-headless-shell and no chromium: install one with the system's packages")
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     arguments += ["--disable-component-update", "--disable-sync"]
     with api.sync_playwright() as playwright:

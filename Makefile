@@ -35,7 +35,7 @@ test-oldest: .venv-oldest/.test
 oracle: $(VENV)/.oracle
 	$(IN)python $(PARALLEL) -m oracle $(ARGS)
 
-# how many of PyTorch's own samples are right: the text of docs/pytorch.md
+# how many of PyTorch's own samples are right: writes docs/pytorch.md and tests/oracle/sample_counts.json
 samples: $(VENV)/.oracle
 	PYTHONPATH=tests $(IN)python -W ignore -m oracle.count_samples
 

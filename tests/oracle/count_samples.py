@@ -1,17 +1,18 @@
 """The counts of PyTorch's own tables of samples, as they stand in docs/pytorch.md.
 
-make samples        runs every sample, and prints the tests' COUNTS where they are others, and the page's text
+make samples        runs every sample of ops and modules, and writes sample_counts.json and the page's text
 """
 
-import sys
+import json
 import textwrap
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from . import test_module_db, test_op_db, test_optim_db
-from .samples import count
+from .samples import COUNTS_FILE, count
 
 TABLES = {"op_db": test_op_db, "module_db": test_module_db, "optim_db": test_optim_db}
 MISSING = {
@@ -19,6 +20,7 @@ MISSING = {
     "module_db": [name for name in test_module_db.INFO if name not in test_module_db.OURS],
     "optim_db": [name for name in test_optim_db.INFO if name not in test_optim_db.OURS],
 }
+PAGE = Path(__file__).parents[2] / "docs/pytorch.md"
 WHAT = {"op_db": "ops", "module_db": "modules", "optim_db": "optimizers"}
 
 
@@ -58,22 +60,34 @@ def listed(names: Iterable[str]) -> list[str]:
     ]
 
 
-def changed(module: ModuleType) -> list[str]:
-    """The lines of COUNTS that a new count would change; the counts are changed."""
-    names = module.CASES if module is test_op_db else module.OURS
-    new = {name: count(list(module.verdicts(name))) for name in names}
-    lines = [f'    "{name}": {pair},' for name, pair in new.items() if module.COUNTS.get(name) != pair]
-    module.COUNTS = new
-    return lines
+def counted(module: ModuleType) -> dict[str, tuple[int, int]]:
+    """Of each op or module: right, refused. SystemExit for a wrong one."""
+    names = sorted(module.CASES if module is test_op_db else module.OURS)
+    verdicts = {name: list(module.verdicts(name)) for name in names}
+    if wrong := [f"{name}: {v.why}" for name, found in verdicts.items() for v in found if v.result == "wrong"]:
+        raise SystemExit("samples: these are wrong, so nothing was written:\n" + "\n".join(wrong))
+    return {name: count(found) for name, found in verdicts.items()}
 
 
 def main() -> None:
-    """Count again, and print."""
+    """Count again, write, and say what is new."""
     torch.set_num_threads(1)
-    for module in (test_op_db, test_module_db):
-        for line in changed(module):
-            print(f"{module.__name__.rpartition('.')[2]}:{line}")
-    sys.stdout.write(text())
+    for name in ("op_db", "module_db"):
+        module = TABLES[name]
+        old, module.COUNTS = module.COUNTS, counted(module)
+        for key, pair in module.COUNTS.items():
+            if old.get(key) != pair:
+                print(f"{name}: {key}: {pair[0]} right, {pair[1]} refused")
+    tables = (f' "{name}": {{\n' + ",\n".join(_lines(TABLES[name].COUNTS)) + "\n }" for name in ("op_db", "module_db"))
+    COUNTS_FILE.write_text("{\n" + ",\n".join(tables) + "\n}\n")
+    page = PAGE.read_text()
+    begin, end = page.index(text().partition("\n")[0]), page.index("\n`make samples`")
+    PAGE.write_text(page[:begin] + text() + page[end:])
+
+
+def _lines(counts: dict[str, tuple[int, int]]) -> list[str]:
+    """One for each op, so that a change is one line."""
+    return [f"  {json.dumps(key)}: {json.dumps(pair)}" for key, pair in counts.items()]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """One sample of PyTorch's own tables, op_db and module_db, in both: is minidl right, does it refuse, or is it wrong?
 
-make samples        prints the counts: what stands in docs/pytorch.md and, op by op, in test_op_db.py and test_module_db.py
+make samples        counts, and writes what stands in sample_counts.json, op by op, and in docs/pytorch.md
 """
 
+import json
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -17,6 +19,8 @@ from hypothesis import settings
 from minidl import Tensor
 
 torch = pytest.importorskip("torch")
+
+COUNTS_FILE = Path(__file__).with_name("sample_counts.json")
 
 DTYPES = [torch.float32, torch.float64, torch.int64, torch.bool]
 
@@ -31,6 +35,11 @@ OWN = re.compile(r"[\w.]+: .")
 SIGNATURE = re.compile(
     r"unexpected keyword argument|takes .* positional argument|required positional argument|multiple values for"
 )
+
+
+def counts_of(table: str) -> dict[str, tuple[int, int]]:
+    """Of each op or module of a table how many samples are right, and how many are refused: those that `make samples` found."""
+    return {name: (right, refused) for name, (right, refused) in json.loads(COUNTS_FILE.read_text())[table].items()}
 
 
 def internal(name: str) -> ModuleType:

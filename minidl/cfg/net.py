@@ -29,7 +29,12 @@ class Network(Module):
             self.add_module(name, layers[name])
         last = {name: reader for reader in self._order for name in layers[reader].inputs}
         self._read_last = {reader: [name for name, other in last.items() if other == reader] for reader in self._order}
-        self._image_devices = {layers[r].device for r in self._order if set(layers[r].inputs) & set(self._images)}
+
+    @property
+    def first_layers(self) -> list[Layer]:
+        """The layers that read the images."""
+        layers: list[Layer] = [getattr(self, name) for name in self._order]
+        return [layer for layer in layers if set(layer.inputs) & set(self._images)]
 
     def forward(self, images: Images) -> Tensor:
         """Scores (N, classes) on the cost's device, of which the softmax would make probabilities.
@@ -45,12 +50,12 @@ class Network(Module):
             outputs[name] = {layer.device: y}
             for read in self._read_last[name]:
                 del outputs[read]  # in evaluation nobody else holds it
-        return F.flatten(y, 1)
+        return y if y.ndim == 2 else F.flatten(y, 1)
 
     def _on_devices(self, images: Images) -> dict[Device, Tensor]:
         if isinstance(images, np.ndarray):
             dtype = next((p.dtype for p in self.parameters()), images.dtype)
-            there = [Tensor(images, device=device, dtype=dtype) for device in self._image_devices]
+            there = [Tensor(images, device=device, dtype=dtype) for device in {layer.device for layer in self.first_layers}]
         else:
             there = [images] if isinstance(images, Tensor) else list(images)
         for x in there:

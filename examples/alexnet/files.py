@@ -48,6 +48,8 @@ class FileNet(nn.Module):
                 f"{layers} [{self.net.cost.scores}]: must give a score for each of the data's {classes}, got {scores}"
             )
         for name, layer in self.net.module.named_children():
+            if hasattr(self, name):
+                raise ValueError(f"{layers} [{name}]: a layer needs a name that no attribute of {type(self).__name__} has")
             self.add_module(name, layer)
 
     def forward(self, images: np.ndarray | Tensor | Sequence[Tensor]) -> Tensor:

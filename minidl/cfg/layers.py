@@ -47,6 +47,7 @@ class Layer(Module):
     takes: ClassVar[tuple[int, int | None]] = 1, 1  # how many inputs: at least, at most
     has_neuron: ClassVar[bool] = True
     has_params: ClassVar[bool] = False  # is there a section of the parameter file for it?
+    has_output: bool = True  # that layers other than a cost may read
     shape: Shape
     gpu: int
 
@@ -69,6 +70,10 @@ class Layer(Module):
         for name in names:
             if name not in before:
                 raise section.error("inputs", "must be layers that stand above this one", name)
+            if not before[name].has_output and not isinstance(self, Cost):
+                raise section.error(
+                    "inputs", "must be images, maps or units; labels are for a cost alone, and a cost has no output", name
+                )
         if len(names) < least or (most is not None and len(names) > most):
             count = f"at least {least}" if most is None else str(least)
             raise section.error("inputs", f"must be {count} for type {self.type}", f"{len(names)}: {', '.join(names)}")
@@ -137,6 +142,7 @@ class Data(Layer):
         self.index = section.integer("dataIdx")
         if self.index not in (0, 1):
             raise section.error("dataIdx", "must be 0, the images, or 1, their labels", self.index)
+        self.has_output = self.index == 0
         return setting.image_shape if self.index == 0 else (1,)
 
 
@@ -160,15 +166,21 @@ class WeightLayer(Layer):
         self.sources = [self._source(section, i, text, before) if text else None for i, text in enumerate(texts)]
         deviations, value = section.numbers("initW", n, least=0), section.number("initB", 0)
         weights, bias, shape = self.shapes(section)
-        self.weights: list[Parameter] = []
+        self.weight_names: list[str] = []
         for i, source in enumerate(self.sources):
-            self.weights.append(self._new(weights[i], deviations[i]) if source is None else source[0].weights[source[1]])
-            if self.weights[i].shape != weights[i]:
-                raise section.error("weightSource", f"{texts[i]} must be {_by(weights[i])}", _by(self.weights[i].shape))
-            self.register_parameter("weight" if n == 1 else f"weight{i}", self.weights[i])
+            weight = self._new(weights[i], deviations[i]) if source is None else source[0].weights[source[1]]
+            if weight.shape != weights[i]:
+                raise section.error("weightSource", f"{texts[i]} must be {_by(weights[i])}", _by(weight.shape))
+            self.weight_names.append("weight" if n == 1 else f"weight{i}")
+            self.register_parameter(self.weight_names[i], weight)
         self.bias = empty_parameter(bias, self.device, None)
         init.constant_(self.bias, value)
         return shape
+
+    @property
+    def weights(self) -> list[Parameter]:
+        """One for each input."""
+        return [getattr(self, name) for name in self.weight_names]
 
     def _source(self, section: Section, i: int, text: str, before: Mapping[str, Layer]) -> tuple["WeightLayer", int]:
         """`layer[j]`, or `layer` for its first: whose weight input i's is."""
@@ -549,6 +561,7 @@ class Cost(Layer):
     takes = 2, 2
     has_neuron = False
     has_params = True
+    has_output = False
 
     def read(self, section: Section, before: Mapping[str, Layer], setting: Setting) -> Shape:
         labels, probabilities = (before[name] for name in self.inputs)

@@ -75,7 +75,7 @@ class Net:
     """What `read` gives.
 
     module : the network, on its devices, in float32; `module(images)` gives scores.
-    topk   : how many guesses the cost's second error counts.
+    cost   : the layer that the net ends with.
     epochs : from which epochs on the parameter files count, [0] for one file.
     """
 
@@ -89,10 +89,12 @@ class Net:
 
     @property
     def coeff(self) -> float:
+        """By what the cost is multiplied."""
         return self.cost.coeff
 
     @property
     def topk(self) -> int:
+        """How many guesses the cost's second error counts."""
         return self.cost.topk
 
     def loss(self, scores: Tensor, labels: np.ndarray | Tensor) -> Tensor:
@@ -164,7 +166,7 @@ def read(
     found: dict[str, Layer] = {}
     for name, section in sections.items():
         found[name] = read_layer(section, found, setting)
-        if hasattr(Module, name) or "." in name:
+        if hasattr(Network, name) or "." in name:
             raise ValueError(f"{section.file} [{name}]: a layer needs a name without a dot that no attribute of a module has")
     cost = _the_cost(os.fspath(layers), found)
     for later in files.values():

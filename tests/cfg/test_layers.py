@@ -282,3 +282,12 @@ def test_images_of_another_dtype_are_cast_to_that_of_the_weights(run):
     case = run("type=fc\ninputs=data\noutputs=2\ninitW=1\n", weights(), size=2)
     got = case.net.module(case.x.astype(np.float32))
     assert got.dtype == np.float64 and isinstance(got, Tensor)
+
+
+def test_weights_may_be_put_in_place_by_load_state_dict(run):
+    """Its `assign` makes other parameters."""
+    case = run("type=fc\ninputs=data\noutputs=2\ninitW=1\n", weights(), size=2)
+    zeros = {name: Tensor(np.zeros_like(values), device=case.leaf.device) for name, values in case.w.items()}
+    case.net.module.load_state_dict(zeros, assign=True)
+    assert not case.net.module(case.leaf).detach().numpy().any()
+    assert case.net.groups()[0]["params"][0] is case.net.module.y.weight

@@ -227,6 +227,10 @@ KEYS = {  # layer file: a section, what is changed in it, what is said
     "not a flag": (CONV + "sharedBiases=2\n", "sharedBiases: must be 0 or 1, or false or true, got 2"),
     "entries": (CONV + "padding=1,1\n", "padding: must have an entry for each of 1 inputs, got 2: 1,1"),
     "read before written": (FC.replace("inputs=data", "inputs=y"), "inputs: must be layers that stand above this one, got y"),
+    "labels read": (
+        FC.replace("inputs=data", "inputs=labels"),
+        "inputs: must be images, maps or units; labels are for a cost alone, and a cost has no output, got labels",
+    ),
     "number of inputs": (POOL.replace("inputs=data", "inputs=data,data"), "inputs: must be 1 for type pool, got 2: data, data"),
     "too few inputs": ("[y]\ntype=eltmax\ninputs=data\n", "inputs: must be at least 2 for type eltmax, got 1: data"),
     "gpu": (FC + "gpu=2\n", "gpu: must be below 2, the number of devices, got 2"),

@@ -122,6 +122,7 @@ def rates(folder, step):
 def test_a_run_keeps_its_files_and_takes_the_later_one_from_its_epoch_on(whole, cfg):
     assert {path.name for path in (whole / "net").iterdir()} == {"layers.cfg", "params.cfg", "params-2.cfg"}
     assert (whole / "net" / "layers.cfg").read_text() == LAYERS
+    assert data.load_statistics(whole / "statistics.npz").mean.shape == (32, 32, 3)
     assert rates(whole, 6) == [(0.001, 0), (0.002, 0), (0.001, 0.01), (0.002, 0)]
     assert rates(whole, 7) == [(0.0001, 0), (0.002, 0), (0.0001, 0.01), (0.002, 0)]
     state = load_checkpoint(checkpoint(whole, 7)).model_state
@@ -136,7 +137,7 @@ def test_a_run_keeps_its_files_and_takes_the_later_one_from_its_epoch_on(whole, 
 
 
 @pytest.mark.parametrize("step", [0, 2, 6])
-def test_resumed_it_is_the_run_that_never_stopped(whole, copy, call, step, cfg, images):
+def test_resumed_it_is_the_run_that_never_stopped(whole, copy, call, step):
     """Also where its files are no longer what they were."""
     killed_after(copy, step)
     arguments = json.loads((copy / "arguments.json").read_text())
@@ -147,10 +148,10 @@ def test_resumed_it_is_the_run_that_never_stopped(whole, copy, call, step, cfg, 
     assert_same_run(copy, whole)
 
 
-def test_goes_on_with_another_parameter_file(whole, copy, call, cfg):
+def test_goes_on_with_another_parameter_file(copy, call, cfg):
     """As was done in 2012. What was saved before keeps its own."""
     killed_after(copy, 2)
-    code, out, errors = call("--resume", copy, "--params", cfg / "later.cfg")
+    code, _, errors = call("--resume", copy, "--params", cfg / "later.cfg")
     assert code == 0, errors
     assert rates(copy, 2)[0][0] == 0.001 and rates(copy, 3)[0][0] == 0.0001
     assert {path.name for path in (copy / "net-1").iterdir()} == {"layers.cfg", "params.cfg"}
@@ -263,6 +264,15 @@ def test_errors_of_files_are_one_line(images, cfg, tmp_path, call):
     broken.write_text(LAYERS.replace("filters=4", "filters=four"))
     code, _, errors = call(images, "--layers", broken, "--params", cfg / "params.cfg", "--out", tmp_path / "run")
     assert code == 2 and errors == f"train.py: error: {broken} [conv1] filters: must be an integer of at least 1, got four\n"
+
+
+def test_names_that_the_program_needs(images, cfg, tmp_path, call):
+    (tmp_path / "layers.cfg").write_text(LAYERS.replace("[hs]", "[profile]").replace("inputs=hs", "inputs=profile"))
+    (tmp_path / "params.cfg").write_text(PARAMS.replace("[hs]", "[profile]"))
+    files = ["--layers", tmp_path / "layers.cfg", "--params", tmp_path / "params.cfg"]
+    code, _, errors = call(images, *SMALL, *files, "--dry-run")
+    said = f"{tmp_path / 'layers.cfg'} [profile]: a layer needs a name that no attribute of FileNet has"
+    assert code == 2 and errors == f"train.py: error: {said}\n"
 
 
 def test_as_many_scores_as_classes(images, cfg, tmp_path, call):

@@ -6,7 +6,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 # of examples/alexnet: the network, what reads a run's checkpoint and mean image, and what these import
-PARTS = ("model.py", "run.py", "data.py", "guards.py")
+PARTS = ("model.py", "files.py", "run.py", "data.py", "guards.py")
 
 
 class BuildWithAlexNet(build_py):

@@ -38,7 +38,7 @@ class PlainDocstrings(griffe.Extension):
         if pkg.path != "minidl":
             return
         bind_methods(pkg)
-        for module in (pkg["nn"], pkg["nn.functional"], pkg["study"], pkg):
+        for module in (pkg["cfg"], pkg["nn"], pkg["nn.functional"], pkg["study"], pkg):
             publish(module)
         for obj in objects(pkg):
             if obj.docstring:

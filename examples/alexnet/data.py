@@ -45,7 +45,6 @@ from minidl.device import Device
 from minidl.random import Generator
 
 STORED_SIZE = 256
-TO_STORED = Compose([Resize(STORED_SIZE), CenterCrop(STORED_SIZE)])
 LIKE_SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"}  # in lower case
 REPORT, UNFINISHED = "report.json", ".prepare"  # in a folder that prepare.py made: its last file; what it removes after that
 PATTERNS_TRAIN, PATTERNS_HELD_OUT = 8000, 500
@@ -53,24 +52,25 @@ STATISTICS_IMAGES = 1024  # a pixel's mean over them has a standard error of 1/3
 STATISTICS_STREAM = 5  # the purpose under which that sample is drawn
 
 
-def open_data(folder: str | None, hold_out: float | None = None) -> tuple[Any, Any]:
+def open_data(folder: str | None, hold_out: float | None = None, size: int = STORED_SIZE) -> tuple[Any, Any]:
     """Training and held-out sets: `folder`/train and `folder`/val (or /test), or the embedded patterns for None.
 
     Each is a folder of classes, or what prepare.py made of one. Where there is no val and no test, the fraction `hold_out` of
-    the images of `folder`/train is held out; or of `folder` itself, if there is no train either.
+    the images of `folder`/train is held out; or of `folder` itself, if there is no train either. Photographs
+    are read, and patterns drawn, as squares of this size.
 
     FileNotFoundError: a folder is missing or has no image, or prepare.py has not finished there. NotADirectoryError: a file in
     its place. BadFileError: a prepared file is not what was written. ValueError: the two sets have different classes, or one
     class, or `hold_out` leaves one of them empty.
     """
     if folder is None:
-        return Patterns(PATTERNS_TRAIN, train=True), Patterns(PATTERNS_HELD_OUT, train=False)
+        return Patterns(PATTERNS_TRAIN, True, image_size=size), Patterns(PATTERNS_HELD_OUT, False, image_size=size)
     root = Path(folder)
     check_folder(root)
     if (root / UNFINISHED).exists() and not (root / REPORT).exists():
         raise FileNotFoundError(f"{folder}: prepare.py has not finished here; the same command goes on where it stopped")
     place, names = training_folder(root), held_out_splits(root)
-    whole = _open_split(place)
+    whole = _open_split(place, size)
     check_names(place, whole.classes)
     if len(whole.classes) == 1:
         raise ValueError(f"{place}: has 1 class, {whole.classes[0]}: there is nothing to learn; at least 2 are needed")
@@ -82,15 +82,13 @@ def open_data(folder: str | None, hold_out: float | None = None) -> tuple[Any, A
             f"{folder}: has {has} neither val/ nor test/; train.py --hold-out 0.1 holds a tenth of the images of its "
             f"{len(whole.classes)} classes out of training"
         )
-    held_out = _open_split(root / names[0])
+    held_out = _open_split(root / names[0], size)
     check_classes(root, whole.classes, names[0], held_out.classes)
     return whole, held_out
 
 
-def _open_split(folder: Path) -> ImageFolder | PackedImages:
-    return (
-        PackedImages(folder) if (folder / INDEX).exists() else ImageFolder(folder, loader=partial(read_image, size=STORED_SIZE))
-    )
+def _open_split(folder: Path, size: int) -> ImageFolder | PackedImages:
+    return PackedImages(folder) if (folder / INDEX).exists() else ImageFolder(folder, loader=partial(read_image, size=size))
 
 
 def check_folder(root: Path) -> None:
@@ -170,15 +168,20 @@ def left_out(folder: Path, datasets: Iterable[Any]) -> str | None:
     return f"{count} hidden or system name{'s' * (count > 1)} left out: {some}" if count else None
 
 
-def measure(dataset: Any, on_error: str) -> ColorStatistics:
-    """The mean image and colour components of a training set.
+def to_stored(size: int) -> Compose:
+    """What an image becomes before it is cropped: a square of this side, from its centre."""
+    return Compose([Resize(size), CenterCrop(size)])
 
-    Of all images where prepare.py has summed them at STORED_SIZE; not of a part of them, since the sums have the held-out
+
+def measure(dataset: Any, on_error: str, size: int = STORED_SIZE) -> ColorStatistics:
+    """The mean image and colour components of a training set, of images of this size.
+
+    Of all images where prepare.py has summed them at it; not of a part of them, since the sums have the held-out
     images too. Else of up to 1024 images; unreadable ones don't count with "skip".
     """
     if hasattr(dataset, "root") and (Path(dataset.root).parent / STATISTICS).exists():
         prepared = load_statistics(Path(dataset.root).parent / STATISTICS)
-        if prepared.mean.shape == (STORED_SIZE, STORED_SIZE, 3):
+        if prepared.mean.shape == (size, size, 3):
             return prepared
 
     def images() -> Iterator[np.ndarray]:
@@ -189,7 +192,7 @@ def measure(dataset: Any, on_error: str) -> ColorStatistics:
                 if on_error == "stop":
                     raise
                 continue
-            yield TO_STORED(image, SampleKey(0, 0, index, index))
+            yield to_stored(size)(image, SampleKey(0, 0, index, index))
 
     return color_statistics(images())
 
@@ -207,15 +210,16 @@ def train_loader(
     devices: Sequence[Device] = (),
     reading: Path | None = None,
 ) -> ImageLoader[Any]:
-    """Augmented batches in an order keyed by (seed, epoch).
+    """Augmented batches in an order keyed by (seed, epoch). Where the crop is the whole image, nothing is drawn.
 
     devices : the towers'. If they are GPUs, images are a list of Tensors, one on each; NumPy arrays otherwise.
     reading : the loader's note of what it reads, for who comes after a crash
     """
     with_noise = noise and profile.color_noise
+    shared_by, mirrored = profile.crop_shared_by, profile.image_size < profile.stored_size
     step = InputStep(
-        RandomCrop(profile.image_size, shared_by=profile.crop_shared_by),
-        RandomHorizontalFlip(shared_by=profile.crop_shared_by),
+        RandomCrop(profile.image_size, shared_by=shared_by),
+        RandomHorizontalFlip(shared_by=shared_by) if mirrored else None,
         SubtractMean(statistics.mean),
         PCAColorNoise(*statistics[1:], profile.color_noise, profile.noise_divide) if with_noise else None,
     )
@@ -224,7 +228,7 @@ def train_loader(
         dataset,
         batch_size,
         shuffle=True,
-        transform=TO_STORED,
+        transform=to_stored(profile.stored_size),
         batch_transform=step,
         num_workers=workers,
         seed=seed,
@@ -248,7 +252,14 @@ def test_loader(
     """The held-out set in its order: the centre crop of each image, or its four corners and centre with their mirrors."""
     crop = TenCrop(profile.image_size) if ten_views else CenterCrop(profile.image_size)
     step = InputStep(crop, mean=SubtractMean(statistics.mean))
-    return ImageLoader(dataset, batch_size, transform=TO_STORED, batch_transform=step, num_workers=workers, on_error=on_error)
+    return ImageLoader(
+        dataset,
+        batch_size,
+        transform=to_stored(profile.stored_size),
+        batch_transform=step,
+        num_workers=workers,
+        on_error=on_error,
+    )
 
 
 def save_statistics(path: Path, statistics: ColorStatistics) -> None:

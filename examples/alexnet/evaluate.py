@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import run
 from data import load_statistics, open_data, other_classes, test_loader
-from model import AlexNet
+from files import FileNet, open_network
 
 import minidl.nn.functional as F
 from minidl import Tensor, no_grad
@@ -89,11 +89,14 @@ def main(arguments: list[str] | None = None) -> int:
             raise FileNotFoundError(f"{folder}: no checkpoint was saved yet")
         saved = run.read_checkpoint(found, "evaluate.py {} scores that")
         settings = saved.state["arguments"]
-        model = AlexNet(**saved.state["architecture"], devices=run.device_names(args.device or settings["device"]))
+        files = folder / settings["files"] if settings.get("layers") else None
+        model = open_network(saved.state["architecture"], files, run.device_names(args.device or settings["device"]))
         model.load_state_dict(saved.model_state)
+        if isinstance(model, FileNet):
+            model.net.set_epoch(saved.state["epoch"])
         model.eval()
         data = args.data or run.find_data(folder, f"if it moved: evaluate.py {args.checkpoint} NEW_DIR")
-        _, held_out = open_data(data, settings.get("hold_out"))
+        _, held_out = open_data(data, settings.get("hold_out"), model.profile.stored_size)
         if held_out.classes != saved.state["classes"]:
             raise ValueError(f"{found}: {other_classes(saved.state['classes'], held_out.classes)}")
         loader = test_loader(

@@ -55,6 +55,7 @@ class Profile:
     noise_divide: float  # the image is divided by it after the noise
     noise_until: float  # the fraction of training after which there is no colour noise
     rate_drops: tuple[float, ...]  # fractions of training after which the learning rate is divided by 10
+    stored_size: int = 256  # what all images become before they are cropped
 
 
 _PAPER = Profile(
@@ -252,6 +253,10 @@ class AlexNet(nn.Module):
         x = self._each(Tower.layer7, self._exchange(x))
         return self.fc8(_joined(x, self.devices[0]))
 
+    def loss(self, scores: Tensor, labels: np.ndarray) -> Tensor:
+        """The mean cross-entropy of scores (N, num_classes) and labels (N,)."""
+        return F.cross_entropy(scores, labels)
+
     def _each(self, layer: Callable[[Tower, Tensor], Tensor], x: Sequence[Tensor]) -> list[Tensor]:
         return [layer(tower, own) for tower, own in zip(self.towers, x, strict=True)]
 
@@ -294,6 +299,10 @@ class AlexNet(nn.Module):
             {"params": [p for n, p in named if n.endswith("weight")], "lr": lr, "weight_decay": weight_decay},
             {"params": [p for n, p in named if n.endswith("bias")], "lr": 2 * lr, "weight_decay": 0.0},
         ]
+
+    def first_filters(self) -> list[np.ndarray]:
+        """conv1's filters (O, 3, 11, 11), tower by tower."""
+        return [_host(tower.conv1.weight) for tower in self.towers]
 
     def merged_state_dict(self) -> dict[str, np.ndarray]:
         """The parameters as a one-device grouped net's: "conv1.weight" (96, 3, 11, 11), ..., tower 0's channels first.

@@ -5,6 +5,8 @@ python examples/alexnet/train.py DIR                         DIR/train/<class>/*
 python examples/alexnet/train.py DIR --hold-out 0.1          DIR/<class>/*, of which a tenth is held out
 python examples/alexnet/train.py DIR --device cuda:0,cuda:1  on GPUs
 python examples/alexnet/train.py --resume runs/alexnet       continue where a run stopped
+python examples/alexnet/train.py DIR --layers X.cfg --params Y.cfg 120:Z.cfg
+                                                             a net of the 2012 program's files; from epoch 120 on with Z.cfg
 """
 
 import argparse
@@ -34,13 +36,13 @@ from data import (
     train_loader,
 )
 from evaluate import Score, evaluate
+from files import OF_THE_FILES, FileNet, copy_files, image_profile, open_network
 from guards import DiskFullError, NotFiniteError
 from listing import classes_changed, difference, digest_of, held_out_changed, listing_of, read_listing, save_listing
 from meter import Meter, Progress, clock
 from model import PROFILES, VARIANTS, AlexNet
 
 import minidl
-import minidl.nn.functional as F
 from minidl import Tensor, pipe, random
 from minidl.checkpoint import Checkpoint, CheckpointError, clear_leftovers, keep_last, save_checkpoint
 from minidl.data import BadFileError
@@ -71,11 +73,11 @@ class Trainer:
     left_out : unreadable images that training went without so far; one that is met in every epoch counts in each
     """
 
-    def __init__(self, args: argparse.Namespace, folder: Path, model: AlexNet, datasets: tuple[Any, Any]) -> None:
+    def __init__(self, args: argparse.Namespace, folder: Path, model: AlexNet | FileNet, datasets: tuple[Any, Any]) -> None:
         self.args, self.folder, self.model = args, folder, model
         self.train_set, self.held_out = datasets
         self.statistics = load_statistics(folder / run.STATISTICS)
-        self.optimizer = SGD(model.parameter_groups(args.lr, args.wd), lr=args.lr, momentum=args.momentum, rule="2012")
+        self.optimizer = SGD(self._groups(), lr=args.lr, momentum=args.momentum, rule="2012")
         self.step = 0
         self.steps_an_epoch = math.ceil(len(self.train_set) / args.batch_size)
         self.last_step = args.steps or args.epochs * self.steps_an_epoch
@@ -90,6 +92,12 @@ class Trainer:
         self.signals = guards.Signals()
         arrays = 2 * sum(p.data.nbytes for p in model.parameters())  # parameters and velocities
         self.disk = guards.Disk(folder, arrays, self._checkpoints_to_come)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The optimiser's groups, as the run begins."""
+        if isinstance(self.model, FileNet):
+            return self.model.net.groups()
+        return self.model.parameter_groups(self.args.lr, self.args.wd)
 
     def _checkpoints_to_come(self) -> int:
         """How many more there will be at once: the last ones and the best, while another one is written."""
@@ -107,6 +115,7 @@ class Trainer:
         self.optimizer.load_state_dict(saved.optimizer_state)
         random.default_generator.set_state(saved.state["random"])
         self.step = saved.state["step"]
+        self._take_parameters(self._last_epoch())
         self.meter = Meter(self.step, self.last_step, saved.state["meter"])
         if self.autopsy is not None and saved.state.get("autopsy"):
             self.autopsy.load_state_dict(saved.state["autopsy"])
@@ -171,9 +180,20 @@ class Trainer:
     def command_to_go_on(self) -> str:
         return f"continue with: python {sys.argv[0]} --resume {self.folder}"
 
-    def _schedule(self) -> MultiStepLR:
-        """The rate is divided by 10 at fractions of the run; replayed up to the present step."""
-        wanted = self.model.parameter_groups(self.args.lr, self.args.wd)  # a resumed run may have been given another rate
+    def _last_epoch(self) -> int:
+        """The epoch of the step before, or the first one."""
+        return max(self.step - 1, 0) // self.steps_an_epoch
+
+    def _take_parameters(self, epoch: int) -> None:
+        """Rates, norms and dropout of this epoch, if parameter files have them."""
+        if isinstance(self.model, FileNet):
+            self.model.net.set_epoch(epoch, self.optimizer)
+
+    def _schedule(self) -> MultiStepLR | None:
+        """The rate is divided by 10 at fractions of the run; replayed up to the present step. None if files have the rates."""
+        if isinstance(self.model, FileNet):
+            return None
+        wanted = self._groups()  # a resumed run may have been given another rate
         for group, fresh in zip(self.optimizer.param_groups, wanted, strict=True):
             group.pop("initial_lr", None)
             group.update(lr=fresh["lr"], weight_decay=fresh["weight_decay"], momentum=self.args.momentum)
@@ -187,6 +207,7 @@ class Trainer:
     def _train_epoch(self, progress: Progress) -> None:
         """To the end of the epoch, or to where the colour noise ends, or to the run's last step."""
         epoch, first = divmod(self.step, self.steps_an_epoch)
+        self._take_parameters(epoch)
         with_noise = self.step < self.noise_steps
         end = self.noise_steps if with_noise else self.last_step
         loader = train_loader(
@@ -238,7 +259,8 @@ class Trainer:
         place = self.step % self.steps_an_epoch
         whole = min(self.args.batch_size, len(self.train_set) - place * self.args.batch_size)
         self.left_out += whole - images
-        self.schedule.step()
+        if self.schedule is not None:
+            self.schedule.step()
         self.step += 1
 
     def train_step(self, images: np.ndarray, labels: np.ndarray) -> None:
@@ -246,7 +268,7 @@ class Trainer:
         generator = random.default_generator.state()
         self.optimizer.zero_grad()
         scores = self.model(images)
-        loss = F.cross_entropy(scores, labels)
+        loss = self.model.loss(scores, labels)
         value = loss.item()
         if not math.isfinite(value):
             raise NotFiniteError(self._diagnosis(f"the loss is {value}", images, labels, generator))
@@ -281,13 +303,14 @@ class Trainer:
 
         def step() -> Tensor:
             random.default_generator.set_state(generator)
-            return F.cross_entropy(self.model(images), labels)
+            return self.model.loss(self.model(images), labels)
 
         where = guards.first_not_finite(self.model, images, step)
         return f"step {self.step + 1}: {what}; {where}; {self._advice()}"
 
     def _advice(self) -> str:
-        return f"{self._last_checkpoint()}; a lower --lr than {self.args.lr} may help"
+        rate = "rates in the parameter file" if self.args.layers else f"--lr than {self.args.lr}"
+        return f"{self._last_checkpoint()}; {'lower' if self.args.layers else 'a lower'} {rate} may help"
 
     def _report(self, epoch: int, progress: Progress) -> None:
         means, speed = self.meter.take()
@@ -373,6 +396,7 @@ class Trainer:
             self.model.state_dict(),
             self.optimizer.state_dict(),
             step=self.step,
+            epoch=self._last_epoch(),
             random=random.default_generator.state(),
             meter=self.meter.sums,
             autopsy=self.autopsy and self.autopsy.state_dict(),
@@ -390,7 +414,9 @@ class Trainer:
 
 
 def architecture(args: argparse.Namespace, dataset: Any) -> dict[str, Any]:
-    """What a checkpoint's weights fit: AlexNet's arguments without the devices."""
+    """What a checkpoint's weights fit: the arguments of AlexNet, or of FileNet, without files and devices."""
+    if args.layers:
+        return {"num_classes": len(dataset.classes), "profile": args.profile, "image_size": args.image_size}
     return {
         "num_classes": len(dataset.classes),
         "profile": args.profile,
@@ -400,6 +426,11 @@ def architecture(args: argparse.Namespace, dataset: Any) -> dict[str, Any]:
     }
 
 
+def stored_size(args: argparse.Namespace) -> int:
+    """The side of the images before they are cropped."""
+    return (image_profile(args.profile, args.image_size) if args.layers else PROFILES[args.profile]).stored_size
+
+
 def check_architecture(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
     """ValueError names what differs."""
     differ = [f"{name} {saved.get(name)!r} (here {value!r})" for name, value in wanted.items() if saved.get(name) != value]
@@ -407,12 +438,16 @@ def check_architecture(path: Path, saved: dict[str, Any], wanted: dict[str, Any]
         raise ValueError(f"{path}: is a checkpoint of another architecture: {', '.join(differ)}")
 
 
-def build(args: argparse.Namespace, dataset: Any) -> AlexNet:
+def build(args: argparse.Namespace, dataset: Any, folder: Path | None = None) -> AlexNet | FileNet:
+    """The network. That of layer files from their copies in the run folder, or without one from the files themselves."""
     minidl.set_float32_matmul_precision("high" if args.tf32 else "highest")
-    return AlexNet(**architecture(args, dataset), devices=run.device_names(args.device))
+    settings, devices = architecture(args, dataset), run.device_names(args.device)
+    if args.layers and folder is None:
+        return FileNet(args.layers, args.params, **settings, devices=devices)
+    return open_network(settings, folder / args.files if args.layers and folder else None, devices)
 
 
-def header(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any]) -> str:
+def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[Any, Any]) -> str:
     """What is about to be trained, on what, with what."""
     train_set, held_out = datasets
     parameters = sum(p.numel() for p in model.parameters())
@@ -422,18 +457,25 @@ def header(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any]) 
         data = f"{args.data}: {len(train_set)} images of {len(train_set.classes)} classes"
     aside = None if args.data is None else left_out(Path(args.data), datasets)
     unseen = len(held_out.classes) - len(set(held_out.targets))
-    narrow = "" if args.width == 1 else f" at width {args.width:g} of the paper's (--width 1 trains the full net)"
+    if args.layers:
+        net = (
+            f"{args.layers} with {' '.join(args.params)}, profile {args.profile}, images {args.image_size} x {args.image_size}"
+        )
+        rates = "rates, momenta and decays of the parameter file"
+    else:
+        narrow = "" if args.width == 1 else f" at width {args.width:g} of the paper's (--width 1 trains the full net)"
+        net = f"AlexNet{narrow}, profile {args.profile}, variant {args.variant}"
+        rates = f"rate {args.lr:g} (biases {2 * args.lr:g}), momentum {args.momentum:g}, decay {args.wd:g}"
     towers = [tower.device for tower in model.towers]
     about = run.versions(towers)
     return (
-        f"AlexNet{narrow}, profile {args.profile}, variant {args.variant}, {parameters:,} parameters\n"
+        f"{net}, {parameters:,} parameters\n"
         f"on {' and '.join(dict.fromkeys(map(str, towers)))}; float32"
         f"{', products in TF32' if args.tf32 and 'cuda' in args.device else ''}; "
         f"{about['gpu'] + '; ' if 'gpu' in about else ''}NumPy {about['numpy']}, {about['blas']}\n"
         f"data: {data}, {len(held_out)} held out{f', none of {unseen} of the classes' if unseen else ''}\n"
         f"{f'{aside}{chr(10)}' if aside else ''}"
-        f"batch {args.batch_size}, rate {args.lr:g} (biases {2 * args.lr:g}), momentum {args.momentum:g}, "
-        f"decay {args.wd:g}, seed {args.seed}"
+        f"batch {args.batch_size}, {rates}, seed {args.seed}"
     )
 
 
@@ -447,6 +489,19 @@ def parser_() -> argparse.ArgumentParser:
         type=run.fraction,
         metavar="FRACTION",
         help="hold so much of the images out of training, if DIR has no val/ and test/; DIR may then hold the classes",
+    )
+    p.add_argument("--layers", metavar="X.cfg", help="a net of the 2012 program's layer file, docs/cfg.md, instead of AlexNet")
+    p.add_argument(
+        "--params",
+        nargs="+",
+        metavar="Y.cfg",
+        help="its parameter file, which has the rates; EPOCH:Z.cfg counts from a later epoch on. Also with --resume",
+    )
+    p.add_argument(
+        "--image-size",
+        type=run.at_least_one,
+        metavar="N",
+        help="side of the images that a net of --layers takes, default 224; up to 32 they are cut from images of 32 x 32",
     )
     p.add_argument("--device", help="one device or two with a comma: cpu:0,cpu:1 (default), cuda:0, cuda:0,cuda:1")
     p.add_argument("--epochs", type=run.at_least_one, help="default 90; 1 on the embedded patterns")
@@ -501,6 +556,9 @@ def parser_() -> argparse.ArgumentParser:
 
 
 COMMON = {
+    "layers": None,
+    "params": None,
+    "image_size": 224,
     "hold_out": None,
     "device": "cpu:0,cpu:1",
     "steps": None,
@@ -518,17 +576,40 @@ COMMON = {
     "keep": 3,
     "on_error": "stop",
 }
+# of a net of layer files. The profile says how images are made
+OF_LAYERS = {"batch_size": 128, "profile": "original"}
 MODES = ("resume", "data_changed", "evaluate", "check_grads", "dry_run", "out")  # not part of what a run is
 
 
 def complete(given: argparse.Namespace, saved: dict[str, Any] | None) -> argparse.Namespace:
-    """Arguments that were given, else those of the run that is resumed, else defaults."""
+    """Arguments that were given, else those of the run that is resumed, else defaults.
+
+    ValueError: some that don't go together.
+    """
     explicit = {name: value for name, value in vars(given).items() if name not in MODES and value is not None}
     if "epochs" in explicit:
         explicit.setdefault("steps", None)
     data = explicit.get("data", (saved or {}).get("data"))
-    chosen = {"data": data, **(EMBEDDED if data is None else DEFAULTS), **COMMON, **(saved or {}), **explicit}
-    return argparse.Namespace(**chosen)
+    layers = explicit.get("layers", (saved or {}).get("layers"))
+    _check_files(explicit, layers, saved is not None)
+    defaults = {**(EMBEDDED if data is None else DEFAULTS), **COMMON, **(OF_LAYERS if layers else {})}
+    return argparse.Namespace(**{"data": data, **defaults, **(saved or {}), **explicit})
+
+
+def _check_files(explicit: dict[str, Any], layers: str | None, resumed: bool) -> None:
+    """Do the flags about layer files go with each other, and with the rest?"""
+    if layers is None:
+        alone = [name for name in ("params", "image_size") if name in explicit]
+        if alone:
+            raise ValueError(f"--{alone[0].replace('_', '-')} needs --layers: which net?")
+        return
+    if resumed and "layers" in explicit:
+        raise ValueError("--layers can't be given with --resume: a run keeps its layers; --params may be other ones")
+    if not resumed and "params" not in explicit:
+        raise ValueError("--layers needs --params: which rates?")
+    without_effect = [name for name in OF_THE_FILES if name in explicit]
+    if without_effect:
+        raise ValueError(f"--{without_effect[0].replace('_', '-')} can't be given with --layers: the files say that")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -536,6 +617,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.evaluate and given.resume is None:
         parser.error("--evaluate needs --resume RUN: which checkpoint?")
+    if given.evaluate and given.params is not None:
+        parser.error("--params can't be given with --evaluate: a checkpoint is scored with the parameters of its epoch")
     if given.data_changed and given.resume is None:
         parser.error("--data-changed needs --resume RUN: a new run takes the data as it is")
     if given.resume is not None and given.out is not None:
@@ -568,7 +651,7 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
         minidl.Device(name)  # a missing GPU is said before anything slow happens
     folder = Path(given.out or time.strftime("runs/alexnet-%Y%m%d-%H%M%S"))
     check_none_held_out(args.data, args.hold_out)
-    datasets = open_data(args.data, args.hold_out)
+    datasets = open_data(args.data, args.hold_out, stored_size(args))
     check_outside(folder, datasets)
     if given.check_grads or given.dry_run:
         model = build(args, datasets[0])
@@ -578,9 +661,11 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
     with guards.locked(folder), pipe.going_on():
         model = build(args, datasets[0])
         print(header(args, model, datasets), flush=True)
-        save_statistics(folder / run.STATISTICS, measure(datasets[0], args.on_error))
+        save_statistics(folder / run.STATISTICS, measure(datasets[0], args.on_error, model.profile.stored_size))
         if args.data is not None:
             args.data = os.path.abspath(args.data)
+        if args.layers:
+            args.files = copy_files(folder, args.layers, args.params)
         listing = save_listing(folder, listing_of(datasets))
         run.remember(folder, vars(args), listing, run.versions(map(minidl.Device, devices)))
         trainer = Trainer(args, folder, model, datasets)
@@ -596,14 +681,20 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) ->
     minidl.manual_seed(args.seed)
     if given.data is None:
         args.data = run.find_data(folder, f"if it moved: python {sys.argv[0]} NEW_DIR --resume {given.resume}")
-    datasets = open_data(args.data, args.hold_out)
+    datasets = open_data(args.data, args.hold_out, stored_size(args))
     saved = None if found is None else run.read_checkpoint(found, "continue from it with --resume {}")
     other_scores = False
     if not given.evaluate:
         before = run.listing_at_start(folder) if saved is None else saved.state.get("listing")
         listing = listing_of(datasets)
         other_scores = check_data(folder, found or folder, before, listing, given.data_changed)
-    model = build(args, datasets[0])
+    if given.params:
+        layers = folder / args.files / "layers.cfg"
+        FileNet(
+            layers, args.params, **architecture(args, datasets[0]), devices=run.device_names(args.device)
+        )  # or says what is wrong
+        args.files = copy_files(folder, layers, args.params)
+    model = build(args, datasets[0], folder)
     trainer = Trainer(args, folder, model, datasets)
     if saved is not None and found is not None:
         trainer.restore(found, saved)
@@ -622,7 +713,8 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) ->
     if args.data is not None:
         args.data = os.path.abspath(args.data)
     trainer.listing = save_listing(folder, listing)
-    run.remember(folder, {**run.arguments_of(folder), "data": args.data}, trainer.listing)
+    kept = {"data": args.data, **({"params": args.params, "files": args.files} if args.layers else {})}
+    run.remember(folder, {**run.arguments_of(folder), **kept}, trainer.listing)
     run.report_last_read(folder)
     aside = run.set_aside_later(folder, trainer.step)
     if aside:
@@ -671,22 +763,24 @@ def carry_on(trainer: Trainer) -> int:
     return draw(trainer.model, folder)
 
 
-def draw(model: AlexNet, folder: Path) -> int:
+def draw(model: AlexNet | FileNet, folder: Path) -> int:
     """curves.png and conv1.png. A full disk is no error of the training's."""
     try:
         missing = run.draw_curves(folder)
-        run.draw_filters(folder, [tower.device.to_host(tower.conv1.weight.data) for tower in model.towers])
+        if filters := model.first_filters():
+            run.draw_filters(folder, filters)
     except OSError as error:
         if not guards.disk_full(error):
             raise
         print(f"train.py: the run is complete, its pictures are not drawn: {error}", file=sys.stderr)
         return 1
     autopsy = f"{AUTOPSY}, " if (folder / AUTOPSY).exists() else ""
-    print(f"{folder}: log.jsonl, {autopsy}checkpoints/, best.json, conv1.png, " + (missing or "curves.png"))
+    conv1 = "conv1.png, " if filters else ""
+    print(f"{folder}: log.jsonl, {autopsy}checkpoints/, best.json, {conv1}" + (missing or "curves.png"))
     return 0
 
 
-def check_grads(model: AlexNet) -> int:
+def check_grads(model: AlexNet | FileNet) -> int:
     """A row for each op's inputs and parameters, on an image of random pixels. 1 if a backward is wrong, else 0."""
     size = model.profile.image_size
     image = random.Generator(0).normal((1, 3, size, size), np.float32) * 50
@@ -701,10 +795,10 @@ def check_grads(model: AlexNet) -> int:
     return 1 if wrong else 0
 
 
-def dry_run(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any]) -> int:
+def dry_run(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[Any, Any]) -> int:
     """One step on one batch, as training would, and nothing written."""
     train_set, _ = datasets
-    statistics = measure(train_set, args.on_error)
+    statistics = measure(train_set, args.on_error, model.profile.stored_size)
     loader = train_loader(
         train_set,
         model.profile,
@@ -717,7 +811,7 @@ def dry_run(args: argparse.Namespace, model: AlexNet, datasets: tuple[Any, Any])
     )
     images, labels = next(iter(loader.epoch_batches(0)))
     started = time.monotonic()
-    loss = F.cross_entropy(model(images), labels)
+    loss = model.loss(model(images), labels)
     loss.backward()
     seconds = time.monotonic() - started
     steps = args.steps or args.epochs * len(loader)

@@ -23,9 +23,9 @@ Image = TypeVar("Image")  # np.ndarray, Tensor, or Pillow's
 
 
 def is_picture(image: object) -> "TypeGuard[Picture]":
-    """Whether this is a picture of Pillow's. Who has one has imported Pillow."""
-    pillow = sys.modules.get("PIL.Image")
-    return pillow is not None and isinstance(image, pillow.Image)
+    """Whether this is a picture of Pillow's. Who has one has imported Pillow: to the end, which another thread may just do."""
+    kind = getattr(sys.modules.get("PIL.Image"), "Image", None)
+    return kind is not None and isinstance(image, kind)
 
 
 def as_array(picture: "Picture") -> np.ndarray:

@@ -142,14 +142,15 @@ def _network(name: str, run_folder: str | None) -> _Network:
         return _Network(load_model(name), "The network has the weights that it starts with: nothing was trained.")
     if name != ALEXNET:
         raise ValueError(f"explore: a run has a model of its own, got --run {run_folder} and the model {name}")
-    run, data, model = (module_from(ALEXNET_FILE.with_name(f"{part}.py")) for part in ("run", "data", "model"))
+    run, data, files = (module_from(ALEXNET_FILE.with_name(f"{part}.py")) for part in ("run", "data", "files"))
     folder = run.find_run(run_folder)
     best = (folder / run.BEST).is_file()
     found = run.best_checkpoint(folder) if best else run.find_checkpoint(run_folder)
     if found is None:
         raise FileNotFoundError(f"explore: {folder} has no checkpoint yet")
     saved = run.read_checkpoint(found, "give {} instead")
-    network = model.AlexNet(**saved.state["architecture"])
+    copies = saved.state.get("arguments", {}).get("files")
+    network = files.open_network(saved.state["architecture"], folder / copies if copies else None)
     network.load_state_dict(saved.model_state)
     note = f"The network was trained: {found}{', the best on its held-out images' if best else ''}."
     return _Network(network, note, data.load_statistics(folder / run.STATISTICS).mean, saved.state["classes"])

@@ -1,7 +1,11 @@
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 
 from minidl.data.color_sums import ColorSums, color_statistics
+from minidl.data.images import is_picture
 from minidl.data.transforms import (
     CROP,
     FLIP,
@@ -382,3 +386,9 @@ def test_sums_merge():
     odd.merge(even)
     odd.merge(ColorSums())
     assert odd.count == 5 and (odd.total == whole.total).all() and (odd.products == whole.products).all()
+
+
+def test_a_thread_may_be_importing_pillow(monkeypatch):
+    """The module is there before its classes are, and then nobody has a picture."""
+    monkeypatch.setitem(sys.modules, "PIL.Image", ModuleType("PIL.Image"))
+    assert not is_picture(np.zeros((2, 2, 3), np.uint8))

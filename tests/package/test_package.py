@@ -16,7 +16,7 @@ from test_readme import README, blocks
 import minidl
 
 ROOT = Path(__file__).parents[2]
-ALEXNET = {"model.py", "run.py", "data.py", "guards.py"}
+ALEXNET = {"model.py", "files.py", "run.py", "data.py", "guards.py"}
 pytestmark = pytest.mark.package
 
 TRAINING = """

@@ -6,73 +6,111 @@ are the t rows of a matrix. A pass of additions over the arrays for each term to
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minidl import memory
-from minidl.kernels.cpu.im2col import AT_ONCE
+from minidl.kernels.cpu.im2col import AT_ONCE, Im2col
 from minidl.kernels.cpu.tiles import Assembly, Canvas, Layout, Tiles, layout
-from minidl.kernels.winograd import LONGEST, TILE, Transforms, block_kernel, tile_numbers, transforms
-from minidl.parallel import run, scratch
+from minidl.kernels.winograd import OUTPUTS, Transforms, block_kernel, has_tiles, tile_numbers, tile_size, transforms
+from minidl.parallel import run, scratch, slabs
 from minidl.shapes import Pair
+
+
+class Filters(NamedTuple):
+    """Filters, prepared for tiles (t * t, SH * SW * C, O) and for patches (KH * KW * C, O)."""
+
+    u: np.ndarray
+    matrix: np.ndarray
 
 
 class Winograd:
     """The convolution of one group by tiles: the same methods as `Im2col`. For one thread.
 
+    Pieces whose images or gradients are not `tame` go by patches.
+
     shape (O, KH, KW, C) : of the group's filters.
     """
 
-    unit = TILE  # rows of output that go together
-
     def __init__(self, shape: tuple[int, ...], stride: Pair, dtype: np.dtype) -> None:
         self.shape, self.stride, self.dtype = shape, stride, dtype
+        self.patches = Im2col(shape, stride, (1, 1), dtype)
         self.kernel = block_kernel((shape[1], shape[2]), stride)
+        self.unit = OUTPUTS[self.kernel[0]]  # rows of output that go together
         self.down, self.across = (Transforms(*(m.astype(dtype) for m in transforms(r))) for r in self.kernel)
+        at_once = _CHANNELS_AT_ONCE if len(self.down.BT) > 6 or len(self.across.BT) > 6 else self._channels()
+        self._sums = list(slabs(0, self._channels(), at_once))  # over the channels
         self._latest: tuple[tuple[Any, ...], Any] = (), None
 
     def units_at_once(self, out: Pair) -> int:
         """As many rows of tiles as leave V and M in the outer cache; at least a hundred tiles, for the products to be large;
         whole mosaics if that is more than one."""
-        height, width = tile_numbers(out)
+        height, width = tile_numbers(out, self.kernel)
         points = len(self.down.BT) * len(self.across.BT)
         values = points * width * (self.shape[0] + math.prod(self.stride) * self.shape[3])
         units = max(AT_ONCE // (values * self.dtype.itemsize), -(-_TILES_AT_LEAST // width))
         return units - units % (4 * height) if units > 4 * height else units
 
-    def prepare(self, w: np.ndarray) -> np.ndarray:
-        """Filters (O, KH, KW, C) -> U (t * t, SH * SW * C, O)."""
+    def prepare(self, w: np.ndarray) -> Filters:
+        """Filters (O, KH, KW, C), which are tame."""
         u = both_axes(self.down.G, self.across.G, np.ascontiguousarray(blocks(w, self.stride).swapaxes(2, 3)))
-        return u.reshape(-1, *u.shape[2:])
+        return Filters(u.reshape(-1, *u.shape[2:]), self.patches.prepare(w))
 
-    def forward(self, x: np.ndarray, corner: Pair, u: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+    def forward(self, x: np.ndarray, corner: Pair, filters: Filters, bias: np.ndarray | None, y: np.ndarray) -> None:
         """Images (n, H, W, C), with `corner` rows and columns of zeros before them, and bias (OW, O) into y (n, OH, OW, O)."""
-        canvas, v, m = self._plan(self._plan_forward, x, corner, y)
+        canvas, v, m, part = self._plan(self._plan_forward, x, corner, y)
         canvas.put(x)
-        np.matmul(v.cut(), u, out=m.values)
+        if not tame(canvas.blocks):
+            self.patches.forward(x, corner, filters.matrix, bias, y)
+            return
+        values = v.cut()
+        for i, channels in enumerate(self._sums):
+            np.matmul(values[..., channels], filters.u[:, channels], out=part if i else m.values)
+            if i:
+                m.values[...] += part
         m.write(bias, y)
 
     def no_gradient(self) -> np.ndarray:
-        """Zeros for `add_gradient`: gU (t * t, O, SH * SW * C)."""
-        gu = memory.empty((len(self.down.BT) * len(self.across.BT), self.shape[0], self._channels()), self.dtype)
-        gu[...] = 0
-        return gu
+        """Zeros for `add_gradient`: gU of the tiles and gw of the patches, in one array."""
+        gradients = memory.empty((math.prod(self._gu_shape()) + math.prod(self.shape),), self.dtype)
+        gradients[...] = 0
+        return gradients
 
-    def add_gradient(self, gu: np.ndarray, x: np.ndarray, corner: Pair, gy: np.ndarray) -> None:
-        """gU += what images x (n, H, W, C) and gy (n, OH, OW, O) add."""
+    def add_gradient(self, gradients: np.ndarray, x: np.ndarray, corner: Pair, gy: np.ndarray) -> None:
+        """gU or gw += what images x (n, H, W, C) and gy (n, OH, OW, O) add."""
         canvas, v, upstream, gm, part = self._plan(self._plan_gradient, x, corner, gy)
         canvas.put(x)
         upstream.put(gy)
-        gu += np.matmul(gm.cut().swapaxes(1, 2), v.cut(), out=part)
+        gu, gw = self._split(gradients)
+        if tame(canvas.blocks) and tame(upstream.blocks):
+            gu += np.matmul(gm.cut().swapaxes(1, 2), v.cut(), out=part)
+        else:
+            self.patches.add_gradient(gw.reshape(len(gw), -1), x, corner, gy)
 
-    def gradient(self, gu: np.ndarray) -> np.ndarray:
-        """The sum of gU -> gw (O, KH, KW, C)."""
+    def gradient(self, gradients: np.ndarray) -> np.ndarray:
+        """The sum of gU and of gw -> gw (O, KH, KW, C)."""
+        gu, gw = self._split(gradients)
         points = len(self.down.BT), len(self.across.BT)
-        return unblocks(both_axes(self.down.G.T, self.across.G.T, gu.reshape(*points, *gu.shape[1:])), self.shape, self.stride)
+        by_tiles = both_axes(self.down.G.T, self.across.G.T, gu.reshape(*points, *gu.shape[1:]))
+        gw += unblocks(by_tiles, self.shape, self.stride)
+        return gw
+
+    def _gu_shape(self) -> tuple[int, int, int]:
+        return len(self.down.BT) * len(self.across.BT), self.shape[0], self._channels()
+
+    def _split(self, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """gU (t * t, O, SH * SW * C) and gw (O, KH, KW, C), views."""
+        shape = self._gu_shape()
+        size = math.prod(shape)
+        return gradients[:size].reshape(shape), gradients[size:].reshape(self.shape)
 
     def _channels(self) -> int:
         return math.prod(self.stride) * self.shape[3]
+
+    def _apart(self) -> Pair:
+        """From one tile's first output to the next one's, along each axis."""
+        return OUTPUTS[self.kernel[0]], OUTPUTS[self.kernel[1]]
 
     def _plan(self, make: Callable[..., Any], x: np.ndarray, corner: Pair, y: np.ndarray) -> Any:
         """What `make` prepares for a piece; the latest is kept, as most pieces are like the one before."""
@@ -83,25 +121,48 @@ class Winograd:
 
     def _plan_forward(self, x: tuple[int, ...], corner: Pair, y: tuple[int, ...], contiguous: bool) -> Any:
         plan, canvas, v = self._plan_input(x, corner, y)
-        return canvas, v, Assembly(self.down.AT, self.across.AT, plan, y, contiguous, self.dtype)
+        m = Assembly(self.down.AT, self.across.AT, plan, y, contiguous, self.dtype)
+        part = scratch("winograd part", m.values.shape, self.dtype) if len(self._sums) > 1 else None
+        return canvas, v, m, part
 
     def _plan_gradient(self, x: tuple[int, ...], corner: Pair, gy: tuple[int, ...], _: bool) -> Any:
         plan, canvas, v = self._plan_input(x, corner, gy)
-        size = TILE * plan.number[0], TILE * plan.number[1]
+        apart = self._apart()
+        size = apart[0] * plan.number[0], apart[1] * plan.number[1]
         upstream = Canvas("gy", gy, (0, 0), (1, 1), size, plan, self.dtype)
-        gm = Tiles("gy tiles", upstream, self.down.AT.T, self.across.AT.T, plan.number)
-        part = scratch("winograd gu", (gm.values.shape[0], self.shape[0], self._channels()), self.dtype)
+        gm = Tiles("gy tiles", upstream, self.down.AT.T, self.across.AT.T, plan.number, apart)
+        part = scratch("winograd gu", self._gu_shape(), self.dtype)
         return canvas, v, upstream, gm, part
 
     def _plan_input(self, x: tuple[int, ...], corner: Pair, y: tuple[int, ...]) -> tuple[Layout, Canvas, Tiles]:
-        alone = self.stride != (1, 1)
+        alone, apart = self.stride != (1, 1), self._apart()
         plan = layout(1 if alone else x[0], (x[1], x[2]), corner, self.kernel, (y[1], y[2]))
-        size = TILE * plan.number[0] + self.kernel[0] - 1, TILE * plan.number[1] + self.kernel[1] - 1
+        size = apart[0] * plan.number[0] + self.kernel[0] - 1, apart[1] * plan.number[1] + self.kernel[1] - 1
         canvas = Canvas("x", x, corner, self.stride, size, plan, self.dtype)
-        return plan, canvas, Tiles("x tiles", canvas, self.down.BT, self.across.BT, plan.number)
+        return plan, canvas, Tiles("x tiles", canvas, self.down.BT, self.across.BT, plan.number, apart)
 
 
 _TILES_AT_LEAST = 128
+_CHANNELS_AT_ONCE = 64  # in one sum where a side of a tile has 7 values: its parts are rounded less than a longer sum
+
+# Numbers that tiles are not made for
+_LARGEST = 1e12  # products of three of them, with images and filters as long as they come, are finite in float32
+_PEAK = 30  # times the root mean square: only if the largest is more, it's worth counting
+_FEW, _FAR = 1000, 1000  # at most one in _FEW is above the largest / _FAR
+
+
+def tame(values: np.ndarray) -> bool:
+    """Are numbers finite, not huge, and the largest not alone far above all others? Other ones would spoil their whole tile."""
+    if not values.size:
+        return True
+    flat = values.reshape(-1)
+    largest = max(float(flat.max()), -float(flat.min()))
+    if not largest <= _LARGEST:  # nor if it is NaN
+        return False
+    if largest**2 <= _PEAK**2 * float(flat.dot(flat)) / flat.size:
+        return True
+    large = np.count_nonzero(np.abs(flat) > largest / _FAR)
+    return bool(large * _FEW > np.count_nonzero(flat))
 
 
 # What a value costs beside multiplications, in multiply-adds of a large product: measured at AlexNet's layers, 1 to 64 images
@@ -117,9 +178,9 @@ def pays(shape: tuple[int, ...], stride: Pair, dilation: Pair, images: int, out:
     """
     kernel = block_kernel((shape[1], shape[2]), stride)
     channels, filters = math.prod(stride) * shape[3], shape[0]
-    if dilation != (1, 1) or min(kernel) < 2 or max(kernel) > LONGEST or min(channels, filters) < 16:
+    if not has_tiles(kernel, dilation) or min(channels, filters) < 16:
         return False
-    points, tiles = math.prod(TILE + r - 1 for r in kernel), images * math.prod(tile_numbers(out))
+    points, tiles = math.prod(tile_size(kernel)), images * math.prod(tile_numbers(out, kernel))
     by_tiles = points * (channels * filters * (tiles + _FILTER_VALUE) + (channels + filters) * tiles * _TILE_VALUE)
     by_patches = images * math.prod(out) * math.prod(shape[1:]) * (filters + _PATCH_VALUE)
     return by_tiles < by_patches

@@ -1,4 +1,4 @@
-"""conv2d and conv2d_relu on threads: by tiles with fewer multiplications where that pays and numbers are tame, else by patches.
+"""conv2d and conv2d_relu on threads: by tiles with fewer multiplications where that pays, else by patches.
 
 Threads share the rows of output, counted through all images, so that one image has work for every core too. Each goes through
 its share in pieces: a few whole images, or some rows of one. Bias and ReLU follow while a piece is in cache. Gradients of the
@@ -16,7 +16,7 @@ from minidl import memory, shapes
 from minidl.kernels.cpu.im2col import Im2col
 from minidl.kernels.cpu.relu import rectify_gradient
 from minidl.kernels.cpu.sum_along import sum_along
-from minidl.kernels.cpu.winograd import Winograd, pays, tame
+from minidl.kernels.cpu.winograd import Winograd, pays
 from minidl.kernels.geometry import Geometry
 from minidl.parallel import grain, run, scratch, slabs
 from minidl.shapes import Padding, Pair
@@ -95,9 +95,9 @@ def pieces(first: int, stop: int, rows: int, unit: int, at_once: int) -> Iterato
             first += number * each
 
 
-def _method(shape: tuple[int, ...], geometry: Geometry, dtype: np.dtype, by_tiles: bool) -> Winograd | Im2col:
-    """The way for a group's filters of `shape` (O, KH, KW, C)."""
-    if by_tiles:
+def _method(shape: tuple[int, ...], geometry: Geometry, images: int, out: Pair, dtype: np.dtype) -> Winograd | Im2col:
+    """The faster way for a group's filters of `shape` (O, KH, KW, C)."""
+    if pays(shape, geometry.stride, geometry.dilation, images, out):
         return Winograd(shape, geometry.stride, dtype)
     return Im2col(shape, geometry.stride, geometry.dilation, dtype)
 
@@ -133,8 +133,7 @@ def _correlate(
     per_group = filters // groups
     (oh, ow), n = out, len(x)
     y = memory.empty((n, oh, ow, filters), x.dtype)
-    shape = per_group, *w.shape[1:]
-    new_method = partial(_method, shape, geometry, x.dtype, pays(shape, stride, dilation, n, out) and tame(w))
+    new_method = partial(_method, (per_group, *w.shape[1:]), geometry, n, out, x.dtype)
     method = new_method()
     prepared: list[Any] = [method.prepare(w[g * per_group : (g + 1) * per_group]) for g in range(groups)]
     at_once = method.units_at_once(out)
@@ -230,8 +229,7 @@ def _parameter_gradients(
     stride, (top, left), dilation, groups = geometry
     filters, kh, _, channels = w_shape
     per_group, (oh, ow) = filters // groups, gy.shape[1:3]
-    shape = per_group, *w_shape[1:]
-    new_method = partial(_method, shape, geometry, x.dtype, pays(shape, stride, dilation, len(x), (oh, ow)))
+    new_method = partial(_method, (per_group, *w_shape[1:]), geometry, len(x), (oh, ow), x.dtype)
     method = new_method()
     at_once = method.units_at_once((oh, ow))
 

@@ -19,16 +19,16 @@ from minidl.shapes import Pair
 
 
 class Filters(NamedTuple):
-    """Filters, prepared for tiles (t * t, SH * SW * C, O) and for patches (KH * KW * C, O)."""
+    """Prepared filters."""
 
-    u: np.ndarray
-    matrix: np.ndarray
+    w: np.ndarray  # (O, KH, KW, C)
+    u: np.ndarray | None  # (t * t, SH * SW * C, O), if they are tame
 
 
 class Winograd:
     """The convolution of one group by tiles: the same methods as `Im2col`. For one thread.
 
-    Pieces whose images or gradients are not `tame` go by patches.
+    A piece goes by patches if its images, the filters or the gradients are not `tame`.
 
     shape (O, KH, KW, C) : of the group's filters.
     """
@@ -39,8 +39,7 @@ class Winograd:
         self.kernel = block_kernel((shape[1], shape[2]), stride)
         self.unit = OUTPUTS[self.kernel[0]]  # rows of output that go together
         self.down, self.across = (Transforms(*(m.astype(dtype) for m in transforms(r))) for r in self.kernel)
-        at_once = _CHANNELS_AT_ONCE if len(self.down.BT) > 6 or len(self.across.BT) > 6 else self._channels()
-        self._sums = list(slabs(0, self._channels(), at_once))  # over the channels
+        self._in_parts = max(tile_size(self.kernel)) > 6
         self._latest: tuple[tuple[Any, ...], Any] = (), None
 
     def units_at_once(self, out: Pair) -> int:
@@ -53,22 +52,21 @@ class Winograd:
         return units - units % (4 * height) if units > 4 * height else units
 
     def prepare(self, w: np.ndarray) -> Filters:
-        """Filters (O, KH, KW, C), which are tame."""
-        u = both_axes(self.down.G, self.across.G, np.ascontiguousarray(blocks(w, self.stride).swapaxes(2, 3)))
-        return Filters(u.reshape(-1, *u.shape[2:]), self.patches.prepare(w))
+        """Filters (O, KH, KW, C)."""
+        by_block = blocks(w, self.stride)
+        if not tame(by_block):
+            return Filters(w, None)
+        u = both_axes(self.down.G, self.across.G, np.ascontiguousarray(by_block.swapaxes(2, 3)))
+        return Filters(w, u.reshape(-1, *u.shape[2:]))
 
     def forward(self, x: np.ndarray, corner: Pair, filters: Filters, bias: np.ndarray | None, y: np.ndarray) -> None:
         """Images (n, H, W, C), with `corner` rows and columns of zeros before them, and bias (OW, O) into y (n, OH, OW, O)."""
         canvas, v, m, part = self._plan(self._plan_forward, x, corner, y)
         canvas.put(x)
-        if not tame(canvas.blocks):
-            self.patches.forward(x, corner, filters.matrix, bias, y)
+        if filters.u is None or not tame(canvas.blocks):
+            self.patches.forward(x, corner, self.patches.prepare(filters.w), bias, y)
             return
-        values = v.cut()
-        for i, channels in enumerate(self._sums):
-            np.matmul(values[..., channels], filters.u[:, channels], out=part if i else m.values)
-            if i:
-                m.values[...] += part
+        self._multiply(v.cut(), filters.u, _CHANNELS_AT_ONCE, m.values, part)
         m.write(bias, y)
 
     def no_gradient(self) -> np.ndarray:
@@ -79,12 +77,13 @@ class Winograd:
 
     def add_gradient(self, gradients: np.ndarray, x: np.ndarray, corner: Pair, gy: np.ndarray) -> None:
         """gU or gw += what images x (n, H, W, C) and gy (n, OH, OW, O) add."""
-        canvas, v, upstream, gm, part = self._plan(self._plan_gradient, x, corner, gy)
+        canvas, v, upstream, gm, piece, part = self._plan(self._plan_gradient, x, corner, gy)
         canvas.put(x)
         upstream.put(gy)
         gu, gw = self._split(gradients)
         if tame(canvas.blocks) and tame(upstream.blocks):
-            gu += np.matmul(gm.cut().swapaxes(1, 2), v.cut(), out=part)
+            self._multiply(gm.cut().swapaxes(1, 2), v.cut(), _TILES_AT_ONCE, piece, part)
+            gu += piece
         else:
             self.patches.add_gradient(gw.reshape(len(gw), -1), x, corner, gy)
 
@@ -95,6 +94,13 @@ class Winograd:
         by_tiles = both_axes(self.down.G.T, self.across.G.T, gu.reshape(*points, *gu.shape[1:]))
         gw += unblocks(by_tiles, self.shape, self.stride)
         return gw
+
+    def _multiply(self, a: np.ndarray, b: np.ndarray, at_once: int, result: np.ndarray, part: np.ndarray) -> None:
+        """result = a @ b; if the tiles round much, in sums of `at_once` terms, each made in `part`."""
+        for terms in slabs(0, b.shape[1], at_once if self._in_parts else b.shape[1]):
+            np.matmul(a[:, :, terms], b[:, terms], out=part if terms.start else result)
+            if terms.start:
+                result += part
 
     def _gu_shape(self) -> tuple[int, int, int]:
         return len(self.down.BT) * len(self.across.BT), self.shape[0], self._channels()
@@ -122,8 +128,7 @@ class Winograd:
     def _plan_forward(self, x: tuple[int, ...], corner: Pair, y: tuple[int, ...], contiguous: bool) -> Any:
         plan, canvas, v = self._plan_input(x, corner, y)
         m = Assembly(self.down.AT, self.across.AT, plan, y, contiguous, self.dtype)
-        part = scratch("winograd part", m.values.shape, self.dtype) if len(self._sums) > 1 else None
-        return canvas, v, m, part
+        return canvas, v, m, scratch("winograd part", m.values.shape, self.dtype)
 
     def _plan_gradient(self, x: tuple[int, ...], corner: Pair, gy: tuple[int, ...], _: bool) -> Any:
         plan, canvas, v = self._plan_input(x, corner, gy)
@@ -131,8 +136,8 @@ class Winograd:
         size = apart[0] * plan.number[0], apart[1] * plan.number[1]
         upstream = Canvas("gy", gy, (0, 0), (1, 1), size, plan, self.dtype)
         gm = Tiles("gy tiles", upstream, self.down.AT.T, self.across.AT.T, plan.number, apart)
-        part = scratch("winograd gu", self._gu_shape(), self.dtype)
-        return canvas, v, upstream, gm, part
+        piece, part = (scratch(name, self._gu_shape(), self.dtype) for name in ("winograd gu", "winograd part"))
+        return canvas, v, upstream, gm, piece, part
 
     def _plan_input(self, x: tuple[int, ...], corner: Pair, y: tuple[int, ...]) -> tuple[Layout, Canvas, Tiles]:
         alone, apart = self.stride != (1, 1), self._apart()
@@ -143,7 +148,9 @@ class Winograd:
 
 
 _TILES_AT_LEAST = 128
-_CHANNELS_AT_ONCE = 64  # in one sum where a side of a tile has 7 values: its parts are rounded less than a longer sum
+# Terms of one sum where a side of a tile has 7 values, which multiplies its rounding by 10: shorter sums are rounded less
+_CHANNELS_AT_ONCE = 64
+_TILES_AT_ONCE = 48
 
 # Numbers that tiles are not made for
 _LARGEST = 1e12  # products of three of them, with images and filters as long as they come, are finite in float32

@@ -39,7 +39,7 @@ class Winograd:
         self.kernel = block_kernel((shape[1], shape[2]), stride)
         self.unit = OUTPUTS[self.kernel[0]]  # rows of output that go together
         self.down, self.across = (Transforms(*(m.astype(dtype) for m in transforms(r))) for r in self.kernel)
-        self._in_parts = max(tile_size(self.kernel)) > 6
+        self._tiles_at_once = _TILES_AT_ONCE if max(tile_size(self.kernel)) > 6 else None
         self._latest: tuple[tuple[Any, ...], Any] = (), None
 
     def units_at_once(self, out: Pair) -> int:
@@ -53,20 +53,23 @@ class Winograd:
 
     def prepare(self, w: np.ndarray) -> Filters:
         """Filters (O, KH, KW, C)."""
-        by_block = blocks(w, self.stride)
-        if not tame(by_block):
+        g = blocks(w, self.stride)
+        turned = g.strides[2] < g.strides[3]  # as for the input's gradient: transposing takes longer than the products with G
+        g = np.ascontiguousarray(g.swapaxes(2, 3) if turned else g)
+        if not tame(g):
             return Filters(w, None)
-        u = both_axes(self.down.G, self.across.G, np.ascontiguousarray(by_block.swapaxes(2, 3)))
-        return Filters(w, u.reshape(-1, *u.shape[2:]))
+        u = both_axes(self.down.G, self.across.G, g)
+        u = u.reshape(-1, *u.shape[2:])
+        return Filters(w, u if turned else u.swapaxes(1, 2))
 
     def forward(self, x: np.ndarray, corner: Pair, filters: Filters, bias: np.ndarray | None, y: np.ndarray) -> None:
         """Images (n, H, W, C), with `corner` rows and columns of zeros before them, and bias (OW, O) into y (n, OH, OW, O)."""
-        canvas, v, m, part = self._plan(self._plan_forward, x, corner, y)
+        canvas, v, m = self._plan(self._plan_forward, x, corner, y)
         canvas.put(x)
         if filters.u is None or not tame(canvas.blocks):
             self.patches.forward(x, corner, self.patches.prepare(filters.w), bias, y)
             return
-        self._multiply(v.cut(), filters.u, _CHANNELS_AT_ONCE, m.values, part)
+        np.matmul(v.cut(), filters.u, out=m.values)
         m.write(bias, y)
 
     def no_gradient(self) -> np.ndarray:
@@ -82,7 +85,11 @@ class Winograd:
         upstream.put(gy)
         gu, gw = self._split(gradients)
         if tame(canvas.blocks) and tame(upstream.blocks):
-            self._multiply(gm.cut().swapaxes(1, 2), v.cut(), _TILES_AT_ONCE, piece, part)
+            left, right = gm.cut().swapaxes(1, 2), v.cut()
+            for tiles in slabs(0, right.shape[1], self._tiles_at_once or right.shape[1]):
+                np.matmul(left[:, :, tiles], right[:, tiles], out=part if tiles.start else piece)
+                if tiles.start:
+                    piece += part
             gu += piece
         else:
             self.patches.add_gradient(gw.reshape(len(gw), -1), x, corner, gy)
@@ -94,13 +101,6 @@ class Winograd:
         by_tiles = both_axes(self.down.G.T, self.across.G.T, gu.reshape(*points, *gu.shape[1:]))
         gw += unblocks(by_tiles, self.shape, self.stride)
         return gw
-
-    def _multiply(self, a: np.ndarray, b: np.ndarray, at_once: int, result: np.ndarray, part: np.ndarray) -> None:
-        """result = a @ b; if the tiles round much, in sums of `at_once` terms, each made in `part`."""
-        for terms in slabs(0, b.shape[1], at_once if self._in_parts else b.shape[1]):
-            np.matmul(a[:, :, terms], b[:, terms], out=part if terms.start else result)
-            if terms.start:
-                result += part
 
     def _gu_shape(self) -> tuple[int, int, int]:
         return len(self.down.BT) * len(self.across.BT), self.shape[0], self._channels()
@@ -127,8 +127,7 @@ class Winograd:
 
     def _plan_forward(self, x: tuple[int, ...], corner: Pair, y: tuple[int, ...], contiguous: bool) -> Any:
         plan, canvas, v = self._plan_input(x, corner, y)
-        m = Assembly(self.down.AT, self.across.AT, plan, y, contiguous, self.dtype)
-        return canvas, v, m, scratch("winograd part", m.values.shape, self.dtype)
+        return canvas, v, Assembly(self.down.AT, self.across.AT, plan, y, contiguous, self.dtype)
 
     def _plan_gradient(self, x: tuple[int, ...], corner: Pair, gy: tuple[int, ...], _: bool) -> Any:
         plan, canvas, v = self._plan_input(x, corner, gy)
@@ -148,28 +147,45 @@ class Winograd:
 
 
 _TILES_AT_LEAST = 128
-# Terms of one sum where a side of a tile has 7 values, which multiplies its rounding by 10: shorter sums are rounded less
-_CHANNELS_AT_ONCE = 64
-_TILES_AT_ONCE = 48
+_TILES_AT_ONCE = 48  # in a sum of gU where a side of a tile has 7 values, by which it's rounded ten times as much
 
-# Numbers that tiles are not made for
+# ---------------------------------------------------------------------------------------------------- which numbers are tame
+
 _LARGEST = 1e12  # products of three of them, with images and filters as long as they come, are finite in float32
 _PEAK = 30  # times the root mean square: only if the largest is more, it's worth counting
 _FEW, _FAR = 1000, 1000  # at most one in _FEW is above the largest / _FAR
+_SAMPLE = 4  # of how many numbers one is squared
 
 
 def tame(values: np.ndarray) -> bool:
-    """Are numbers finite, not huge, and the largest not alone far above all others? Other ones would spoil their whole tile."""
+    """Are a contiguous array's numbers finite, not huge, and the largest not alone far above all others?
+
+    Other ones would spoil their whole tile. It's asked for every piece, so the usual case takes as few passes as it can.
+    """
     if not values.size:
         return True
     flat = values.reshape(-1)
-    largest = max(float(flat.max()), -float(flat.min()))
+    largest = _largest(flat)
     if not largest <= _LARGEST:  # nor if it is NaN
         return False
-    if largest**2 <= _PEAK**2 * float(flat.dot(flat)) / flat.size:
+    limit = (largest / _PEAK) ** 2 * flat.size
+    # the first test is the second one's, with some of the squares: it holds for nearly all images
+    if any(limit <= float(part.dot(part)) for part in (flat[: flat.size // _SAMPLE], flat)):
         return True
     large = np.count_nonzero(np.abs(flat) > largest / _FAR)
     return bool(large * _FEW > np.count_nonzero(flat))
+
+
+def _largest(flat: np.ndarray) -> float:
+    """The largest magnitude; NaN if there is one.
+
+    Floats' bits are in the order of their magnitudes, NaN above infinity, and the sign is the highest. Integers are compared faster
+    than floats, and once is enough where nothing is negative.
+    """
+    most = flat.view(f"u{flat.itemsize}").max().view(flat.dtype)
+    if not np.signbit(most):
+        return float(most)
+    return float(np.maximum(-most, abs(flat.view(f"i{flat.itemsize}").max().view(flat.dtype))))
 
 
 # What a value costs beside multiplications, in multiply-adds of a large product: measured at AlexNet's layers, 1 to 64 images
@@ -198,6 +214,8 @@ def pays(shape: tuple[int, ...], stride: Pair, dilation: Pair, images: int, out:
 
 def blocks(w: np.ndarray, stride: Pair) -> np.ndarray:
     """Filters (O, KH, KW, C) -> (RH, RW, O, SH * SW * C): filters over blocks of pixels, with zeros up to a whole block."""
+    if stride == (1, 1):
+        return w.transpose(1, 2, 0, 3)
     (sh, sw), (out, kh, kw, c) = stride, w.shape
     rh, rw = -(-kh // sh), -(-kw // sw)
     whole = np.zeros((out, rh * sh, rw * sw, c), w.dtype)

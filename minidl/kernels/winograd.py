@@ -23,10 +23,10 @@ convolution of gy with the flipped filters, so it is the same function once more
 A stride s is turned into channels: a block of s x s pixels counts as one pixel of s * s * C channels, and the filters' elements
 are regrouped alike. AlexNet's first layer (11x11, stride 4) becomes 3x3 over blocks of 4 x 4 pixels.
 
-Rounding is that of the sums over channels, times a factor that grows with t: measured in one plain sum's error (rms), 5 where
-t = 6, 10 where t = 7, 19 where t = 8. That bounds the tiles: `OUTPUTS` has the m for each r, and `POINTS` the points with which
-those factors were found, by a search among fractions of small powers of two. A number that is not finite, or far larger than its
-neighbours, spoils its whole tile, so it goes by patches; docs/winograd.md says what is looked at.
+Rounding is that of the sums over channels, times a factor that hardly depends on anything but t. Measured in the error (rms) of
+one plain sum it is 3 where t = 5, 5 where t = 6 and 10 where t = 7, with the `POINTS` below; 8 had 20. So `OUTPUTS` has fewer
+outputs for longer filters. A number that is not finite, or far larger than others, spoils its whole tile: docs/winograd.md.
+
 Source: Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray, "Fast algorithms for convolutional neural
 networks", CVPR 2016.
 
@@ -56,9 +56,9 @@ _patches_only = False
 
 @contextmanager
 def im2col_convolutions() -> Iterator[None]:
-    """Inside the block convolutions go by patches (im2col) and none by Winograd's tiles; other kernels stay as fast as they are.
+    """Inside the block no convolution goes by Winograd's tiles, but by patches (im2col); other ops run as fast as they do.
 
-    It holds for all threads, and for all devices. A backward goes by patches if it runs inside the block.
+    It holds for all threads and devices, and for a backward that runs inside the block.
     """
     global _patches_only
     before, _patches_only = _patches_only, True
@@ -100,8 +100,8 @@ class Transforms(NamedTuple):
 def transforms(r: int) -> Transforms:
     """Toom and Cook's matrices, exact until the last step.
 
-    The polynomial through 1 at point p and 0 at the others is the product of (x - q) for the others q, divided by its value at p:
-    a row of BT is the product's coefficients, and the row of G is divided. So BT and AT have no rounding in float32.
+    The polynomial that is 1 at a point p and 0 at the others is the product of (x - q) for the others q, divided by its value at
+    p. BT has the product's coefficients, G is divided instead: so BT and AT are exact in float32 too.
     """
     m = OUTPUTS[r]
     points = [Fraction(p) for p in POINTS[m + r - 1].split()]
@@ -112,7 +112,10 @@ def transforms(r: int) -> Transforms:
 
     others = [[q for q in points if q != p] for p in points]
     BT = [[*_product(roots), Fraction(0)] for roots in others] + [_product(points)]
-    G = [[value / math.prod(p - q for q in roots) for value in row] for p, roots, row in zip(points, others, powers(r)[:-1], strict=True)]
+    G = [
+        [value / math.prod(p - q for q in roots) for value in row]
+        for p, roots, row in zip(points, others, powers(r)[:-1], strict=True)
+    ]
     G.append(powers(r)[-1])
     AT = list(zip(*powers(m), strict=True))
     return Transforms(*(np.array(matrix, np.float64) for matrix in (AT, G, BT)))

@@ -233,10 +233,10 @@ def _parameter_gradients(
     method = new_method()
     at_once = method.units_at_once((oh, ow))
 
-    def work(first: int, stop: int) -> list[np.ndarray]:
+    def work(first: int, stop: int) -> list[Any]:
         method = new_method()
         gb = [np.zeros(filters, gy.dtype)]
-        sums = [method.no_gradient() for _ in range(groups)] if needs[1] else []
+        sums: list[Any] = [method.no_gradient() for _ in range(groups)] if needs[1] else []
         for images, rows in pieces(first, stop, oh, method.unit, at_once):
             reach, above = _reach(rows, stride[0], top, shapes.span(kh, dilation[0]), x.shape[1])
             masked = _masked(gy[images, rows], None if y is None else y[images, rows])
@@ -255,7 +255,7 @@ def _parameter_gradients(
     return gw, gb if needs[2] else None
 
 
-def _added_up(parts: Sequence[np.ndarray]) -> np.ndarray:
+def _added_up(parts: Sequence[Any]) -> Any:
     """The sum, in the first of them."""
     total = parts[0]
     for part in parts[1:]:

@@ -25,6 +25,20 @@ class Filters(NamedTuple):
     u: np.ndarray | None  # (t * t, SH * SW * C, O), if they are tame
 
 
+class Gradient:
+    """Of the weights: gU (t * t, O, SH * SW * C), and what came by patches, gw (O, KH * KW * C), if anything did."""
+
+    def __init__(self, gu: np.ndarray) -> None:
+        self.gu = gu
+        self.gw: np.ndarray | None = None
+
+    def __iadd__(self, other: "Gradient") -> "Gradient":
+        self.gu += other.gu
+        if other.gw is not None:
+            self.gw = other.gw if self.gw is None else self.gw + other.gw
+        return self
+
+
 class Winograd:
     """The convolution of one group by tiles: the same methods as `Im2col`. For one thread.
 
@@ -72,44 +86,38 @@ class Winograd:
         np.matmul(v.cut(), filters.u, out=m.values)
         m.write(bias, y)
 
-    def no_gradient(self) -> np.ndarray:
-        """Zeros for `add_gradient`: gU of the tiles and gw of the patches, in one array."""
-        gradients = memory.empty((math.prod(self._gu_shape()) + math.prod(self.shape),), self.dtype)
-        gradients[...] = 0
-        return gradients
+    def no_gradient(self) -> Gradient:
+        """Zero, for `add_gradient`."""
+        gu = memory.empty(self._gu_shape(), self.dtype)
+        gu[...] = 0
+        return Gradient(gu)
 
-    def add_gradient(self, gradients: np.ndarray, x: np.ndarray, corner: Pair, gy: np.ndarray) -> None:
-        """gU or gw += what images x (n, H, W, C) and gy (n, OH, OW, O) add."""
+    def add_gradient(self, total: Gradient, x: np.ndarray, corner: Pair, gy: np.ndarray) -> None:
+        """total += what images x (n, H, W, C) and gy (n, OH, OW, O) add."""
         canvas, v, upstream, gm, piece, part = self._plan(self._plan_gradient, x, corner, gy)
         canvas.put(x)
         upstream.put(gy)
-        gu, gw = self._split(gradients)
-        if tame(canvas.blocks) and tame(upstream.blocks):
-            left, right = gm.cut().swapaxes(1, 2), v.cut()
-            for tiles in slabs(0, right.shape[1], self._tiles_at_once or right.shape[1]):
-                np.matmul(left[:, :, tiles], right[:, tiles], out=part if tiles.start else piece)
-                if tiles.start:
-                    piece += part
-            gu += piece
-        else:
-            self.patches.add_gradient(gw.reshape(len(gw), -1), x, corner, gy)
+        if not (tame(canvas.blocks) and tame(upstream.blocks)):
+            if total.gw is None:
+                total.gw = self.patches.no_gradient()
+            self.patches.add_gradient(total.gw, x, corner, gy)
+            return
+        left, right = gm.cut().swapaxes(1, 2), v.cut()
+        for tiles in slabs(0, right.shape[1], self._tiles_at_once or right.shape[1]):
+            np.matmul(left[:, :, tiles], right[:, tiles], out=part if tiles.start else piece)
+            if tiles.start:
+                piece += part
+        total.gu += piece
 
-    def gradient(self, gradients: np.ndarray) -> np.ndarray:
-        """The sum of gU and of gw -> gw (O, KH, KW, C)."""
-        gu, gw = self._split(gradients)
+    def gradient(self, total: Gradient) -> np.ndarray:
+        """The sum -> gw (O, KH, KW, C)."""
         points = len(self.down.BT), len(self.across.BT)
-        by_tiles = both_axes(self.down.G.T, self.across.G.T, gu.reshape(*points, *gu.shape[1:]))
-        gw += unblocks(by_tiles, self.shape, self.stride)
-        return gw
+        by_tiles = both_axes(self.down.G.T, self.across.G.T, total.gu.reshape(*points, *total.gu.shape[1:]))
+        gw = unblocks(by_tiles, self.shape, self.stride)
+        return gw if total.gw is None else gw + self.patches.gradient(total.gw)
 
     def _gu_shape(self) -> tuple[int, int, int]:
         return len(self.down.BT) * len(self.across.BT), self.shape[0], self._channels()
-
-    def _split(self, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """gU (t * t, O, SH * SW * C) and gw (O, KH, KW, C), views."""
-        shape = self._gu_shape()
-        size = math.prod(shape)
-        return gradients[:size].reshape(shape), gradients[size:].reshape(self.shape)
 
     def _channels(self) -> int:
         return math.prod(self.stride) * self.shape[3]
@@ -147,7 +155,7 @@ class Winograd:
 
 
 _TILES_AT_LEAST = 128
-_TILES_AT_ONCE = 48  # in a sum of gU where a side of a tile has 7 values, by which it's rounded ten times as much
+_TILES_AT_ONCE = 64  # in a sum of gU where a side of a tile has 7 values, by which it's rounded ten times as much
 
 # ---------------------------------------------------------------------------------------------------- which numbers are tame
 
@@ -179,8 +187,8 @@ def tame(values: np.ndarray) -> bool:
 def _largest(flat: np.ndarray) -> float:
     """The largest magnitude; NaN if there is one.
 
-    Floats' bits are in the order of their magnitudes, NaN above infinity, and the sign is the highest. Integers are compared faster
-    than floats, and once is enough where nothing is negative.
+    The bits of floats are in the order of their magnitudes, NaN above infinity, and the sign is the highest bit. Integers are
+    compared faster than floats, and once is enough where nothing is negative.
     """
     most = flat.view(f"u{flat.itemsize}").max().view(flat.dtype)
     if not np.signbit(most):

@@ -3,9 +3,9 @@
     python benchmarks/bench_rounding.py [--batch 32 96] [--only conv2 ...]
 
 AlexNet's convolutions, each of one tower, with random images and with images as a ReLU leaves them, negative numbers set to 0.
-The reference is PyTorch in float64 on the same numbers. A cell is the root mean square of an error, divided by that of PyTorch in
-float32 with channels-last memory, which is minidl's: below 1 is rounded less. With contiguous memory PyTorch runs other kernels,
-which add in another order. The images of conv1 need no gradient. Needs torch.
+The reference is PyTorch in float64 on the same numbers. A cell is the root mean square of an error, divided by that of PyTorch
+in float32 with channels-last memory, which is minidl's: below 1 is rounded less. With contiguous memory PyTorch runs other
+kernels, which add in another order. The images of conv1 need no gradient. Needs torch.
 """
 
 import argparse

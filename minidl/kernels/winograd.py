@@ -100,8 +100,8 @@ class Transforms(NamedTuple):
 def transforms(r: int) -> Transforms:
     """Toom and Cook's matrices, exact until the last step.
 
-    The polynomial that is 1 at a point p and 0 at the others is the product of (x - q) for the others q, divided by its value at
-    p. BT has the product's coefficients, G is divided instead: so BT and AT are exact in float32 too.
+    The polynomial that is 1 at a point p and 0 at the others is the product of (x - q) for the others q, divided by its value
+    at p. BT has the product's coefficients, G is divided instead: so BT and AT are exact in float32 too.
     """
     m = OUTPUTS[r]
     points = [Fraction(p) for p in POINTS[m + r - 1].split()]

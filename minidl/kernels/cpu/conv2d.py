@@ -16,7 +16,7 @@ from minidl import memory, shapes
 from minidl.kernels.cpu.im2col import Im2col
 from minidl.kernels.cpu.relu import rectify_gradient
 from minidl.kernels.cpu.sum_along import sum_along
-from minidl.kernels.cpu.winograd import Winograd, pays
+from minidl.kernels.cpu.winograd import Winograd, pays, tame
 from minidl.kernels.geometry import Geometry
 from minidl.parallel import grain, run, scratch, slabs
 from minidl.shapes import Padding, Pair
@@ -172,11 +172,14 @@ def _input_gradient(
     w: np.ndarray,
     geometry: Geometry,
 ) -> np.ndarray:
-    """With stride 1 a convolution of gy with the filters turned round, C and O exchanged; else patches' gradients added up."""
+    """With stride 1 a convolution of gy with the filters turned round, C and O exchanged; else patches' gradients added up.
+
+    That convolution multiplies filters by the zeros around gy, which would make NaN of what is not finite.
+    """
     stride, (top, left), dilation, groups = geometry
     filters, kh, kw, channels = w.shape
     corner = shapes.span(kh, dilation[0]) - 1 - top, shapes.span(kw, dilation[1]) - 1 - left
-    if stride != (1, 1) or min(corner) < 0:
+    if stride != (1, 1) or min(corner) < 0 or not tame(w):
         return _scatter(gy, y, x_shape, w, geometry)
     grouped = w.reshape(groups, filters // groups, kh, kw, channels)
     turned = grouped[:, :, ::-1, ::-1].transpose(0, 4, 2, 3, 1).reshape(groups * channels, kh, kw, filters // groups)

@@ -155,12 +155,12 @@ class Winograd:
 
 
 _TILES_AT_LEAST = 128
-_TILES_AT_ONCE = 64  # in a sum of gU where a side of a tile has 7 values, by which it's rounded ten times as much
+_TILES_AT_ONCE = 64  # in a sum of gU where a side of a tile has 7 values: what it is rounded by is multiplied by ten
 
 # ---------------------------------------------------------------------------------------------------- which numbers are tame
 
 _LARGEST = 1e12  # products of three of them, with images and filters as long as they come, are finite in float32
-_PEAK = 30  # times the root mean square: only if the largest is more, it's worth counting
+_PEAK = 30  # times the root mean square: above that more than one in 901 is above the largest / 1000, without counting
 _FEW, _FAR = 1000, 1000  # at most one in _FEW is above the largest / _FAR
 _SAMPLE = 4  # of how many numbers one is squared
 
@@ -168,7 +168,7 @@ _SAMPLE = 4  # of how many numbers one is squared
 def tame(values: np.ndarray) -> bool:
     """Are a contiguous array's numbers finite, not huge, and the largest not alone far above all others?
 
-    Other ones would spoil their whole tile. It's asked for every piece, so the usual case takes as few passes as it can.
+    Other ones would spoil their whole tile. It is asked for every piece, so that the usual case has as few passes as it can.
     """
     if not values.size:
         return True

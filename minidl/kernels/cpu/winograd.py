@@ -53,7 +53,7 @@ class Winograd:
         self.kernel = block_kernel((shape[1], shape[2]), stride)
         self.unit = OUTPUTS[self.kernel[0]]  # rows of output that go together
         self.down, self.across = (Transforms(*(m.astype(dtype) for m in transforms(r))) for r in self.kernel)
-        self._tiles_at_once = _TILES_AT_ONCE if max(tile_size(self.kernel)) > 6 else None
+        self._short_sums = max(tile_size(self.kernel)) > 6
         self._latest: tuple[tuple[Any, ...], Any] = (), None
 
     def units_at_once(self, out: Pair) -> int:
@@ -103,7 +103,7 @@ class Winograd:
             self.patches.add_gradient(total.gw, x, corner, gy)
             return
         left, right = gm.cut().swapaxes(1, 2), v.cut()
-        for tiles in slabs(0, right.shape[1], self._tiles_at_once or right.shape[1]):
+        for tiles in slabs(0, right.shape[1], _TILES_AT_ONCE if self._short_sums else right.shape[1]):
             np.matmul(left[:, :, tiles], right[:, tiles], out=part if tiles.start else piece)
             if tiles.start:
                 piece += part
@@ -155,7 +155,7 @@ class Winograd:
 
 
 _TILES_AT_LEAST = 128
-_TILES_AT_ONCE = 64  # in a sum of gU where a side of a tile has 7 values: what it is rounded by is multiplied by ten
+_TILES_AT_ONCE = 64  # in a sum of gU where a side of a tile has 7 values, so that what it is rounded by counts ten times
 
 # ---------------------------------------------------------------------------------------------------- which numbers are tame
 

@@ -91,7 +91,7 @@ def test_tiles_round_like_a_sum_over_the_channels_times_a_factor(r, factor, rng)
 
 
 def test_short_sums_of_the_gradient_of_long_filters(rng, monkeypatch):
-    """Of 64 tiles at a time, a quarter of the piece's: errors grow as the square root of the number of terms."""
+    """Of 64 tiles at a time, a quarter of the piece's 256: errors grow as the square root of the number of terms."""
     x, gy = rng.standard_normal((1, 52, 52, 16), np.float32), rng.standard_normal((1, 48, 48, 16), np.float32)
     exact = plain.conv2d_backward(
         gy.astype(float), x.astype(float), np.zeros((16, 5, 5, 16)), (1, 1), ((0, 0), (0, 0)), (1, 1), 1, (False, True, False)

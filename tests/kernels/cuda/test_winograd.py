@@ -1,8 +1,8 @@
 """Convolution by tiles on CUDA: its kernels against the matrices, its results against the plain functions.
 
 What the kernels do to pixels and gradients is exact for small whole numbers in float64, and compared bit for bit with the
-matrices applied in NumPy; in float32 it may be rounded. Results may differ from the plain function's by their roundings: one for
-each product and addition on the way, of what the algorithm sums up if all of its numbers are taken without their signs.
+matrices applied in NumPy; in float32 it may be rounded. Results may differ from the plain function's by their roundings: one
+for each product and addition on the way, of what the algorithm sums up if all of its numbers are taken without their signs.
 """
 
 import itertools

@@ -160,7 +160,7 @@ _TILES_AT_ONCE = 64  # in a sum of gU where a side of a tile has 7 values, so th
 # ---------------------------------------------------------------------------------------------------- which numbers are tame
 
 _LARGEST = 1e12  # products of three of them, with images and filters as long as they come, are finite in float32
-_PEAK = 30  # times the root mean square: above that more than one in 901 is above the largest / 1000, without counting
+_PEAK = 30  # times the root mean square: up to that more than one in a thousand is above the largest / 1000, without counting
 _FEW, _FAR = 1000, 1000  # at most one in _FEW is above the largest / _FAR
 _SAMPLE = 4  # of how many numbers one is squared
 

@@ -6,7 +6,7 @@ from minidl.anomaly import AnomalyError, detect_anomaly
 from minidl.random import Generator, manual_seed
 from minidl.device import Device, DeviceError, count_traffic, memory_summary
 from minidl.device import get_float32_matmul_precision, set_float32_matmul_precision
-from minidl.kernels import plain_kernels
+from minidl.kernels import im2col_convolutions, plain_kernels
 from minidl.parallel import get_num_threads, set_num_threads
 from minidl import nn  # before ops, whose files take Module from it
 from minidl.ops import operators as _operators  # binds operators and methods onto Tensor
@@ -135,6 +135,7 @@ __all__ = [
     "get_float32_matmul_precision",
     "set_float32_matmul_precision",
     "plain_kernels",
+    "im2col_convolutions",
     "get_num_threads",
     "set_num_threads",
     "nn",

@@ -13,6 +13,7 @@ import numpy as np
 
 from minidl.device import Array
 from minidl.kernels import cpu, cuda
+from minidl.kernels.winograd import im2col_convolutions as im2col_convolutions
 
 F = TypeVar("F", bound=Callable[..., Any])
 

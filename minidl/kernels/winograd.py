@@ -1,6 +1,6 @@
 """Convolution with fewer multiplications: Winograd's minimal filtering, tile by tile.
 
-One tile gives m = 4 outputs along an axis from t = m + r - 1 inputs d and a filter g of r elements. Done directly that takes
+One tile gives m outputs along an axis from t = m + r - 1 inputs d and a filter g of r elements. Done directly that takes
 m * r multiplications. But the outputs are coefficients of a product of polynomials, and a polynomial of t coefficients is known
 from its values at t points, where multiplying polynomials is multiplying numbers:
 
@@ -15,7 +15,7 @@ for every tile and filter, is one matrix product for each of the t * t positions
     V = BT d B         (t, t, tiles, C)        every tile of every image
     U = G g GT         (t, t, C, O)            every filter
     M = V @ U          (t, t, tiles, O)        all the multiplications: 36 for 16 outputs of a 3x3 filter instead of 144
-    y = AT M A                                 every tile's 4 x 4 outputs
+    y = AT M A                                 every tile's m x m outputs
 
 The gradient of the weights is the transpose of that: gM = A gy AT, gU = V^T @ gM, gg = GT gU G. The input's gradient is a
 convolution of gy with the flipped filters, so it is the same function once more.
@@ -23,15 +23,19 @@ convolution of gy with the flipped filters, so it is the same function once more
 A stride s is turned into channels: a block of s x s pixels counts as one pixel of s * s * C channels, and the filters' elements
 are regrouped alike. AlexNet's first layer (11x11, stride 4) becomes 3x3 over blocks of 4 x 4 pixels.
 
-Rounding, in float32 at AlexNet's shapes: eight times that of a plain product in the mean, twenty times in the worst element,
-which is then 1e-5 of the largest value off. An infinity or NaN spreads to the whole tile.
+Rounding is that of the sums over channels, times a factor that hardly depends on anything but t. Measured in the error (rms) of
+one plain sum it is 3 where t = 5, 5 where t = 6 and 10 where t = 7, with the `POINTS` below; 8 had 20. So `OUTPUTS` has fewer
+outputs for longer filters. A number that is not finite, or far larger than others, spoils its whole tile: docs/winograd.md.
+
 Source: Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray, "Fast algorithms for convolutional neural
 networks", CVPR 2016.
 
 Here are the matrices. What multiplies by them is in cpu/winograd.py, and for a GPU in cuda/winograd.cu.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
 from typing import NamedTuple
@@ -40,14 +44,43 @@ import numpy as np
 
 from minidl.shapes import Pair
 
-TILE = 4  # outputs of a tile along an axis
-POINTS = [Fraction(p) for p in ("0", "1", "-1", "2", "-2", "1/2", "-1/2")]  # and infinity
-LONGEST = len(POINTS) + 2 - TILE  # elements of the longest filter that the points are enough for
+OUTPUTS = {2: 4, 3: 4, 4: 3, 5: 3}  # of a tile along an axis, by the filters' elements along it
+POINTS = {  # by the tile's values along an axis; and infinity
+    5: "1/2 -1/2 5/4 -5/4",
+    6: "0 3/4 -3/4 3/2 -3/2",
+    7: "1/4 -1/4 7/8 -7/8 7/4 -7/4",
+}
+LONGEST = max(OUTPUTS)  # elements of the longest filter
+_patches_only = False
 
 
-def tile_numbers(out: Pair) -> Pair:
-    """How many tiles cover the outputs along each axis."""
-    return -(-out[0] // TILE), -(-out[1] // TILE)
+@contextmanager
+def im2col_convolutions() -> Iterator[None]:
+    """Inside the block no convolution goes by Winograd's tiles, but by patches (im2col); other ops run as fast as they do.
+
+    It holds for all threads and devices, and for a backward that runs inside the block.
+    """
+    global _patches_only
+    before, _patches_only = _patches_only, True
+    try:
+        yield
+    finally:
+        _patches_only = before
+
+
+def has_tiles(kernel: Pair, dilation: Pair) -> bool:
+    """Are there tiles for filters of `kernel` blocks, and are they allowed?"""
+    return not _patches_only and dilation == (1, 1) and min(kernel) >= 2 and max(kernel) <= LONGEST
+
+
+def tile_numbers(out: Pair, kernel: Pair) -> Pair:
+    """How many tiles cover the outputs along each axis, with filters of `kernel` blocks."""
+    return -(-out[0] // OUTPUTS[kernel[0]]), -(-out[1] // OUTPUTS[kernel[1]])
+
+
+def tile_size(kernel: Pair) -> Pair:
+    """The values of a tile along each axis, with filters of `kernel` blocks."""
+    return OUTPUTS[kernel[0]] + kernel[0] - 1, OUTPUTS[kernel[1]] + kernel[1] - 1
 
 
 def block_kernel(kernel: Pair, stride: Pair) -> Pair:
@@ -65,41 +98,32 @@ class Transforms(NamedTuple):
 
 @cache
 def transforms(r: int) -> Transforms:
-    """Toom and Cook's matrices, exact until the last step. Each row of BT is scaled to small numbers, and G's the other way."""
-    t = TILE + r - 1
-    points = POINTS[: t - 1]
+    """Toom and Cook's matrices, exact until the last step.
+
+    The polynomial that is 1 at a point p and 0 at the others is the product of (x - q) for the others q, divided by its value
+    at p. BT has the product's coefficients, G is divided instead: so BT and AT are exact in float32 too.
+    """
+    m = OUTPUTS[r]
+    points = [Fraction(p) for p in POINTS[m + r - 1].split()]
 
     def powers(n: int) -> list[list[Fraction]]:
         """Row p: the point's powers 0 ... n-1. At infinity only the highest counts."""
         return [[p**j for j in range(n)] for p in points] + [[Fraction(j == n - 1) for j in range(n)]]
 
-    BT = [list(row) for row in zip(*_inverse(powers(t)), strict=True)]
-    G = powers(r)
-    for i, row in enumerate(BT):
-        scale = _scale(row)
-        BT[i] = [value * scale for value in row]
-        G[i] = [value / scale for value in G[i]]
-    AT = list(zip(*powers(TILE), strict=True))
+    others = [[q for q in points if q != p] for p in points]
+    BT = [[*_product(roots), Fraction(0)] for roots in others] + [_product(points)]
+    G = [
+        [value / math.prod(p - q for q in roots) for value in row]
+        for p, roots, row in zip(points, others, powers(r)[:-1], strict=True)
+    ]
+    G.append(powers(r)[-1])
+    AT = list(zip(*powers(m), strict=True))
     return Transforms(*(np.array(matrix, np.float64) for matrix in (AT, G, BT)))
 
 
-def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
-    """Gauss and Jordan's elimination, exact."""
-    n = len(matrix)
-    rows = [row + [Fraction(i == j) for j in range(n)] for i, row in enumerate(matrix)]
-    for c in range(n):
-        pivot = next(i for i in range(c, n) if rows[i][c] != 0)
-        rows[c], rows[pivot] = rows[pivot], rows[c]
-        rows[c] = [value / rows[c][c] for value in rows[c]]
-        for i in range(n):
-            if i != c:
-                rows[i] = [a - rows[i][c] * b for a, b in zip(rows[i], rows[c], strict=True)]
-    return [row[n:] for row in rows]
-
-
-def _scale(row: Sequence[Fraction]) -> Fraction:
-    """A factor that makes a row integers without a common divisor, or the smallest of them 1 where that is exact in binary."""
-    scale = Fraction(np.lcm.reduce([value.denominator for value in row]))
-    scale /= np.gcd.reduce([int(value * scale) for value in row])
-    smallest = min(abs(int(value * scale)) for value in row if value)
-    return scale / smallest if smallest & (smallest - 1) == 0 else scale
+def _product(roots: Sequence[Fraction]) -> list[Fraction]:
+    """The coefficients of the product of (x - q) for the roots q, the lowest first."""
+    product = [Fraction(1)]
+    for q in roots:
+        product = [a - q * b for a, b in zip([Fraction(0), *product], [*product, Fraction(0)], strict=True)]
+    return product

@@ -1,11 +1,13 @@
 """conv2d: outputs and all three gradients equal PyTorch's."""
 
+import numpy as np
 import pytest
 
 import minidl.nn.functional as F
 from minidl import Tensor
+from minidl.kernels.cpu.winograd import pays
 
-from .compare import LAYOUTS, arrange, compare
+from .compare import LAYOUTS, arrange, compare, host
 
 torch = pytest.importorskip("torch")
 
@@ -109,3 +111,48 @@ def test_conv2d_gradient_of_one_operand_alone(wanted, rng):
         return with_constants
 
     compare(run(F.conv2d, Tensor), run(torch.nn.functional.conv2d, torch.tensor), arrays[wanted])
+
+
+# What goes by Winograd's tiles, with filters of every length that do, and AlexNet's: batch, image, filters, settings
+ROUNDED = {
+    "2x2": (16, (128, 17, 17), (128, 128, 2, 2), {}),
+    "3x3": (32, (64, 13, 13), (64, 64, 3, 3), {"padding": 1}),
+    "4x4": (16, (64, 20, 20), (64, 64, 4, 4), {"padding": 1}),
+    "5x5": (16, (48, 27, 27), (64, 48, 5, 5), {"padding": 2}),
+    "11x11, stride 4": (16, (3, 83, 83), (48, 3, 11, 11), {"stride": 4}),
+}
+
+
+def rms(a):
+    return float(np.sqrt(np.mean(np.square(a, dtype=np.float64))))
+
+
+@pytest.mark.parametrize("after_relu", [False, True], ids=["random", "after a ReLU"])
+@pytest.mark.parametrize("case", ROUNDED)
+def test_tiles_round_at_most_three_times_as_much(case, after_relu, rng):
+    """As PyTorch in float32, where it rounds more: with contiguous or with channels-last memory. Against float64."""
+    batch, image, w_shape, settings = ROUNDED[case]
+    x, w = rng.standard_normal((batch, *image), np.float32), rng.standard_normal(w_shape, np.float32)
+    if after_relu:
+        x = np.maximum(x, 0)
+    grid = [(size + 2 * settings.get("padding", 0) - w_shape[2]) // settings.get("stride", 1) + 1 for size in image[1:]]
+    gy = rng.standard_normal((batch, w_shape[0], *grid), np.float32)
+    stride = (settings.get("stride", 1),) * 2
+    assert pays((w_shape[0], *w_shape[2:], w_shape[1]), stride, (1, 1), batch, tuple(grid)), "or the case is of patches"
+
+    def results(convolve, tensor, layout, dtype="float32"):
+        operands = [tensor(arrange(a.astype(dtype), layout)) for a in (x, w)]
+        for operand in operands:
+            operand.requires_grad_()
+        y = convolve(*operands, **settings)
+        y.backward(tensor(arrange(gy.astype(dtype), layout)))
+        return [host(a) for a in (y, *(operand.grad for operand in operands))]
+
+    theirs = torch.nn.functional.conv2d, torch.from_numpy
+    exact = results(*theirs, "c_order", "float64")
+    peers = [results(*theirs, layout) for layout in ("c_order", "channels_last")]
+    for name, mine, right, *their in zip(
+        ("y", "gx", "gw"), results(F.conv2d, Tensor, "channels_last"), exact, *peers, strict=True
+    ):
+        allowed = 3 * max(rms(a - right) for a in their)
+        assert rms(mine - right) <= allowed, f"{name}: {rms(mine - right):.1e}, allowed {allowed:.1e}"

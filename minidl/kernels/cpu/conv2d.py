@@ -8,7 +8,7 @@ weights are summed by each thread, then over the threads in order.
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from minidl import memory, shapes
 from minidl.kernels.cpu.im2col import Im2col
 from minidl.kernels.cpu.relu import rectify_gradient
 from minidl.kernels.cpu.sum_along import sum_along
-from minidl.kernels.cpu.winograd import Winograd, pays
+from minidl.kernels.cpu.winograd import Winograd, pays, tame
 from minidl.kernels.geometry import Geometry
 from minidl.parallel import grain, run, scratch, slabs
 from minidl.shapes import Padding, Pair
@@ -135,7 +135,7 @@ def _correlate(
     y = memory.empty((n, oh, ow, filters), x.dtype)
     new_method = partial(_method, (per_group, *w.shape[1:]), geometry, n, out, x.dtype)
     method = new_method()
-    prepared = [method.prepare(w[g * per_group : (g + 1) * per_group]) for g in range(groups)]
+    prepared: list[Any] = [method.prepare(w[g * per_group : (g + 1) * per_group]) for g in range(groups)]
     at_once = method.units_at_once(out)
     biases = None if b is None else np.tile(b.reshape(groups, 1, per_group), (1, ow, 1))
     zeros = np.zeros(ow * filters, x.dtype) if relu else None  # a row is several times as fast to compare with as 0
@@ -172,11 +172,14 @@ def _input_gradient(
     w: np.ndarray,
     geometry: Geometry,
 ) -> np.ndarray:
-    """With stride 1 a convolution of gy with the filters turned round, C and O exchanged; else patches' gradients added up."""
+    """With stride 1 a convolution of gy with the filters turned round, C and O exchanged; else patches' gradients added up.
+
+    That convolution multiplies filters by the zeros around gy, which would make NaN of what is not finite.
+    """
     stride, (top, left), dilation, groups = geometry
     filters, kh, kw, channels = w.shape
     corner = shapes.span(kh, dilation[0]) - 1 - top, shapes.span(kw, dilation[1]) - 1 - left
-    if stride != (1, 1) or min(corner) < 0:
+    if stride != (1, 1) or min(corner) < 0 or not tame(w):
         return _scatter(gy, y, x_shape, w, geometry)
     grouped = w.reshape(groups, filters // groups, kh, kw, channels)
     turned = grouped[:, :, ::-1, ::-1].transpose(0, 4, 2, 3, 1).reshape(groups * channels, kh, kw, filters // groups)
@@ -233,10 +236,10 @@ def _parameter_gradients(
     method = new_method()
     at_once = method.units_at_once((oh, ow))
 
-    def work(first: int, stop: int) -> list[np.ndarray]:
+    def work(first: int, stop: int) -> list[Any]:
         method = new_method()
         gb = [np.zeros(filters, gy.dtype)]
-        sums = [method.no_gradient() for _ in range(groups)] if needs[1] else []
+        sums: list[Any] = [method.no_gradient() for _ in range(groups)] if needs[1] else []
         for images, rows in pieces(first, stop, oh, method.unit, at_once):
             reach, above = _reach(rows, stride[0], top, shapes.span(kh, dilation[0]), x.shape[1])
             masked = _masked(gy[images, rows], None if y is None else y[images, rows])
@@ -255,7 +258,7 @@ def _parameter_gradients(
     return gw, gb if needs[2] else None
 
 
-def _added_up(parts: Sequence[np.ndarray]) -> np.ndarray:
+def _added_up(parts: Sequence[Any]) -> Any:
     """The sum, in the first of them."""
     total = parts[0]
     for part in parts[1:]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from minidl.kernels.winograd import TILE, tile_numbers
+from minidl.kernels.winograd import tile_numbers
 from minidl.parallel import scratch
 from minidl.shapes import Pair
 
@@ -29,11 +29,11 @@ class Layout(NamedTuple):
 
 def layout(images: int, size: Pair, corner: Pair, kernel: Pair, out: Pair) -> Layout:
     """The layout with fewer tiles for images of `size`, `corner` zeros before them, and a kernel that gives `out` outputs."""
-    alone = Layout(1, out, tile_numbers(out))
+    alone = Layout(1, out, tile_numbers(out, kernel))
     if images % 4 != 0:
         return alone
     pitch = _pitch(size[0], corner[0], kernel[0], out[0]), _pitch(size[1], corner[1], kernel[1], out[1])
-    number = tile_numbers((pitch[0] + out[0], pitch[1] + out[1]))
+    number = tile_numbers((pitch[0] + out[0], pitch[1] + out[1]), kernel)
     return Layout(2, pitch, number) if math.prod(number) < 4 * math.prod(alone.number) else alone
 
 
@@ -85,19 +85,19 @@ class Canvas:
 class Tiles:
     """down @ tile @ across^T for every tile of a canvas: `values` (t * t, tiles, C).
 
-    down, across (t, pixels of a tile along the axis). Tiles start TILE pixels apart, and may overlap.
+    down, across (t, pixels of a tile along the axis). Tiles start `apart` pixels from each other, and may overlap.
     """
 
-    def __init__(self, name: str, canvas: Canvas, down: np.ndarray, across: np.ndarray, number: Pair) -> None:
+    def __init__(self, name: str, canvas: Canvas, down: np.ndarray, across: np.ndarray, number: Pair, apart: Pair) -> None:
         (nh, nw), blocks = number, canvas.blocks
         _, columns, n, c = blocks.shape
         row, column, _, element = blocks.strides
         th, tw = len(down), len(across)
         half = scratch("tiles half", (nh, th, columns * n * c), blocks.dtype)
         whole = scratch(name, (th, tw, nh, nw, n * c), blocks.dtype)
-        by_row = as_strided(blocks, (nh, down.shape[1], columns * n * c), (TILE * row, row, element))
+        by_row = as_strided(blocks, (nh, down.shape[1], columns * n * c), (apart[0] * row, row, element))
         shape = (nh, th, nw, across.shape[1], n * c)
-        by_column = as_strided(half, shape, (*half.strides[:2], TILE * column, column, element))
+        by_column = as_strided(half, shape, (*half.strides[:2], apart[1] * column, column, element))
         self._products = [(down, by_row, half), (across, by_column, whole.transpose(2, 0, 3, 1, 4))]
         self.values = whole.reshape(th * tw, nh * nw * n, c)
 
@@ -116,14 +116,14 @@ class Assembly:
     ) -> None:
         """whole_rows : are the images' rows contiguous, OW * O values each?"""
         (n, oh, ow, out), (nh, nw), side = shape, plan.number, plan.side
-        th, tw, mosaics = down.shape[1], across.shape[1], n // side**2
+        (mh, th), (mw, tw), mosaics = down.shape, across.shape, n // side**2
         values = scratch("assembly values", (th, tw, nh * nw * mosaics * out), dtype)
-        half = scratch("assembly half", (TILE, tw, values.shape[2]), dtype)
-        whole = scratch("assembly whole", (TILE, TILE, nh, nw, mosaics, out), dtype)
-        flat = whole.reshape(TILE, TILE, values.shape[2])
+        half = scratch("assembly half", (mh, tw, values.shape[2]), dtype)
+        whole = scratch("assembly whole", (mh, mw, nh, nw, mosaics, out), dtype)
+        flat = whole.reshape(mh, mw, values.shape[2])
         self._products = [(down, values.swapaxes(0, 1), half.swapaxes(0, 1)), (across, half, flat)]
         self.values = values.reshape(th * tw, nh * nw * mosaics, out)
-        pixels = scratch("assembly pixels", (mosaics, TILE * nh, TILE * nw, out), dtype)
+        pixels = scratch("assembly pixels", (mosaics, mh * nh, mw * nw, out), dtype)
         self._by_tile = whole.transpose(4, 2, 0, 3, 1, 5)
         self._pixels = pixels.reshape(self._by_tile.shape)
         mosaic, row, column, element = pixels.strides

@@ -1,7 +1,7 @@
 // Convolution by Winograd's tiles; the mathematics is in minidl/kernels/winograd.py.
 //
-// Compiled for filters of MDL_R x MDL_R elements, with the matrices as macros: MDL_BT, MDL_A, MDL_AT, MDL_G and MDL_GT. The compiler
-// knows every element, so that a product with 0 or 1 costs nothing.
+// Compiled for filters of MDL_R x MDL_R elements and tiles of MDL_TILE x MDL_TILE outputs, with the matrices as macros: MDL_BT, MDL_A,
+// MDL_AT, MDL_G and MDL_GT. The compiler knows every element, so that a product with 0 or 1 costs nothing.
 //
 // A thread transforms one tile, or one filter, of one channel, in registers; neighbouring threads do neighbouring channels, and
 // read and write runs of memory. All T * T values of a tile are on their way at once, which keeps the memory busy.
@@ -9,7 +9,7 @@
 // Values of tiles are (groups, T * T, tiles, channels of a group): a matrix for each group and each position in the tile. A block
 // of stride_h x stride_w pixels counts as one pixel of stride_h * stride_w * group channels, `depth` of them.
 
-const int TILE = 4, R = MDL_R, T = TILE + R - 1;
+const int TILE = MDL_TILE, R = MDL_R, T = TILE + R - 1;
 
 // Threads, and blocks at a time on a processor: if that is left open, the compiler spills registers to fit more. float with int
 // needs 128 registers, double or long long more.

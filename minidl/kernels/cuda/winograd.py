@@ -5,7 +5,7 @@ groups, and one kernel puts the outputs together, adds the bias and applies the 
 the kernels read zeros around the images, and a stride's blocks of pixels, where they lie.
 
 Counted, not measured: AlexNet's convolutions take about a third of the multiply-adds that their patches take, and fewer bytes:
-of conv2's 27 x 27 pixels a tile of 8 x 8 for each 4 x 4, instead of 25 copies of each.
+of conv2's 27 x 27 pixels a tile of 7 x 7 for each 3 x 3, instead of 25 copies of each.
 """
 
 import math
@@ -17,7 +17,7 @@ from minidl.device import Array, array_module, get_float32_matmul_precision
 from minidl.kernels.cuda.gemm import gemm
 from minidl.kernels.cuda.launch import launch
 from minidl.kernels.cuda.workspace import pieces
-from minidl.kernels.winograd import LONGEST, TILE, block_kernel, tile_numbers, transforms
+from minidl.kernels.winograd import OUTPUTS, block_kernel, has_tiles, tile_numbers, tile_size, transforms
 from minidl.shapes import Pair
 
 BLOCK = 128  # threads, as in winograd.cu
@@ -29,7 +29,7 @@ _VALUE = 50  # multiply-adds for which there is time while a value is written an
 def fits(w_shape: tuple[int, ...], stride: Pair, dilation: Pair) -> bool:
     """Can a convolution with filters (O, KH, KW, C / groups) be done by tiles? The same matrices must do for both axes."""
     r = block_kernel((w_shape[1], w_shape[2]), stride)
-    return dilation == (1, 1) and r[0] == r[1] and 2 <= r[0] <= LONGEST
+    return has_tiles(r, dilation) and r[0] == r[1]
 
 
 def pays(w_shape: tuple[int, ...], stride: Pair, dilation: Pair, groups: int, out: Pair, dtype: np.dtype) -> bool:
@@ -41,11 +41,8 @@ def pays(w_shape: tuple[int, ...], stride: Pair, dilation: Pair, groups: int, ou
     filters, channels, patch = w_shape[0] // groups, math.prod(stride) * w_shape[3], math.prod(w_shape[1:])
     if not exact or not fits(w_shape, stride, dilation) or min(channels, filters) < _FEWEST_CHANNELS:
         return False
-    by_tiles = (
-        _points(_elements(w_shape, stride))
-        * math.prod(tile_numbers(out))
-        * (channels * filters + _VALUE * (channels + filters))
-    )
+    values = _tile_values(out, _elements(w_shape, stride))
+    by_tiles = values * (channels * filters + _VALUE * (channels + filters))
     return by_tiles < math.prod(out) * patch * (filters + _VALUE)
 
 
@@ -69,9 +66,9 @@ def input_gradient(g: Array, w: Array, corner: Pair, groups: int, size: Pair) ->
 def weight_gradient(g: Array, x: Array, w_shape: tuple[int, ...], stride: Pair, corner: Pair, groups: int) -> Array:
     """g (N, OH, OW, O), x (N, H, W, C) -> gw of w_shape."""
     xp, out, r = array_module(x), g.shape[1:3], _elements(w_shape, stride)
-    filters, depth, points = w_shape[0] // groups, math.prod(stride) * w_shape[3], _points(r)
-    gu = xp.empty((groups * points, filters, depth), x.dtype)
-    for images in pieces(len(x), _image_bytes(points, out, groups * (depth + filters), x.dtype)):
+    filters, depth = w_shape[0] // groups, math.prod(stride) * w_shape[3]
+    gu = xp.empty((groups * _points(r), filters, depth), x.dtype)
+    for images in pieces(len(x), _tile_values(out, r) * groups * (depth + filters) * x.dtype.itemsize):
         v, gm = _cut(x[images], stride, corner, groups, out, r), _cut_upstream(g[images], groups, r)
         gemm(gm.transpose(0, 2, 1), v, gu, accumulate=images.start > 0)
     gw = xp.empty(w_shape, x.dtype)
@@ -90,7 +87,17 @@ def _elements(w_shape: tuple[int, ...], stride: Pair) -> int:
 
 def _points(r: int) -> int:
     """T * T, the values of a tile."""
-    return (TILE + r - 1) ** 2
+    return math.prod(tile_size((r, r)))
+
+
+def _numbers(out: Pair, r: int) -> Pair:
+    """How many tiles cover the outputs along each axis."""
+    return tile_numbers(out, (r, r))
+
+
+def _tile_values(out: Pair, r: int) -> int:
+    """Of all tiles of an image, in one channel."""
+    return _points(r) * math.prod(_numbers(out, r))
 
 
 def _multiplied(
@@ -100,8 +107,8 @@ def _multiplied(
     xp, filters = array_module(x), u.shape[2]
     y = xp.empty((len(x), *out, groups * filters), x.dtype)
     bias = xp.zeros(groups * filters, x.dtype) if bias is None else xp.ascontiguousarray(bias)
-    number = tile_numbers(out)
-    for images in pieces(len(x), _image_bytes(_points(r), out, groups * sum(u.shape[1:]), x.dtype)):
+    number = _numbers(out, r)
+    for images in pieces(len(x), _tile_values(out, r) * groups * sum(u.shape[1:]) * x.dtype.itemsize):
         v, part = _cut(x[images], stride, corner, groups, out, r), y[images]
         m = xp.empty((*v.shape[:2], filters), x.dtype)
         gemm(v, u, m)
@@ -110,15 +117,10 @@ def _multiplied(
     return y
 
 
-def _image_bytes(points: int, out: Pair, channels: int, dtype: np.dtype) -> int:
-    """What the tiles of an image take, `channels` in all."""
-    return points * math.prod(tile_numbers(out)) * channels * dtype.itemsize
-
-
 def _cut(x: Array, stride: Pair, corner: Pair, groups: int, out: Pair, r: int) -> Array:
     """V (groups * T * T, tiles, SH * SW * C / groups) of x (N, H, W, C)."""
     n, height, width, channels = x.shape
-    number = tile_numbers(out)
+    number = _numbers(out, r)
     depth = math.prod(stride) * (channels // groups)
     v = array_module(x).empty((groups * _points(r), n * math.prod(number), depth), x.dtype)
     sizes = n, height, width, groups, channels // groups, *number, *stride, *corner
@@ -129,7 +131,7 @@ def _cut(x: Array, stride: Pair, corner: Pair, groups: int, out: Pair, r: int) -
 def _cut_upstream(g: Array, groups: int, r: int) -> Array:
     """gM (groups * T * T, tiles, O / groups) of g (N, OH, OW, O)."""
     n, height, width, filters = g.shape
-    number = tile_numbers((height, width))
+    number = _numbers((height, width), r)
     gm = array_module(g).empty((groups * _points(r), n * math.prod(number), filters // groups), g.dtype)
     sizes = n, height, width, groups, filters // groups, *number
     _launch("mdl_winograd_upstream", r, gm.shape[1] * filters, g, gm, *sizes)
@@ -153,10 +155,10 @@ def _launch(kernel: str, r: int, count: int, source: Array, *rest: Array | int) 
 
 @cache
 def defines(r: int) -> tuple[str, ...]:
-    """Macros for winograd.cu: the filters' elements along an axis, and the matrices."""
+    """Macros for winograd.cu: the filters' elements along an axis, the tiles' outputs, and the matrices."""
     AT, G, BT = transforms(r)
     matrices = {"BT": BT, "A": AT.T, "AT": AT, "G": G, "GT": G.T}
-    return f"-DMDL_R={r}", *(f"-DMDL_{name}={_braces(matrix)}" for name, matrix in matrices.items())
+    return f"-DMDL_R={r}", f"-DMDL_TILE={OUTPUTS[r]}", *(f"-DMDL_{name}={_braces(matrix)}" for name, matrix in matrices.items())
 
 
 def _braces(matrix: np.ndarray) -> str:

@@ -10,7 +10,6 @@ from minidl.kernels.cpu import conv2d as kernel
 from minidl.kernels.cpu.conv2d import pieces
 from minidl.kernels.cpu.im2col import Im2col, pixels
 from minidl.kernels.cpu.winograd import Winograd
-from minidl.kernels.winograd import TILE
 from minidl.parallel import shares
 
 FLOAT32 = np.dtype(np.float32)
@@ -39,7 +38,8 @@ def test_a_large_image_goes_a_few_rows_at_a_time():
     """VGG's second layer: the patches of one image would fill 115 MB."""
     out = (224, 224)
     assert 1 <= Im2col((64, 3, 3, 64), (1, 1), (1, 1), FLOAT32).units_at_once(out) <= 20
-    assert 1 <= Winograd((64, 3, 3, 64), (1, 1), FLOAT32).units_at_once(out) * TILE <= 40
+    tiles = Winograd((64, 3, 3, 64), (1, 1), FLOAT32)
+    assert 1 <= tiles.units_at_once(out) * tiles.unit <= 40
 
 
 @pytest.fixture

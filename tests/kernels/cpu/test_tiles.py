@@ -8,7 +8,7 @@ import pytest
 from minidl.kernels import plain_kernels
 from minidl.kernels.cpu.tiles import Canvas, Layout, Tiles, layout
 from minidl.kernels.cpu.winograd import Winograd
-from minidl.kernels.winograd import TILE, tile_numbers
+from minidl.kernels.winograd import tile_numbers
 from minidl.ops.conv2d import conv2d_backward, conv2d_forward
 from minidl.shapes import out_size
 
@@ -86,12 +86,12 @@ def test_a_canvas_keeps_its_zeros_from_piece_to_piece(rng):
 def test_tiles_are_transformed_along_both_axes(rng):
     down, across = rng.standard_normal((6, 6)), rng.standard_normal((5, 5))
     alone = layout(1, (7, 8), (0, 0), (3, 2), (5, 7))
-    assert alone.number == tile_numbers((5, 7)) == (2, 2)
+    assert alone.number == tile_numbers((5, 7), (3, 2)) == (2, 2)
     canvas = Canvas("test", (1, 7, 8, 3), (0, 0), (1, 1), (10, 9), alone, np.dtype(float))
     x = rng.standard_normal((1, 7, 8, 3))
     canvas.put(x)
-    found = Tiles("test tiles", canvas, down, across, alone.number).cut().reshape(6, 5, 2, 2, 3)
+    found = Tiles("test tiles", canvas, down, across, alone.number, (4, 4)).cut().reshape(6, 5, 2, 2, 3)
     whole = np.pad(x[0], ((0, 3), (0, 1), (0, 0)))
     for i, j in itertools.product(range(2), repeat=2):
-        tile = whole[TILE * i : TILE * i + 6, TILE * j : TILE * j + 5]
+        tile = whole[4 * i : 4 * i + 6, 4 * j : 4 * j + 5]
         np.testing.assert_allclose(found[:, :, i, j], np.einsum("ab,bcd,ec->aed", down, tile, across), atol=1e-12)

@@ -1,8 +1,8 @@
 """Convolution by tiles on CUDA: its kernels against the matrices, its results against the plain functions.
 
-What the kernels do to pixels and gradients is exact for small whole numbers, and compared bit for bit with the matrices applied
-in NumPy. Results may differ from the plain function's by their roundings: one for each product and addition on the way, of what
-the algorithm sums up if all of its numbers are taken without their signs.
+What the kernels do to pixels and gradients is exact for small whole numbers in float64, and compared bit for bit with the
+matrices applied in NumPy; in float32 it may be rounded. Results may differ from the plain function's by their roundings: one
+for each product and addition on the way, of what the algorithm sums up if all of its numbers are taken without their signs.
 """
 
 import itertools
@@ -18,7 +18,7 @@ import minidl
 from minidl import shapes
 from minidl.kernels.cuda import winograd, workspace
 from minidl.kernels.cuda.conv2d import conv2d_backward, conv2d_forward, conv2d_relu_backward, conv2d_relu_forward
-from minidl.kernels.winograd import LONGEST, TILE, block_kernel, tile_numbers, transforms
+from minidl.kernels.winograd import LONGEST, OUTPUTS, block_kernel, tile_numbers, tile_size, transforms
 from minidl.ops import conv2d as plain
 
 DTYPES = ["float32", "float64"]
@@ -90,13 +90,13 @@ def regrouped(x, stride, size):
     return whole.reshape(n, rows, sh, columns, sw, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, rows, columns, sh * sw * c)
 
 
-def cut(x, matrix, stride, corner, number):
-    """Images (N, H, W, C) -> (T * T, tiles, SH * SW * C): matrix @ tile @ matrix^T of tiles TILE blocks of pixels apart."""
+def cut(x, matrix, stride, corner, number, apart):
+    """Images (N, H, W, C) -> (T * T, tiles, SH * SW * C): matrix @ tile @ matrix^T of tiles so many blocks of pixels apart."""
     size = matrix.shape[1]
     before = ((0, 0), *((max(c, 0), 0) for c in corner), (0, 0))
     inside = np.pad(x, before)[:, max(-corner[0], 0) :, max(-corner[1], 0) :]
-    blocks = regrouped(inside, stride, [TILE * (k - 1) + size for k in number])
-    tiles = [blocks[:, TILE * i :, TILE * j :][:, :size, :size] for i, j in np.ndindex(*number)]
+    blocks = regrouped(inside, stride, [apart * (k - 1) + size for k in number])
+    tiles = [blocks[:, apart * i :, apart * j :][:, :size, :size] for i, j in np.ndindex(*number)]
     values = np.einsum("pa,qb,tnabc->pqntc", matrix, matrix, np.stack(tiles))
     return values.reshape(len(matrix) ** 2, len(x) * len(tiles), blocks.shape[3])
 
@@ -109,17 +109,18 @@ def filters(w, matrix, stride=ONES):
 
 def correlation(x, w, AT, G, BT, stride, corner, out):
     """One group's convolution: (N, *out, O)."""
-    number = tile_numbers(out)
-    m = cut(x, BT, stride, corner, number) @ filters(w, G, stride).transpose(0, 2, 1)
+    number, apart = tile_numbers(out, G.shape[1:] * 2), len(AT)
+    m = cut(x, BT, stride, corner, number, apart) @ filters(w, G, stride).transpose(0, 2, 1)
     m = m.reshape(len(BT), len(BT), len(x), *number, len(w))
-    y = np.einsum("ap,bq,pqnijo->niajbo", AT, AT, m).reshape(len(x), TILE * number[0], TILE * number[1], len(w))
+    y = np.einsum("ap,bq,pqnijo->niajbo", AT, AT, m).reshape(len(x), apart * number[0], apart * number[1], len(w))
     return y[:, : out[0], : out[1]]
 
 
 def weights(g, x, shape, AT, G, BT, stride, corner):
     """One group's gradient of the weights, of this shape (O, KH, KW, C)."""
-    number, t, r = tile_numbers(g.shape[1:3]), len(BT), G.shape[1]
-    gu = cut(g, AT.T, ONES, (0, 0), number).transpose(0, 2, 1) @ cut(x, BT, stride, corner, number)
+    t, r = G.shape
+    number, apart = tile_numbers(g.shape[1:3], (r, r)), len(AT)
+    gu = cut(g, AT.T, ONES, (0, 0), number, apart).transpose(0, 2, 1) @ cut(x, BT, stride, corner, number, apart)
     blocks = np.einsum("pa,qb,pqok->oabk", G, G, gu.reshape(t, t, *gu.shape[1:]))
     blocks = blocks.reshape(shape[0], r, r, *stride, shape[3]).transpose(0, 1, 3, 2, 4, 5)
     return blocks.reshape(shape[0], r * stride[0], r * stride[1], -1)[:, : shape[1], : shape[2]]
@@ -164,7 +165,7 @@ def test_the_algorithm_in_numpy_is_a_convolution(rng, case):
 
 def check(case, got, expected, bound):
     """The algorithm's roundings: transforms there and back, sums over channels or windows; a few more for the matrices' own."""
-    t = TILE + block_kernel(case.kernel, case.stride)[0] - 1
+    t = tile_size(block_kernel(case.kernel, case.stride))[0]
     longest = max(np.prod(case.stride) * case.x[3], case.filters, case.x[0] * np.prod(case.out))
     assert got.shape == expected.shape and got.flags.c_contiguous
     assert (np.abs(got - expected) <= (8 * t + longest + 10) * np.finfo(got.dtype).eps * bound).all()
@@ -175,17 +176,26 @@ def check(case, got, expected, bound):
 
 @each_dtype
 @each_case
-def test_tiles_are_cut_exactly(gpu, rng, case, dtype):
+def test_tiles_are_cut(gpu, rng, case, dtype):
+    """Exactly in float64: elements of BT have at most 14 binary digits behind the point, so that a tile's values have 28. In
+    float32 sums of up to 7 products are rounded twice."""
     x, _, _, gy = case.arrays(rng, dtype, whole_numbers=True)
-    r, number = block_kernel(case.kernel, case.stride)[0], tile_numbers(case.out)
+    kernel = block_kernel(case.kernel, case.stride)
+    r, number = kernel[0], tile_numbers(case.out, kernel)
     AT, _, BT = transforms(r)
+
+    def compare(got, images, matrix, *settings):
+        expected, bound = (
+            np.concatenate(in_groups(lambda a, m=m: cut(a, m, *settings, number, OUTPUTS[r]), case.groups, (values, 3)))
+            for values, m in ((images.astype(float), matrix), (abs(images.astype(float)), abs(matrix)))
+        )
+        assert got.dtype == dtype and got.shape == expected.shape
+        assert (np.abs(got - expected) <= (dtype == "float32") * 2 * len(BT) * np.finfo(dtype).eps * bound).all()
+
     got = gpu.get(winograd._cut(gpu.put(x), case.stride, case.corner, case.groups, case.out, r))
-    expected = in_groups(lambda x: cut(x, BT, case.stride, case.corner, number), case.groups, (x, 3))
-    np.testing.assert_array_equal(got, np.concatenate(expected))
+    compare(got, x, BT, case.stride, case.corner)
     got = gpu.get(winograd._cut_upstream(gpu.put(gy), case.groups, r))
-    expected = in_groups(lambda g: cut(g, AT.T, ONES, (0, 0), number), case.groups, (gy, 3))
-    np.testing.assert_array_equal(got, np.concatenate(expected))
-    assert got.dtype == dtype
+    compare(got, gy, AT.T, ONES, (0, 0))
 
 
 @each_dtype
@@ -366,13 +376,18 @@ def test_where_patches_are_better(shape, stride, dilation, groups, out):
     assert not winograd.pays(shape, stride, dilation, groups, out, F32)
 
 
+def _tile_values(out, kernel):
+    """Of an image's tiles, in one channel."""
+    return np.prod(tile_numbers(out, kernel)) * np.prod(tile_size(kernel))
+
+
 @pytest.mark.parametrize("layer", ALEXNET)
 def test_what_the_documentation_counts(layer):
     """For an image: multiply-adds, and the values of patches, or of V and M."""
     (filters, *kernel, group), stride, groups, out = ALEXNET[layer]
     page = (Path(__file__).parents[3] / "docs" / "cuda.md").read_text()
     cells = next(line for line in page.splitlines() if line.startswith(f"| {layer}, ")).split("|")[2:-1]
-    windows, tiles = np.prod(out), np.prod(tile_numbers(out)) * (TILE + block_kernel(kernel, stride)[0] - 1) ** 2
+    windows, tiles = np.prod(out), _tile_values(out, block_kernel(kernel, stride))
     depth, patch = np.prod(stride) * group, np.prod(kernel) * group
     counts = windows * patch * filters, tiles * depth * filters, windows * patch * groups, tiles * (depth * groups + filters)
     digits = (1, 1, 2, 2)
@@ -383,9 +398,9 @@ def test_the_step_that_the_documentation_counts():
     """Three products for each layer, two for conv1, whose input needs no gradient: an image's multiply-adds, in millions."""
     by_tiles = by_patches = 3 * 58_621_952  # the linear layers'
     for name, ((filters, *kernel, group), stride, _, out) in ALEXNET.items():
-        products, points = 2 if name == "conv1" else 3, (TILE + block_kernel(kernel, stride)[0] - 1) ** 2
+        products, values = 2 if name == "conv1" else 3, _tile_values(out, block_kernel(kernel, stride))
         by_patches += products * np.prod(out) * np.prod(kernel) * group * filters
-        by_tiles += products * points * np.prod(tile_numbers(out)) * np.prod(stride) * group * filters
+        by_tiles += products * values * np.prod(stride) * group * filters
     page = (Path(__file__).parents[3] / "docs" / "cuda.md").read_text()
     assert f"takes {by_tiles / 1e6:,.0f} M multiply-adds an image instead of {by_patches / 1e6:,.0f} M." in page
 
@@ -401,6 +416,12 @@ def test_each_product_is_judged_by_its_own_sizes(gpu, rng, monkeypatch):
     assert asked == [outputs, inputs, outputs]
 
 
+def test_im2col_convolutions_turns_tiles_off():
+    assert winograd.fits((1, 2, 2, 1), ONES, ONES)
+    with minidl.im2col_convolutions():
+        assert not winograd.fits((1, 2, 2, 1), ONES, ONES) and not winograd.pays((64, 3, 3, 16), ONES, ONES, 1, (40, 40), F32)
+
+
 def test_the_limits_of_where_tiles_are_used():
     assert winograd.pays((64, 3, 3, 16), ONES, ONES, 1, (40, 40), F32)
     assert winograd.pays((64, LONGEST, LONGEST, 16), ONES, ONES, 1, (40, 40), F32)
@@ -409,8 +430,9 @@ def test_the_limits_of_where_tiles_are_used():
 
 def test_the_matrices_as_the_compiler_sees_them():
     options = winograd.defines(3)
-    assert options[0] == "-DMDL_R=3" and options[3] == "-DMDL_AT={{1.0,1.0,1.0,1.0,1.0,0.0},{0.0,1.0,-1.0,2.0,-2.0,0.0}," + (
-        "{0.0,1.0,1.0,4.0,4.0,0.0},{0.0,1.0,-1.0,8.0,-8.0,1.0}}"
+    assert options[:2] == ("-DMDL_R=3", "-DMDL_TILE=4")
+    assert options[4] == "-DMDL_AT={{1.0,1.0,1.0,1.0,1.0,0.0},{0.0,0.75,-0.75,1.5,-1.5,0.0}," + (
+        "{0.0,0.5625,0.5625,2.25,2.25,0.0},{0.0,0.421875,-0.421875,3.375,-3.375,1.0}}"
     )
-    for option, matrix in zip(options[1:], ("BT", "A", "AT", "G", "GT"), strict=True):
+    for option, matrix in zip(options[2:], ("BT", "A", "AT", "G", "GT"), strict=True):
         assert option.startswith(f"-DMDL_{matrix}={{{{") and " " not in option

@@ -14,8 +14,8 @@ import data
 import numpy as np
 import prepare
 import pytest
-from conftest import ALEXNET, make_folder, save_image
 from guards import locked
+from image_folders import ALEXNET, make_folder, save_image
 
 from minidl.data import ImageFolder, PackedImages, color_statistics, read_image
 

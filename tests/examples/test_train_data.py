@@ -14,8 +14,8 @@ import listing
 import prepare
 import pytest
 import train
-from conftest import ALEXNET, make_folder, save_image
 from data import open_data
+from image_folders import ALEXNET, make_folder, save_image
 from run_checks import TINY, assert_same_run, checkpoint, contents, rows
 
 from minidl.checkpoint import load_checkpoint

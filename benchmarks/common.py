@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from minidl import Device, get_num_threads, parallel, set_num_threads
 
@@ -44,9 +44,11 @@ def cores() -> int:
 def machine_line() -> str:
     """Processor, cores, threads, versions and commit, in one line."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    kernels = next((f" ({pool['architecture']})" for pool in threadpool_info() if "architecture" in pool), "")
     return (
         f"{_processor()}, {cores()} cores, {get_num_threads()} threads each; Python {platform.python_version()}, "
-        f"NumPy {np.__version__} with {blas['name']} {blas['version']}, PyTorch {_torch_version()}, minidl at {_commit()}\n"
+        f"NumPy {np.__version__} with {blas['name']} {blas['version']}{kernels}, PyTorch {_torch_version()}, "
+        f"minidl at {_commit()}\n"
     )
 
 

@@ -15,7 +15,7 @@ from minidl.nn.module import Module, Parameter
 from minidl.tensor import Tensor
 
 
-def _empty(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
+def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
     """A parameter to be filled; a 4-D one has channels-last memory."""
     dtype = np.float32 if dtype is None else dtype
     if len(shape) == 4:
@@ -32,8 +32,8 @@ class Weighted(Module):
 
     def _make_parameters(self, weight: tuple[int, ...], bias: tuple[int, ...] | None, device: Any, dtype: Any) -> None:
         """Both from their shapes; no bias from None."""
-        self.weight = _empty(weight, device, dtype)
-        self.register_parameter("bias", None if bias is None else _empty(bias, device, dtype))
+        self.weight = empty_parameter(weight, device, dtype)
+        self.register_parameter("bias", None if bias is None else empty_parameter(bias, device, dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -16,6 +16,7 @@ class Comparison:
     measure       : a name in measures.py
     words         : what the numbers are, for the page
     ratio         : compare by worse / better, not by worse - better
+    than          : the measure of `worse`, if it is another
     """
 
     better: str
@@ -23,6 +24,7 @@ class Comparison:
     measure: str
     words: str
     ratio: bool = False
+    than: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import os
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,19 +69,19 @@ class Sets:
         return patterns(self.small_images, 32) if name == "patterns" else patterns(self.small_images // 10, 256)
 
 
-def plan(wanted: Iterable[Claim], seeds: int | None, sets: Sets, form: Callable[[Settings], Settings]) -> list[Run]:
+def plan(wanted: Mapping[str, Claim], seeds: int | None, sets: Sets, form: Callable[[Settings], Settings]) -> list[Run]:
     """The runs in the order of the queue, each once. A claim whose data is not there has none.
 
     seeds : of every claim; None for its own number
     form  : what is made of an arm's settings before it is run
     """
-    wanted = list(wanted)
     runs: dict[str, Run] = {}
-    for seed in range(max((seeds or claim.seeds for claim in wanted), default=0)):
-        for claim in wanted:
-            for settings in map(form, claim.arms.values()) if seed < (seeds or claim.seeds) else ():
+    for seed in range(max((seeds or claim.seeds for claim in wanted.values()), default=0)):
+        for name, claim in wanted.items():
+            for arm, declared in claim.arms.items() if seed < (seeds or claim.seeds) else ():
+                settings = form(declared)
                 if sets.has(settings.data):
-                    run = Run(settings, seed, sets[settings.data].fingerprint)
+                    run = Run(settings, seed, sets[settings.data].fingerprint, f"{name}: {arm}, seed {seed}")
                     runs.setdefault(run.identity, run)
     return list(runs.values())
 
@@ -194,14 +194,15 @@ class Progress:
             self._advance(run, detail, each, here=False)
             self.bar.set_description_str(f"run {self.finished + 1} of {self.runs}", refresh=False)
             if self.bar.disable:
-                print(f"begins {_name(run)} at {detail} images", flush=True)
+                at = f", at {detail / self.images[run.identity]:.0%}" if detail else ""
+                print(f"begins {run.label}{at}", flush=True)
         elif what == "images":
             self._advance(run, detail, each)
         else:
             self.finished += 1
             self._advance(run, self.images[run.identity] - self.seen[run.identity], each, here=False)
-            line = f"{self.finished}/{self.runs}  {_name(run)}  {_result(detail)}"
-            print(line, f"  {self._left()} left", flush=True) if self.bar.disable else self.bar.write(line)
+            line = f"{self.finished}/{self.runs}  {run.label}: {_result(detail)}"
+            print(f"{line}; {self._left()} left", flush=True) if self.bar.disable else self.bar.write(line)
 
     def _advance(self, run: Run, images: int, each: float, here: bool = True) -> None:
         self.seen[run.identity] += images
@@ -215,12 +216,6 @@ class Progress:
 
     def close(self) -> None:
         self.bar.close()
-
-
-def _name(run: Run) -> str:
-    declared = {k: v for k, v in run.settings.declared().items() if k not in ("net", "data")}
-    changed = " ".join(f"{k}={v}" for k, v in declared.items())
-    return f"{run.identity} {run.settings.net} seed {run.seed} ({changed})"
 
 
 def _result(record: dict[str, Any]) -> str:
@@ -247,7 +242,7 @@ def main(argv: list[str] | None = None, clock: Callable[[], float] = time.monoto
     sets = Sets(args.data, args.photographs, args.work)
     results = Results(args.results or (args.work / "small" if embedded else RESULTS))
     try:
-        runs = plan(wanted.values(), args.seeds or (1 if embedded else None), sets, small if embedded else lambda s: s)
+        runs = plan(wanted, args.seeds or (1 if embedded else None), sets, small if embedded else lambda s: s)
     except (OSError, ValueError) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
@@ -302,13 +297,17 @@ def _waiting(messages: Any, seconds: float) -> Iterator[Any]:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run.py", description="Run the experiments that test the AlexNet paper's claims.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="which claims; all if none is named")
-    parser.add_argument("--data", metavar="DIR", help="CIFAR-10: its batches, or train/CLASS/* and test/CLASS/*, or a tar.gz of these")
+    parser.add_argument(
+        "--data", metavar="DIR", help="CIFAR-10: its batches, or train/CLASS/* and test/CLASS/*, or a tar.gz of these"
+    )
     parser.add_argument("--photographs", metavar="DIR", help="a folder or tar of photographs, for the claims that need them")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds of each arm (default: what each claim says)")
     parser.add_argument("--budget", type=float, metavar="MINUTES", help="stop after so long; the same command goes on")
     parser.add_argument("--jobs", type=int, default=1, metavar="K", help="so many runs side by side, each on one thread")
     parser.add_argument("--work", type=Path, default=WORK, metavar="DIR", help="checkpoints; may be moved to another machine")
-    parser.add_argument("--results", type=Path, metavar="DIR", help=f"JSON lines (default: {RESULTS.name}/ beside this program)")
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help=f"JSON lines (default: {RESULTS.name}/ beside this program)"
+    )
     args = parser.parse_args(argv)
     for name in ("seeds", "jobs"):
         if (value := getattr(args, name)) is not None and value < 1:

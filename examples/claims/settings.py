@@ -78,11 +78,12 @@ def from_declared(values: Mapping[str, Any]) -> Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """Settings, a seed, and the fingerprint of the data."""
+    """Settings, a seed, and the fingerprint of the data; `label` is for people, and no part of the identity."""
 
     settings: Settings
     seed: int
     fingerprint: str
+    label: str = ""
 
     @property
     def identity(self) -> str:

@@ -3,13 +3,13 @@
 Each comes with the optimizer's groups. What the settings change is changed here, so a run's net is made in one place.
 """
 
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from settings import Settings
+
 import minidl
 from minidl import cfg, nn
-from settings import Settings
 
 HERE = Path(__file__).parent
 CIFAR, ALEXNET = HERE.parent / "cifar", HERE.parent / "alexnet"

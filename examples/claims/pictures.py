@@ -112,7 +112,7 @@ def _files(place: Path) -> Iterator[tuple[str, bytes]]:
         for member in tar:
             if member.isreg() and Path(member.name).suffix.lower() in SUFFIXES:
                 file = tar.extractfile(member)
-                assert file is not None  # noqa: S101  a regular file has one
+                assert file is not None
                 yield member.name.removeprefix("./"), file.read()
 
 

@@ -12,7 +12,7 @@ import sys
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
-from queue_of_runs import main
+from queue_of_runs import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

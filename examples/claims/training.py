@@ -1,8 +1,8 @@
 """One training run: its batches, its steps, its tests, its checkpoint, and at the end a record of its numbers.
 
-The whole state is the weights, the velocities and what is in `Training.state`, which JSON can hold: the order of the images, the
-crops and the dropout masks follow from the seed, the epoch and the batch. So a run that went on from its checkpoint gives bit for
-bit what an unbroken one gives.
+The whole state is the weights, the velocities, the random generator's count and what is in `Training.state`, which JSON can hold:
+the order of the images and the crops follow from the seed, the epoch and the batch. So a run that went on from its checkpoint
+gives bit for bit what an unbroken one gives.
 """
 
 import base64
@@ -79,7 +79,7 @@ class Training:
 
     def _restore(self) -> None:
         saved = load_checkpoint(self.checkpoint)
-        assert saved.optimizer_state is not None  # noqa: S101  `save` wrote it
+        assert saved.optimizer_state is not None
         self.model.load_state_dict(saved.model_state)
         self.optimizer.load_state_dict(saved.optimizer_state)
         random.default_generator.set_state(saved.state["random"])
@@ -305,7 +305,7 @@ def packed(wrong: np.ndarray) -> str:
 
 
 def colors(model: nn.Module) -> dict[str, Any]:
-    """Of each layer that reads the image: its filters' shares of colour, and where there are few weights the filters themselves.
+    """Of each layer that reads the image: its filters' shares of colour, and of a few weights the filters themselves.
 
     A filter's share of colour is the part of its squared weights that is off the grey axis: with g the mean over R, G and B,
     1 - 3 sum g^2 / sum w^2. 0: it sees brightness alone.

@@ -1,6 +1,7 @@
 """The first net of cuda-convnet's page."""
 
 from claim import Claim
+
 from experiments.common import BASE
 
 CLAIM = Claim(

@@ -1,6 +1,7 @@
 """Initial biases."""
 
 from claim import Claim, Comparison
+
 from experiments.common import BASE, in_each
 
 ONES = BASE.but(epochs=3, drops=(), changes=in_each(("conv2", "conv3", "fc64"), initB="1"))

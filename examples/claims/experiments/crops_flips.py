@@ -1,6 +1,7 @@
 """Crops, mirrors, colour noise, ten views."""
 
 from claim import Claim, Comparison
+
 from experiments.common import BASE, FEW, PAPER_DECAY, in_each
 
 CENTRE = BASE.but(images=FEW, epochs=40, drops=(32,), test_every=2, crop=24, ten_views=True, changes=in_each(wc=PAPER_DECAY))

@@ -1,8 +1,9 @@
 """Dropout in the hidden fc layer."""
 
 from claim import Claim, Comparison
-from experiments.common import FEW, PAPER_DECAY, in_each
 from settings import Settings
+
+from experiments.common import FEW, PAPER_DECAY, in_each
 
 WITH = Settings("wide", epochs=40, drops=(32,), images=FEW, test_every=2, changes=in_each(wc=PAPER_DECAY))
 WITHOUT = WITH.but(changes={**WITH.changes, "hs": None})

@@ -8,7 +8,7 @@ CLAIM = Claim(
     says="18 % in 20 minutes, 13 % in 25 minutes with crops and mirrors",
     section="cuda-convnet's page",
     paper="18 %; 13 %",
-    differs="the data, and the time: the rates drop after 24 and 26 of 28 epochs, where 18pct's own drop after 120 and 130 of 140",
+    differs="the data, and the time: the rates drop after 24 and 26 of 28 epochs; 18pct's own drop after 120 and 130 of 140",
     arms={
         "18pct": Settings("18pct", epochs=28, drops=(24, 26), test_every=2),
         "13pct": Settings(

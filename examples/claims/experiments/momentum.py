@@ -1,6 +1,7 @@
 """Momentum, and what it does when the rate drops."""
 
 from claim import Claim, Comparison
+
 from experiments.common import BASE, in_each
 
 SHORT = BASE.but(epochs=5, drops=(4,))

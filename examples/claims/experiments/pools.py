@@ -1,6 +1,7 @@
 """Overlapping pools."""
 
 from claim import Claim, Comparison
+
 from experiments.common import BASE, in_each
 
 POOLS = ("pool1", "pool2", "pool3")

@@ -1,6 +1,7 @@
 """Units that saturate."""
 
 from claim import Claim, Comparison
+
 from experiments.common import BASE, in_each
 
 UNITS = ("pool1", "conv2", "conv3", "fc64")  # where 80sec has its ReLUs

@@ -1,6 +1,7 @@
 """The mean of ten views at test time."""
 
 from claim import Claim, Comparison
+
 from experiments.crops_flips import BOTH
 
 CLAIM = Claim(

@@ -1,8 +1,9 @@
 """Two towers against one."""
 
 from claim import Claim, Comparison
-from experiments.common import BASE
 from settings import Changes, Settings
+
+from experiments.common import BASE
 
 TOWERS = Settings("towers", epochs=10, drops=(8,))
 SEPARATE = Settings("separate", epochs=10, drops=(8,))

@@ -1,6 +1,7 @@
 """Weight decay."""
 
 from claim import Claim, Comparison
+
 from experiments.common import BASE, PAPER_DECAY, in_each
 
 CLAIM = Claim(

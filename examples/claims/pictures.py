@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -72,7 +73,8 @@ def cifar10(place: Path, cache: Path) -> Pictures:
             np.savez(content, **_decoded(place, files))
             write_whole(kept, content.getvalue())
     with np.load(kept) as arrays:
-        return Pictures("CIFAR-10, JPEG copy", fingerprint, *(arrays[name] for name in _ARRAYS), 10)
+        train, train_labels, test, test_labels = (arrays[name] for name in _ARRAYS)
+    return Pictures("CIFAR-10, JPEG copy", fingerprint, train, train_labels, test, test_labels, 10)
 
 
 _ARRAYS = ("train", "train_labels", "test", "test_labels")
@@ -123,7 +125,7 @@ def _fingerprint(files: Iterable[tuple[str, bytes]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _decoded(place: Path, files: dict[str, bytes]) -> dict[str, np.ndarray]:
+def _decoded(place: Path, files: dict[str, bytes]) -> dict[str, Any]:
     """The arrays of Pictures, in the order of the names."""
     parts = {name: Path(name).parts for name in files}
     bad = next((name for name, path in parts.items() if len(path) != 3 or path[0] not in ("train", "test")), None)
@@ -132,7 +134,7 @@ def _decoded(place: Path, files: dict[str, bytes]) -> dict[str, np.ndarray]:
     classes = sorted({path[1] for path in parts.values()})
     if len(classes) != 10:
         raise ValueError(f"{place}: CIFAR-10 has 10 classes, got {len(classes)} ({', '.join(classes[:12])})")
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split in ("train", "test"):
         names = sorted(name for name, path in parts.items() if path[0] == split)
         arrays[split] = np.stack([_pixels(place, name, files[name]) for name in names])

@@ -1,9 +1,9 @@
 """The queue: which runs there are, in which order, and who does which. The program of run.py.
 
-Every claim first gets seed 0 in all of its arms, then seed 1, and so on: whenever the work stops, each claim has as many seeds
-as was possible. A run that ended is never done again, whichever claim asked for it. A run that was stopped, or killed at any
-moment, goes on from its checkpoint. Several processes may share the work and results folders: each run is locked by the one that
-does it.
+Every claim first gets seed 0 in all of its arms, then seed 1, and so on: whenever the work stops, each claim has as many
+seeds as was possible. A run that ended is never done again, whichever claim asked for it. A run that was stopped, or killed
+at any moment, goes on from its checkpoint. Several processes may share the work and results folders: each run is locked by
+the one that does it.
 """
 
 import argparse

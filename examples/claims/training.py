@@ -1,8 +1,8 @@
 """One training run: its batches, its steps, its tests, its checkpoint, and at the end a record of its numbers.
 
-The whole state is the weights, the velocities, the random generator's count and what is in `Training.state`, which JSON can hold:
-the order of the images and the crops follow from the seed, the epoch and the batch. So a run that went on from its checkpoint
-gives bit for bit what an unbroken one gives.
+The whole state is the weights, the velocities, the random generator's count and what is in `Training.state`, which JSON can
+hold: the order of the images and the crops follow from the seed, the epoch and the batch. So a run that went on from its
+checkpoint gives bit for bit what an unbroken one gives.
 """
 
 import base64
@@ -230,7 +230,11 @@ class Training:
             "run": self.run.identity,
             "settings": self.settings.declared(),
             "seed": self.run.seed,
-            "data": {"name": self.pictures.name, "fingerprint": self.pictures.fingerprint},
+            "data": {
+                "name": self.pictures.name,
+                "fingerprint": self.pictures.fingerprint,
+                "test_images": len(self.pictures.test),
+            },
             "versions": versions(),
             "machine": machine(),
             "parameters": sum(p.numel() for p in self.model.parameters()),

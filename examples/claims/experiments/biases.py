@@ -15,7 +15,8 @@ CLAIM = Claim(
     arms={"biases 1": ONES, "biases 0": BASE},
     compared=(
         Comparison("biases 1", "biases 0", "train_error_at_392", "training error in the last quarter of the first epoch"),
-        Comparison("biases 1", "biases 0", "steps_to_half", "steps to 50 % training error", ratio=True),
+        Comparison("biases 1", "biases 0", "steps_to_50", "steps to 50 % training error", ratio=True),
     ),
+    curve="train",
     place=11,
 )

@@ -19,7 +19,7 @@ CLAIM = Claim(
     compared=(
         Comparison("dropout", "no dropout", "gap", "test error minus training error"),
         Comparison("dropout, twice as long", "no dropout", "test_error", "test error"),
-        Comparison("no dropout", "dropout", "steps_to_test_40", "steps to 40 % test error", ratio=True),
+        Comparison("no dropout", "dropout", "epochs_to_test_40", "epochs to 40 % test error", ratio=True),
     ),
     place=16,
 )

@@ -1,6 +1,6 @@
 """The nets that take long."""
 
-from claim import Claim
+from claim import Claim, Level
 from settings import Settings
 
 CLAIM = Claim(
@@ -15,6 +15,11 @@ CLAIM = Claim(
             "13pct", epochs=28, drops=(24, 26), test_every=2, crop=24, random_crops=True, flips=True, ten_views=True
         ),
     },
+    levels=(
+        Level("18pct", "test_error", 0.18, "test error", in_full=False),
+        Level("13pct", "test_error", 0.13, "test error, one view", in_full=False),
+        Level("13pct", "ten_views_error", 0.13, "test error, ten views", in_full=False),
+    ),
     seeds=2,
     place=31,
 )

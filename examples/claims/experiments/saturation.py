@@ -22,6 +22,6 @@ CLAIM = Claim(
         Comparison("relu", "tanh", "gradient_loss", "fc10's mean gradient over conv1's, after an epoch", ratio=True),
         Comparison("relu", "sigmoid", "gradient_loss", "fc10's mean gradient over conv1's, after an epoch", ratio=True),
     ),
-    seeds=3,
+    curve="gradients",
     place=12,
 )

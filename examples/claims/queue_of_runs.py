@@ -19,39 +19,45 @@ from typing import Any
 
 from claim import Claim, claims
 from filelock import FileLock, Timeout
+from guards import Signals
 from nets import cost
 from pictures import Pictures, cifar10, patterns, photographs
 from settings import Run, Settings
 from store import Results
 from training import Training
 
+from minidl import pipe
+
 HERE = Path(__file__).parent
 WORK, RESULTS = HERE / "work", HERE / "results"
-SMALL_IMAGES, SMALL_EPOCHS = 1280, 3  # of a run in its small form
+SMALL_IMAGES, SMALL_PHOTOGRAPHS, SMALL_EPOCHS, SMALL_BATCH = 1280, 128, 3, 32  # of a run in its small form
 STOPPED = 130  # the exit code of a program that Ctrl-C ended
 
 
 # ------------------------------------------------------------------------------------------------------------ what to do
 
 
-def small(settings: Settings, images: int = SMALL_IMAGES, epochs: int = SMALL_EPOCHS) -> Settings:
+def small(settings: Settings) -> Settings:
     """The same run on a few embedded images: it shows that everything works, and nothing about the claim."""
-    fewer = min(epochs, settings.epochs)
+    fewer = min(SMALL_EPOCHS, settings.epochs)
     return settings.but(
         data="small photographs" if settings.data == "photographs" else "patterns",
-        images=min(settings.images, images) if settings.images else 0,
+        images=min(settings.images, SMALL_IMAGES) if settings.images else 0,
         epochs=fewer,
         drops=(fewer - 1,) if settings.drops else (),
         test_every=1,
-        batch_size=min(settings.batch_size, 64),
+        batch_size=SMALL_BATCH,
     )
 
 
 class Sets:
-    """The data sets by the names that settings use, each read when it is first asked for."""
+    """The data sets by the names that settings use, each read when it is first asked for.
 
-    def __init__(self, data: str | None, photos: str | None, cache: Path, small_images: int = SMALL_IMAGES) -> None:
-        self.data, self.photos, self.cache, self.small_images = data, photos, cache, small_images
+    small : how many images the sets of small forms have, in place of CIFAR-10's and of photographs
+    """
+
+    def __init__(self, data: str | None, photos: str | None, cache: Path, small: tuple[int, int]) -> None:
+        self.data, self.photos, self.cache, self.small = data, photos, cache, small
         self._read: dict[str, Pictures] = {}
 
     def has(self, name: str) -> bool:
@@ -67,7 +73,8 @@ class Sets:
             return cifar10(Path(self.data or ""), self.cache)
         if name == "photographs":
             return photographs(Path(self.photos or ""))
-        return patterns(self.small_images, 32) if name == "patterns" else patterns(self.small_images // 10, 256)
+        small_images, small_photographs = self.small
+        return patterns(small_images, 32) if name == "patterns" else patterns(small_photographs, 256)
 
 
 def plan(wanted: Mapping[str, Claim], seeds: int | None, sets: Sets, form: Callable[[Settings], Settings]) -> list[Run]:
@@ -113,12 +120,13 @@ class Worker:
 
     def _try(self, run: Run) -> None:
         """Do a run, unless another process does it."""
-        self.work.mkdir(parents=True, exist_ok=True)
+        folder = self.work / run.identity
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.work / f"{run.identity}.lock", timeout=0):
+            with FileLock(folder / ".lock", timeout=0):
                 if run.identity in self.results.all():
                     return
-                training = Training(run, self.sets[run.settings.data], self.work / run.identity)
+                training = Training(run, self.sets[run.settings.data], folder)
                 self.tell("begins", run, training.state["step"] * run.settings.batch_size)
                 record = training.go(self.stop, lambda images: self.tell("images", run, images))
                 if record is not None:
@@ -128,37 +136,15 @@ class Worker:
             return
 
 
-class Signals:
-    """Inside the block Ctrl-C and SIGTERM are noted in `received`; a second Ctrl-C ends the program."""
-
-    def __init__(self) -> None:
-        self.received = False
-
-    def __enter__(self) -> "Signals":
-        import signal
-
-        self._signal = signal
-        self._before = {n: signal.signal(n, self._receive) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for number, handler in self._before.items():
-            self._signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: Any) -> None:
-        if self.received and number == self._signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = True
-
-
 def _child(runs: list[Run], sets: Sets, work: Path, results: Path, minutes: float | None, messages: Any, parent: int) -> None:
     """A worker in a process of its own, which ends when its parent does."""
     deadline = None if minutes is None else time.monotonic() + minutes * 60
-    with Signals() as signals:
+    signals = Signals()
+    with signals:
 
         def stop() -> bool:
             late = deadline is not None and time.monotonic() >= deadline
-            return signals.received or late or os.getppid() != parent
+            return signals.received is not None or late or os.getppid() != parent
 
         Worker(runs, sets, work, Results(results), stop, lambda *message: messages.put(message)).go()
 
@@ -240,7 +226,7 @@ def main(argv: list[str] | None = None, clock: Callable[[], float] = time.monoto
         return 2
     wanted = {name: known[name] for name in args.names or known}
     embedded = args.data is None and args.photographs is None
-    sets = Sets(args.data, args.photographs, args.work)
+    sets = Sets(args.data, args.photographs, args.work, (SMALL_IMAGES, SMALL_PHOTOGRAPHS))
     results = Results(args.results or (args.work / "small" if embedded else RESULTS))
     try:
         runs = plan(wanted, args.seeds or (1 if embedded else None), sets, small if embedded else lambda s: s)
@@ -250,12 +236,19 @@ def main(argv: list[str] | None = None, clock: Callable[[], float] = time.monoto
     finished = {run.identity for run in runs} & set(results.all())
     progress = Progress(runs, lambda run: run.settings.images or len(sets[run.settings.data].train), finished)
     deadline = None if args.budget is None else clock() + args.budget * 60
-    with Signals() as signals:
-        stop = lambda: signals.received or (deadline is not None and clock() >= deadline)
+    signals = Signals()
+    with signals, pipe.going_on():
+
+        def asked() -> bool:
+            return signals.received is not None or pipe.reader_left()
+
+        def stop() -> bool:
+            return asked() or (deadline is not None and clock() >= deadline)
+
         if args.jobs == 1:
             Worker(runs, sets, args.work, results, stop, progress.tell).go()
         else:
-            _in_processes(args, runs, sets, results, signals, progress)
+            _in_processes(args, runs, sets, results, asked, progress)
     progress.close()
     left = len(runs) - len({run.identity for run in runs} & set(results.all()))
     if left:
@@ -264,19 +257,19 @@ def main(argv: list[str] | None = None, clock: Callable[[], float] = time.monoto
 
 
 def _in_processes(
-    args: argparse.Namespace, runs: list[Run], sets: Sets, results: Results, signals: Signals, progress: Progress
+    args: argparse.Namespace, runs: list[Run], sets: Sets, results: Results, asked: Callable[[], bool], progress: Progress
 ) -> None:
     """`--jobs` workers; each takes the next run that no other has."""
     spawn = multiprocessing.get_context("spawn")
     messages = spawn.Queue()
-    fresh = Sets(sets.data, sets.photos, sets.cache)  # a child reads its data itself
+    fresh = Sets(sets.data, sets.photos, sets.cache, sets.small)  # a child reads its data itself
     common = (runs, fresh, args.work, results.folder, args.budget, messages, os.getpid())
     children = [spawn.Process(target=_child, args=common) for _ in range(args.jobs)]
     for child in children:
         child.start()
     told = False
     while any(child.is_alive() for child in children):
-        if signals.received and not told:
+        if asked() and not told:
             told = True
             for child in children:
                 child.terminate()  # SIGTERM, which it notes: it saves, and ends

@@ -7,12 +7,17 @@ python examples/claims/run.py --data DIR --seeds 5 --budget 60       all of them
 
 import os
 import sys
+from pathlib import Path
 
 # one thread each, so that figures of different runs are comparable, and bit-equal; before NumPy is loaded
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
+sys.path.append(str(Path(__file__).parents[1] / "alexnet"))  # its guards
+
 from queue_of_runs import main  # noqa: E402
 
+from minidl import pipe  # noqa: E402
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(pipe.until_the_reader_leaves(main))

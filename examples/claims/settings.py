@@ -71,11 +71,6 @@ def _default(f: "dataclasses.Field[Any]") -> Any:
     return None if value is dataclasses.MISSING else json.loads(json.dumps(value))
 
 
-def from_declared(values: Mapping[str, Any]) -> Settings:
-    """The inverse of `declared`."""
-    return Settings(**values)
-
-
 @dataclass(frozen=True)
 class Run:
     """Settings, a seed, and the fingerprint of the data; `label` is for people, and no part of the identity."""

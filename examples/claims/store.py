@@ -1,7 +1,7 @@
 """The results: a file of JSON lines for each net, a line for each run that ended. Several processes may append."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,3 @@ def _cut_torn_line(file: Path) -> None:
         if whole < len(content):
             with file.open("r+b") as f:
                 f.truncate(whole)
-
-
-def of_runs(records: dict[str, dict[str, Any]], identities: Iterable[str]) -> list[dict[str, Any]]:
-    """The records of those runs that ended, in the order given."""
-    return [records[identity] for identity in identities if identity in records]

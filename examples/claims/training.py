@@ -137,8 +137,9 @@ class Training:
         labels = self.labels[chosen]
         self.model.train()
         self.optimizer.zero_grad()
-        scores = self.model(minidl.Tensor(self.input(self.images[chosen], views)))
-        loss = F.cross_entropy(scores, labels)
+        with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges says so in its record
+            scores = self.model(minidl.Tensor(self.input(self.images[chosen], views)))
+            loss = F.cross_entropy(scores, labels)
         value = loss.item()
         state["step"] += 1
         if not math.isfinite(value):

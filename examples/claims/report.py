@@ -24,8 +24,8 @@ BEGIN, END = "<!-- claims: written by examples/claims/report.py -->\n", "<!-- en
 INTRODUCTION = f"""# The paper's claims, measured
 
 What the AlexNet paper and its write-ups claim, tested on small networks: each claim has an experiment that runs on one core
-of a CPU, in minutes, from seeds. The nets are cuda-convnet's for CIFAR-10 and a narrow AlexNet, in the [2012 program's own
-format](../examples/cifar/layers-80sec.cfg). [examples/claims](../examples/claims/README.md) has the programs, the
+of a CPU, in minutes, from seeds. The nets are cuda-convnet's for CIFAR-10 and a narrow AlexNet, in the format of
+the 2012 program. [examples/claims](../examples/claims/README.md) has the programs, the
 declarations and every run's record; this page is written from the records by `report.py`.
 
 **Data.** {{data}}

@@ -31,5 +31,5 @@ CLAIM = Claim(
         for name, settings in (("ReLU", RELU), ("tanh", TANH))
     },
     seeds=1,
-    place=30,
+    place=4,
 )

@@ -6,10 +6,10 @@ import multiprocessing
 import pytest
 import queue_of_runs
 from claim import Claim, claims
-from conftest import IMAGES, TINY
 from queue_of_runs import STOPPED, Sets, Worker, main, plan
 from settings import Run
 from store import Results
+from tiny_runs import IMAGES, TINY
 from training import Training
 
 KNOWN = claims()
@@ -128,7 +128,7 @@ def run_main(tmp_path, *arguments, **others):
 
 
 def test_a_budget_ends_it_after_a_step_and_the_same_command_goes_on(tiny_forms, tmp_path, capsys):
-    """A minute passes with each look at the clock: one at the beginning, one before each run of 8 steps, one after each step."""
+    """A minute passes with each look at the clock: at the beginning, before each run of 8 steps, after each step."""
     assert run_main(tmp_path, "pools", "--budget", "11", clock=iter(range(0, 10**5, 60)).__next__) == STOPPED
     assert "1 of 2 runs are left; the same command goes on" in capsys.readouterr().out
     assert run_main(tmp_path, "pools") == 0

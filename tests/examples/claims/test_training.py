@@ -7,8 +7,8 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import BATCH, IMAGES, STEPS, TINY
 from settings import Run
+from tiny_runs import BATCH, IMAGES, STEPS, TINY
 from training import Training, colors, packed
 
 from minidl import nn

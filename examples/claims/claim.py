@@ -58,6 +58,7 @@ class Claim:
     levels   : the same, of arms against published figures
     seeds    : how many runs of each arm are wanted, if the command line does not say
     curve    : what the plot shows: "test" or "train" error, "gradients", "after drop" or "colors"
+    shown    : what the table of arms shows: names in measures.py
     remark   : what a reader of the numbers should know
     place    : in the queue and on the page; smaller comes first
     """
@@ -72,6 +73,7 @@ class Claim:
     levels: tuple[Level, ...] = ()
     seeds: int = 5
     curve: str = "test"
+    shown: tuple[str, ...] = ("test_error", "train_error")
     remark: str = ""
     place: int = field(default=50, kw_only=True)
 

@@ -11,7 +11,6 @@ Record = dict[str, Any]
 Measure = Callable[[Record], float | None]
 
 SPLITS = 20_000  # random pairs of towers
-POINTS = 100.0  # percentage points in a fraction
 
 
 def _final(name: str) -> Measure:
@@ -69,6 +68,12 @@ def _gradient_loss(record: Record) -> float | None:
     return sizes[-1] / sizes[0] if sizes and sizes[0] else (math.inf if sizes else None)
 
 
+def _saturated(record: Record) -> float | None:
+    """The share of outputs whose slope is below a tenth of its steepest, in the mean over the layers that saturate."""
+    shares = [row[5] for row in record.get("signals", {}).get("epoch 1", []) if row[5] is not None]
+    return sum(shares) / len(shares) if shares else None
+
+
 def tower_colors(record: Record) -> tuple[np.ndarray, np.ndarray] | None:
     """Each tower's shares of colour, one for each filter of its first layer; None unless there are two towers."""
     found = [np.array(layer["color"]) for layer in record.get("filters", {}).values()]
@@ -113,9 +118,25 @@ MEASURES: dict[str, Measure] = {
     "train_error_at_392": _train_error_at(392),
     "loss_after_drop": _after_drop,
     "gradient_loss": _gradient_loss,
+    "saturated": _saturated,
     "color_apart": _color_apart,
     "color_by_chance": _mean_by_chance,
 }
+
+HEADINGS = {
+    "test_error": "test error, %",
+    "ten_views_error": "ten views, %",
+    "train_error": "training error, %",
+    "steps_to_25": "steps to 25 %",
+    "steps_to_50": "steps to 50 %",
+    "epochs_to_test_40": "epochs to 40 % test error",
+    "gradient_loss": "last layer's gradient over the first's",
+    "saturated": "saturated outputs, %",
+    "loss_after_drop": "loss after the drop",
+    "color_apart": "towers apart",
+    "color_by_chance": "random pairs apart",
+}
+FRACTIONS = {"test_error", "ten_views_error", "train_error", "gap", "train_error_at_392", "saturated"}
 
 ERRORS = {"test_error": "wrong", "ten_views_error": "wrong_ten_views"}  # the measures that are means over test images
 

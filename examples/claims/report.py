@@ -7,12 +7,13 @@ python examples/claims/report.py [--results DIR] [--out DIR]
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
 import figures
 from claim import Claim, claims
-from measures import MEASURES, Record, chance_of
+from measures import FRACTIONS, HEADINGS, MEASURES, Record, chance_of
 from settings import Settings
 from store import Results
 from verdicts import AGAINST, FEWEST, OPEN, PART, SHOWN, Outcome, Records, outcomes, verdict
@@ -21,31 +22,21 @@ ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- claims: written by examples/claims/report.py -->\n", "<!-- end of claims -->\n"
 
-INTRODUCTION = f"""# The paper's claims, measured
-
-What the AlexNet paper and its write-ups claim, tested on small networks: each claim has an experiment that runs on one core
-of a CPU, in minutes, from seeds. The nets are cuda-convnet's for CIFAR-10 and a narrow AlexNet, in the format of
-the 2012 program. [examples/claims](../examples/claims/README.md) has the programs, the
-declarations and every run's record; this page is written from the records by `report.py`.
-
-**Data.** {{data}}
-
-**Numbers.** Errors are in %, differences in percentage points. Brackets hold 95 % intervals, by the bootstrap over seeds
-and test images, of differences between runs of the same seed: these begin with the same weights where shapes allow, and see
-the same batches. How that is done, and why few seeds get wider intervals than plain percentiles: the head of
-[resampling.py](../examples/claims/resampling.py).
-
-**Verdicts.** A comparison holds if its interval lies on the claim's side of 0 (of 1, for a ratio), and is against the claim
-if it lies on the other side; it needs {FEWEST} seeds. *{SHOWN}*: all of a claim's comparisons hold. *{PART}*: some do.
+HEAD = "# The paper's claims, measured"
+WHAT = """What the AlexNet paper and its write-ups claim, tested on small networks: each claim has an experiment that runs on one
+core of a CPU, in minutes, from seeds. The nets are cuda-convnet's for CIFAR-10 and a narrow AlexNet, in the format of the 2012
+program. [examples/claims](../examples/claims/README.md) has the programs, the declarations and every run's record; this page is
+written from the records by `report.py`."""
+NUMBERS = """**Numbers.** Errors are in %, differences in percentage points. Brackets hold 95 % intervals, over seeds and test
+images, of differences between runs of the same seed: these begin with the same weights where shapes allow, and see the same
+batches. The spread is that of the bootstrap, and few seeds get Student's wider intervals: the head of
+[resampling.py](../examples/claims/resampling.py) has the formulas. Minutes are one core's, in training alone."""
+VERDICTS = f"""**Verdicts.** A comparison holds if its interval lies on the claim's side of 0 (of 1, for a ratio), and is against
+the claim if it lies on the other side; it needs {FEWEST} seeds. *{SHOWN}*: all of a claim's comparisons hold. *{PART}*: some do.
 *{AGAINST}*: none holds and one is against. *{OPEN}*: all else; then the page says how many seeds would resolve it, from the
 spread so far. A published error counts as reached if it lies in or above the interval. Small nets on small images for a few
-epochs are not the paper's: a verdict is about what was measured here.
-
-"""
-
-
-def _percent(x: float) -> str:
-    return f"{100 * x:.1f}"
+epochs are not the paper's: a verdict is about what was measured here."""
+COPY = "The images of the JPEG copy were made of CIFAR-10's: numbers differ a little from those of the original batches."
 
 
 def _number(x: float, outcome: Outcome) -> str:
@@ -72,8 +63,8 @@ def _said(outcome: Outcome) -> str:
         return ""
     if not outcome.judged:
         return "for information"
-    if outcome.published is not None:
-        return {1: "reached", -1: "not reached", 0: "not yet"}[outcome.holds]
+    if outcome.published is not None and (outcome.holds or outcome.shorter):
+        return {1: "reached", -1: "not reached", 0: "not reached in this time"}[outcome.holds]
     if outcome.holds:
         return "holds" if outcome.holds > 0 else "against"
     if i.seeds < FEWEST:
@@ -99,7 +90,12 @@ def overview(known: dict[str, Claim], records: Records, page: str = "") -> str:
         ours = written(first) if first else ""
         seeds = str(first.interval.seeds) if first and first.interval else "0"
         rows.append([f"[{claim.title}]({page}#{_anchor(claim.title)})", claim.paper, ours, seeds, f"**{verdict(found)}**"])
-    return table(("claim", "there", "here", "seeds", "verdict"), rows)
+    return table(("claim", "the paper", "here", "seeds", "verdict"), rows)
+
+
+def _lines(text: str) -> str:
+    """A paragraph in lines."""
+    return textwrap.fill(text, 124, break_long_words=False, break_on_hyphens=False) + "\n\n"
 
 
 def _anchor(title: str) -> str:
@@ -111,24 +107,27 @@ def in_words(settings: Settings) -> str:
     """Settings as they are declared, for the table of arms."""
     declared = settings.declared()
     changes = declared.pop("changes", {})
-    words = [f"{key.replace('_', ' ')} {_value(value)}" for key, value in declared.items() if key not in ("net", "data")]
+    words = [f"{key.replace('_', ' ')}{_value(value)}" for key, value in declared.items() if key not in ("net", "data")]
     by_change: dict[str, list[str]] = {}
     for layer, keys in changes.items():
         text = "left out" if keys is None else " ".join(f"{key}={value}" for key, value in keys.items())
         by_change.setdefault(text, []).append(layer)
     words += [f"{' '.join(layers)}: {text}" for text, layers in by_change.items()]
-    return f"`{declared['net']}`; " + "; ".join(words)
+    return "; ".join([f"`{declared['net']}`", *words])
 
 
 def _value(value: object) -> str:
     if value is True:
         return ""
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " " + (", ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _mean(records: Iterable[Record], measure: str) -> str:
     values = [v for record in records if (v := MEASURES[measure](record)) is not None]
-    return _percent(sum(values) / len(values)) if values else ""
+    if not values:
+        return ""
+    mean = sum(values) / len(values)
+    return f"{100 * mean:.1f}" if measure in FRACTIONS else f"{mean:,.4g}"
 
 
 def arms_table(claim: Claim, records: Records) -> str:
@@ -137,17 +136,10 @@ def arms_table(claim: Claim, records: Records) -> str:
         found = records.of(settings).values()
         seconds = [record["seconds"] for record in found]
         diverged = sum(record["diverged"] is not None for record in found)
-        rows.append(
-            [
-                name,
-                in_words(settings).replace("  ", " ").replace(" ;", ";"),
-                _mean(found, "test_error"),
-                _mean(found, "train_error"),
-                f"{sum(seconds) / len(seconds) / 60:.1f}" if seconds else "",
-                f"{len(seconds)}" + (f", {diverged} diverged" if diverged else ""),
-            ]
-        )
-    return table(("arm", "settings", "test error", "training error", "minutes", "seeds"), rows)
+        minutes = f"{sum(seconds) / len(seconds) / 60:.1f}" if seconds else ""
+        seeds = f"{len(seconds)}" + (f", {diverged} diverged" if diverged else "")
+        rows.append([name, in_words(settings), *(_mean(found, measure) for measure in claim.shown), minutes, seeds])
+    return table(("arm", "settings", *(HEADINGS[measure] for measure in claim.shown), "minutes", "seeds"), rows)
 
 
 def section(name: str, claim: Claim, records: Records, figure: str | None) -> str:
@@ -156,12 +148,12 @@ def section(name: str, claim: Claim, records: Records, figure: str | None) -> st
     data += " --photographs PHOTOS" if len({s.data for s in claim.arms.values()}) > 1 else ""
     text = f"## {claim.title}\n\n"
     where = f"section {claim.section}" if claim.section[0].isdigit() else claim.section
-    text += f"*There* ({where}): {claim.says}. *Figure there:* {claim.paper}.\n\n"
-    text += f"*What differs here:* {claim.differs}.\n\n**Verdict: {verdict(found)}.**\n\n"
+    text += _lines(f"*There* ({where}): {claim.says}. *Figure there:* {claim.paper}.")
+    text += _lines(f"*What differs here:* {claim.differs}.") + f"**Verdict: {verdict(found)}.**\n\n"
     if found:
         rows = [[o.words, written(o), str(o.interval.seeds) if o.interval else "0", _said(o)] for o in found]
         text += table(("compared", "here", "seeds", ""), rows)
-    text += f"{claim.remark}\n\n" if claim.remark else ""
+    text += _lines(claim.remark) if claim.remark else ""
     text += _chances(claim, records)
     text += f"![{claim.title}]({figure})\n\n" if figure else ""
     text += arms_table(claim, records)
@@ -183,7 +175,7 @@ def _chances(claim: Claim, records: Records) -> str:
 
 
 def page(known: dict[str, Claim], records: Records, drawn: dict[str, str], data: str) -> str:
-    text = INTRODUCTION.format(data=data) + overview(known, records)
+    text = "".join(map(_lines, (HEAD, WHAT, data, NUMBERS, VERDICTS))) + overview(known, records)
     text += "".join(section(name, claim, records, drawn.get(name)) for name, claim in known.items())
     return text.rstrip("\n") + "\n"
 
@@ -195,10 +187,10 @@ def data_in_words(records: Iterable[Record]) -> str:
     versions = sorted({", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in records})
     processors = sorted({r["machine"]["processor"] for r in records})
     hours = sum(r["seconds"] for r in records) / 3600
+    copy = f" {COPY}" if any("JPEG" in name for name in names) else ""
     return (
-        f"{'; '.join(names)}. The copy's images are JPEG files made of CIFAR-10's: its numbers differ a little from those of "
-        f"the original batches, which `--data` takes too. {len(records)} runs, {hours:.1f} hours of one core "
-        f"({', '.join(processors)}; {'; '.join(versions)})."
+        f"**Data.** {'; '.join(names)}.{copy} {len(records)} runs, {hours:.1f} hours of one core ({', '.join(processors)}; "
+        f"{'; '.join(versions)})."
     )
 
 

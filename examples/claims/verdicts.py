@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from claim import Claim, Comparison, Level
-from measures import AT_LEAST, ERRORS, MEASURES, Record, wrong
+from measures import AT_LEAST, ERRORS, FRACTIONS, MEASURES, Record, wrong
 from resampling import Interval, image_covariance, of_seeds, of_seeds_and_images, seeds_needed
 from settings import Settings
 
 CIFAR10_TESTED = 10_000  # the first records don't say it
 FEWEST = 5  # seeds that a verdict needs: an interval of fewer is too narrow
 SHOWN, PART, OPEN, AGAINST = "shown", "shown in part", "not resolved", "contradicted"
+NO_RUNS, NO_QUESTION = "no runs yet", "for information"
 
 
 class Records:
@@ -51,6 +52,7 @@ class Outcome:
     unit      : "points", "times" or ""
     at_least  : some run ended before what is measured came: the true value is larger
     published : a level's figure
+    shorter   : its run is shorter than the published one
     """
 
     words: str
@@ -61,6 +63,7 @@ class Outcome:
     at_least: bool = False
     judged: bool = True
     published: float | None = None
+    shorter: bool = False
 
 
 def compare(comparison: Comparison, claim: Claim, records: Records) -> Outcome:
@@ -70,7 +73,7 @@ def compare(comparison: Comparison, claim: Claim, records: Records) -> Outcome:
     measures = c.measure, c.than or c.measure
     seeds = [s for s in better if s in worse]
     words = f"{c.words}: {c.better} against {c.worse}" if c.better != c.worse else f"{c.words}: {c.better}"
-    unit = "times" if c.ratio else ("points" if set(measures) <= {*ERRORS, "train_error", "gap", "train_error_at_392"} else "")
+    unit = "times" if c.ratio else ("points" if set(measures) <= FRACTIONS else "")
     images = [(wrong(better[s], measures[0], n), wrong(worse[s], measures[1], n)) for s in seeds for n in [_tested(worse[s])]]
     if seeds and set(measures) <= set(ERRORS) and all(a is not None and b is not None for a, b in images):
         d = np.array([b.astype(np.int8) - a for a, b in images if a is not None and b is not None])
@@ -118,7 +121,7 @@ def level(wanted: Level, claim: Claim, records: Records) -> Outcome:
     interval = of_seeds_and_images(there)
     holds = 1 if interval.low <= wanted.published else (-1 if wanted.in_full else 0)
     holds = holds if interval.seeds >= FEWEST or not wanted.in_full else 0
-    return Outcome(words, interval, holds, None, "points", published=wanted.published)
+    return Outcome(words, interval, holds, None, "points", published=wanted.published, shorter=not wanted.in_full)
 
 
 def outcomes(claim: Claim, records: Records) -> list[Outcome]:
@@ -130,9 +133,12 @@ def outcomes(claim: Claim, records: Records) -> list[Outcome]:
 
 def verdict(found: Iterable[Outcome]) -> str:
     """All judged outcomes hold: shown. Some hold: shown in part. None holds and one is against: contradicted."""
-    sides = [outcome.holds for outcome in found if outcome.judged]
-    if not sides:
-        return OPEN
+    judged = [outcome for outcome in found if outcome.judged]
+    sides = [outcome.holds for outcome in judged]
+    if not judged:
+        return NO_QUESTION
+    if all(outcome.interval is None for outcome in judged):
+        return NO_RUNS
     if min(sides) > 0:
         return SHOWN
     if max(sides) > 0:

@@ -22,5 +22,6 @@ CLAIM = Claim(
         Comparison("crops", "neither", "test_error", "test error"),
         Comparison("mirrors", "neither", "test_error", "test error"),
     ),
+    shown=("test_error", "ten_views_error", "train_error"),
     place=13,
 )

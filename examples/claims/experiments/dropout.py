@@ -21,5 +21,6 @@ CLAIM = Claim(
         Comparison("dropout, twice as long", "no dropout", "test_error", "test error"),
         Comparison("no dropout", "dropout", "epochs_to_test_40", "epochs to 40 % test error", ratio=True),
     ),
+    shown=("test_error", "train_error", "epochs_to_test_40"),
     place=16,
 )

@@ -21,5 +21,6 @@ CLAIM = Claim(
         Level("13pct", "ten_views_error", 0.13, "test error, ten views", in_full=False),
     ),
     seeds=2,
+    shown=("test_error", "ten_views_error", "train_error"),
     place=31,
 )

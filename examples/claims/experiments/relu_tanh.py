@@ -16,6 +16,7 @@ CLAIM = Claim(
     arms={"ReLU": RELU.but(rate=BEST_RELU), "tanh": TANH.but(rate=BEST_TANH)},
     compared=(Comparison("ReLU", "tanh", "steps_to_25", "steps to 25 % training error", ratio=True),),
     curve="train",
+    shown=("steps_to_25", "train_error", "test_error"),
     remark="The training error is the running one, over 98 steps at a time. Runs end when they reach 25 %, or after 36 epochs.",
     place=5,
 )

@@ -31,5 +31,7 @@ CLAIM = Claim(
         for name, settings in (("ReLU", RELU), ("tanh", TANH))
     },
     seeds=1,
+    curve="train",
+    shown=("steps_to_25", "train_error", "test_error"),
     place=4,
 )

@@ -17,5 +17,6 @@ CLAIM = Claim(
         Comparison("PyTorch", "2012", "test_error", "test error at the end", judged=False),
     ),
     curve="after drop",
+    shown=("loss_after_drop", "test_error"),
     place=25,
 )

@@ -23,5 +23,6 @@ CLAIM = Claim(
         Comparison("relu", "sigmoid", "gradient_loss", "fc10's mean gradient over conv1's, after an epoch", ratio=True),
     ),
     curve="gradients",
+    shown=("gradient_loss", "saturated", "test_error"),
     place=12,
 )

@@ -33,6 +33,7 @@ CLAIM = Claim(
         for arm in NETS
     ),
     curve="colors",
+    shown=("color_apart", "color_by_chance", "test_error"),
     remark="A filter's share of colour is the part of its squared weights that is off the grey axis: 0 sees brightness alone. "
     "Random weights have 2/3, as two of three directions are off that axis.",
     place=26,

@@ -12,5 +12,6 @@ CLAIM = Claim(
     differs="80sec trained on random 24 x 24 crops and mirrors of 10,000 images of CIFAR-10",
     arms={"crops and mirrors": BOTH},
     compared=(Comparison("crops and mirrors", "crops and mirrors", "ten_views_error", "test error", than="test_error"),),
+    shown=("test_error", "ten_views_error", "train_error"),
     place=14,
 )

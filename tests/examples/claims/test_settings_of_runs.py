@@ -1,8 +1,16 @@
 """A run's identity: what it depends on, and that it stays."""
 
+import hashlib
+import json
+
 import pytest
+from claim import claims
+from nets import files_of
 from settings import Run, Settings
 
+from minidl.cfg.sections import read_sections
+
+NETS = sorted({settings.net for claim in claims().values() for settings in claim.arms.values()})
 BASE = Settings("80sec", epochs=10, drops=(8,))
 
 
@@ -41,3 +49,24 @@ def test_only_what_differs_from_the_defaults_is_declared():
 @pytest.mark.parametrize("other", [{"rate": 2.0}, {"until": 0.25}, {"rule": "pytorch"}, {"images": 100}, {"batch_size": 64}])
 def test_every_setting_is_declared(other):
     assert BASE.but(**other).declared() == BASE.declared() | other
+
+
+# what the net files said when the runs in results/ were made
+FILES = {
+    "13pct": "30340ba7af1e11f1",
+    "18pct": "9e47cd3fb85e2c9d",
+    "19pct": "4b8704f1d00bf2ef",
+    "80sec": "a74bb481f6c5eac9",
+    "alexnet": "b32f1dd1861b66bd",
+    "separate": "516a965b8d692c7a",
+    "towers": "b609c29022989e1a",
+    "wide": "907e69a0511e524d",
+}
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_a_net_file_says_what_it_said_when_its_runs_were_made(net):
+    """Its values, not its comments. A net that is to be another one needs another name: results/ knows it by this one."""
+    layers, params = map(read_sections, files_of(net))
+    values = [[name, section.values] for sections in (layers, params) for name, section in sections.items()]
+    assert hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16] == FILES[net]

@@ -7,7 +7,7 @@ from measures import MEASURES, chance_of, crossing, gradients
 from resampling import Interval
 from settings import Settings
 from training import packed
-from verdicts import AGAINST, OPEN, PART, SHOWN, Outcome, Records, compare, level, verdict
+from verdicts import AGAINST, NO_QUESTION, NO_RUNS, OPEN, PART, SHOWN, Outcome, Records, compare, level, verdict
 
 ARMS = {"a": Settings("80sec", 1), "b": Settings("80sec", 2)}
 
@@ -138,7 +138,19 @@ def outcome(holds, judged=True):
 
 @pytest.mark.parametrize(
     ("holds", "expected"),
-    [([1, 1], SHOWN), ([1, 0], PART), ([1, -1], PART), ([0, 0], OPEN), ([0, -1], AGAINST), ([-1, -1], AGAINST), ([], OPEN)],
+    [
+        ([1, 1], SHOWN),
+        ([1, 0], PART),
+        ([1, -1], PART),
+        ([0, 0], OPEN),
+        ([0, -1], AGAINST),
+        ([-1, -1], AGAINST),
+        ([], NO_QUESTION),
+    ],
 )
 def test_the_rule_of_verdicts(holds, expected):
     assert verdict([*map(outcome, holds), outcome(-1, judged=False)]) == expected
+
+
+def test_a_claim_without_runs_has_no_verdict():
+    assert verdict([Outcome("", None, 0, None, "")]) == NO_RUNS

@@ -23,19 +23,19 @@ RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- claims: written by examples/claims/report.py -->\n", "<!-- end of claims -->\n"
 
 HEAD = "# The paper's claims, measured"
-WHAT = """What the AlexNet paper and its write-ups claim, tested on small networks: each claim has an experiment that runs on one
-core of a CPU, in minutes, from seeds. The nets are cuda-convnet's for CIFAR-10 and a narrow AlexNet, in the format of the 2012
-program. [examples/claims](../examples/claims/README.md) has the programs, the declarations and every run's record; this page is
-written from the records by `report.py`."""
-NUMBERS = """**Numbers.** Errors are in %, differences in percentage points. Brackets hold 95 % intervals, over seeds and test
-images, of differences between runs of the same seed: these begin with the same weights where shapes allow, and see the same
-batches. The spread is that of the bootstrap, and few seeds get Student's wider intervals: the head of
+WHAT = """What the AlexNet paper and its write-ups claim, tested on small networks: each claim has an experiment that
+runs on one core of a CPU, in minutes, from seeds. The nets are cuda-convnet's for CIFAR-10 and a narrow AlexNet, in the
+format of the 2012 program. [examples/claims](../examples/claims/README.md) has the programs, the declarations and every
+run's record; this page is written from the records by `report.py`."""
+NUMBERS = """**Numbers.** Errors are in %, differences in percentage points. Brackets hold 95 % intervals, over seeds
+and test images, of differences between runs of the same seed: these begin with the same weights where shapes allow, and
+see the same batches. The spread is that of the bootstrap, and few seeds get Student's wider intervals: the head of
 [resampling.py](../examples/claims/resampling.py) has the formulas. Minutes are one core's, in training alone."""
-VERDICTS = f"""**Verdicts.** A comparison holds if its interval lies on the claim's side of 0 (of 1, for a ratio), and is against
-the claim if it lies on the other side; it needs {FEWEST} seeds. *{SHOWN}*: all of a claim's comparisons hold. *{PART}*: some do.
-*{AGAINST}*: none holds and one is against. *{OPEN}*: all else; then the page says how many seeds would resolve it, from the
-spread so far. A published error counts as reached if it lies in or above the interval. Small nets on small images for a few
-epochs are not the paper's: a verdict is about what was measured here."""
+VERDICTS = f"""**Verdicts.** A comparison holds if its interval lies on the claim's side of 0 (of 1, for a ratio), and
+is against the claim if it lies on the other side; it needs {FEWEST} seeds. *{SHOWN}*: all of a claim's comparisons
+hold. *{PART}*: some do. *{AGAINST}*: none holds and one is against. *{OPEN}*: all else; then the page says how many
+seeds would resolve it, from the spread so far. A published error counts as reached if it lies in or above the interval.
+Small nets on small images for a few epochs are not the paper's: a verdict is about what was measured here."""
 COPY = "The images of the JPEG copy were made of CIFAR-10's: numbers differ a little from those of the original batches."
 
 

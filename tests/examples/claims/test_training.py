@@ -229,3 +229,10 @@ def test_a_grey_filter_has_no_share_of_colour_and_one_without_grey_has_all():
     red = np.array([1.0, 0.0, 0.0])[:, None, None] * np.ones((1, 2, 2))
     layer.weight.data[:] = np.stack([grey, red_green, red])
     assert colors(nn.Sequential(layer))["0.weight"]["color"] == pytest.approx([0.0, 1.0, 2 / 3], abs=1e-4)
+
+
+def test_looking_at_the_signals_changes_nothing(unbroken, tiny, pictures, tmp_path, monkeypatch):
+    """With dropout in the net, whose masks would be others if the look drew some."""
+    monkeypatch.setattr(Training, "_look_at_signals", lambda self, when: None)
+    record = finish(tiny, pictures, tmp_path)
+    assert {**record, "signals": 0} == {**unbroken[0], "signals": 0}

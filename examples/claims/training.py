@@ -35,7 +35,7 @@ SAVE_EVERY = 120.0  # seconds, at most; and at the end of each epoch
 TEST_BATCH = 250
 LARGEST_FILTERS = 2400  # weights: more are not put into the record
 
-SUBSET, ORDER, AUGMENT = 101, 102, 103  # what random numbers are for, as an id of their generator
+SUBSET, ORDER, AUGMENT, TESTED = 101, 102, 103, 104  # what random numbers are for, as an id of their generator
 
 
 class Training:
@@ -52,6 +52,7 @@ class Training:
         s, seed = self.settings, run.seed
         chosen = Generator(seed, SUBSET).permutation(len(pictures.train))[: s.images] if s.images else slice(None)
         self.images, self.labels = pictures.train[chosen], pictures.train_labels[chosen]
+        self.tested = Generator(seed, TESTED).permutation(len(self.images))[:TRAIN_TESTED]  # files have them class by class
         self.steps_an_epoch = len(self.images) // s.batch_size
         if not self.steps_an_epoch:
             raise ValueError(f"{s.net}: {len(self.images)} training images are fewer than a batch of {s.batch_size}")
@@ -200,14 +201,14 @@ class Training:
         return losses / len(images), np.concatenate(wrong)
 
     def _look_at_signals(self, when: str) -> None:
-        """How large activations and gradients are, layer by layer, on the first batch of images; nothing else changes."""
+        """How large activations and gradients are, layer by layer, on a batch of images; nothing else changes."""
         n = self.settings.batch_size
         generator, autopsy = random.default_generator.state(), Autopsy(self.model, 1)
         self.model.train()
         self.optimizer.zero_grad()
         with autopsy:
-            scores = self.model(minidl.Tensor(self.input.test_views(self.images[:n], 1)))
-            loss = F.cross_entropy(scores, self.labels[:n])
+            scores = self.model(minidl.Tensor(self.input.test_views(self.images[self.tested[:n]], 1)))
+            loss = F.cross_entropy(scores, self.labels[self.tested[:n]])
             loss.backward()
         autopsy.after_step(loss.item())
         random.default_generator.set_state(generator)
@@ -256,7 +257,7 @@ class Training:
         state = self.state
         self._look_at_signals("end")
         record["signals"] = state["signals"]
-        loss, wrong = self._wrong(self.images[:TRAIN_TESTED], self.labels[:TRAIN_TESTED])
+        loss, wrong = self._wrong(self.images[self.tested], self.labels[self.tested])
         record["final"] = {"train_loss": round(loss, 5), "train_error": round(float(wrong.mean()), 5)}
         if not len(self.pictures.test):
             return

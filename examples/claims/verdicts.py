@@ -12,7 +12,6 @@ from measures import AT_LEAST, ERRORS, FRACTIONS, MEASURES, Record, wrong
 from resampling import Interval, image_covariance, of_seeds, of_seeds_and_images, seeds_needed
 from settings import Settings
 
-CIFAR10_TESTED = 10_000  # the first records don't say it
 FEWEST = 5  # seeds that a verdict needs: an interval of fewer is too narrow
 SHOWN, PART, OPEN, AGAINST = "shown", "shown in part", "not resolved", "contradicted"
 NO_RUNS, NO_QUESTION = "no runs yet", "for information"
@@ -90,7 +89,7 @@ def compare(comparison: Comparison, claim: Claim, records: Records) -> Outcome:
 
 def _tested(record: Record) -> int:
     """How many test images there were."""
-    return int(record["data"].get("test_images", CIFAR10_TESTED))
+    return int(record["data"]["test_images"])
 
 
 def _values(

@@ -147,7 +147,7 @@ def test_jobs_are_processes_that_share_the_runs(tiny_forms, tmp_path, capsys):
 
 def test_a_name_that_is_no_claim_is_refused_with_those_that_are(tmp_path, capsys):
     assert run_main(tmp_path, "relu") == 2
-    assert "NAME must be one of baseline, pools, " in capsys.readouterr().err
+    assert "NAME must be one of baseline, relu_tanh_rates, " in capsys.readouterr().err
 
 
 def test_data_that_is_not_there_is_refused(tmp_path, capsys):

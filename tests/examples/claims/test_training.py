@@ -1,6 +1,7 @@
 """One run: that it can be broken off anywhere, that arms of a seed share what they can, and what its record says."""
 
 import base64
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -135,6 +136,21 @@ def test_arms_that_differ_in_mirrors_share_the_places_of_their_crops(pictures, t
     same = [np.array_equal(a, b) for a, b in zip(flipped, straight, strict=True)]
     mirrored = [np.allclose(a + mean, (b + mean)[..., ::-1]) for a, b in zip(flipped, straight, strict=True)]
     assert all(a or b for a, b in zip(same, mirrored, strict=True)) and any(same) and not all(same)
+
+
+def test_the_training_images_that_are_tested_are_of_all_classes_though_files_are_in_the_order_of_classes(pictures, tmp_path):
+    """32 of 64 images, in the order of ten classes."""
+    order = np.argsort(pictures.train_labels, kind="stable")
+    ordered = dataclasses.replace(pictures, train=pictures.train[order], train_labels=pictures.train_labels[order])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.TRAIN_TESTED", 32)
+        training = Training(Run(TINY, 0, ""), ordered, tmp_path)
+        tested = []
+        patch.setattr(
+            training, "_wrong", lambda images, labels, views=1: tested.append(labels) or (0.0, np.zeros(len(labels), bool))
+        )
+        training._add_final({})
+    assert len(tested[0]) == 32 and len(set(tested[0].tolist())) == 10
 
 
 def test_a_subset_is_drawn_by_the_seed(pictures, tmp_path):

@@ -14,7 +14,12 @@ ARMS = {"a": Settings("80sec", 1), "b": Settings("80sec", 2)}
 
 def record(arm, seed, test=None, train=None, wrong=None, fingerprint="f", **others):
     final = {"test_error": test, "train_error": train}
-    made = {"settings": ARMS[arm].declared(), "seed": seed, "data": {"name": "n", "fingerprint": fingerprint}, "diverged": None}
+    made = {
+        "settings": ARMS[arm].declared(),
+        "seed": seed,
+        "data": {"name": "n", "fingerprint": fingerprint, "test_images": 8},
+        "diverged": None,
+    }
     made |= {"final": {k: v for k, v in final.items() if v is not None}, "steps": 1000}
     if wrong is not None:
         made["wrong"], made["data"]["test_images"] = packed(np.array(wrong, bool)), len(wrong)

@@ -18,7 +18,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "examples/alexnet/README.md", ROOT / "benchmarks/RESULTS.md", *PAGES]
+READMES = [ROOT / "examples" / name / "README.md" for name in ("alexnet", "claims")]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *READMES, ROOT / "benchmarks/RESULTS.md", *PAGES]
 
 FENCE = re.compile(r"^( *)(```+)(.*)\n((?:.*\n)*?)\1\2 *$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^()\s]+)\)")

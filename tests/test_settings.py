@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-ALEXNET = Path(__file__).parents[1] / "examples" / "alexnet"
-OURS = ["minidl", "minidl.kernels.cpu.im2col", *sorted(path.stem for path in ALEXNET.glob("*.py"))]
+EXAMPLES = Path(__file__).parents[1] / "examples"
+OURS = ["minidl", "minidl.kernels.cpu.im2col", "experiments.pools", *sorted({path.stem for path in EXAMPLES.glob("*/*.py")})]
 
 
 def test_hypothesis_draws_the_same_examples_everywhere():

@@ -1,11 +1,12 @@
-"""The files of examples/claims import each other by name; so do the tests."""
+"""The files of examples/claims import each other by name; so do the tests. They come last on the path: examples/alexnet has a
+run.py, too, which other tests import."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "examples" / "claims"))
+sys.path.append(str(Path(__file__).parents[3] / "examples" / "claims"))
 
 from pictures import Pictures, patterns
 from settings import Run

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 import minidl.nn.functional as F
-from minidl import Tensor, optim
 from minidl.ops.avg_pool2d import window_counts
 from minidl.ops.batch_norm import batch_norm_forward
 from minidl.ops.cross_entropy import mean_divisor, target_rows
@@ -28,8 +27,10 @@ from minidl.ops.dropout import dropout_backward, dropout_forward
 from minidl.ops.local_response_norm import local_response_norm_forward
 from minidl.ops.max_pool2d import max_pool2d_forward
 from minidl.ops.softmax import softmax_forward
+from minidl.optim import SGD
 from minidl.shapes import pool_out_size
 from minidl.study.laboratory import im2col
+from minidl.tensor import Tensor
 
 _ASSETS = Path(__file__).with_name("page")
 _YES_OR_NO = (False, True)
@@ -234,7 +235,7 @@ def _batch_norm(s: Settings, values: Values) -> dict[str, np.ndarray]:
 
 def _sgd(s: Settings, values: Values) -> dict[str, np.ndarray]:
     w = Tensor(values["w"].copy(), requires_grad=True)
-    optimizer = optim.SGD([w], s["lr"], s["momentum"], weight_decay=s["weight_decay"], rule=s["rule"])
+    optimizer = SGD([w], s["lr"], s["momentum"], weight_decay=s["weight_decay"], rule=s["rule"])
     found: dict[str, list[np.ndarray]] = {"g": [], "after": [], **({"v": []} if s["momentum"] else {})}
     first = 0.0
     for step in range(8):
@@ -264,7 +265,7 @@ def _chain(s: Settings, values: Values) -> dict[str, np.ndarray]:
     loss.backward()
     found = {name: t.detach().numpy() for name, t in (("a", a), ("r", r), ("m", m), ("s", scores), ("loss", loss))}
     found |= {f"g{name}": _gradient(t) for name, t in w.items()}
-    optim.SGD(w.values(), s["lr"]).step()
+    SGD(w.values(), s["lr"]).step()
     return {**found, **{f"next_{name}": t.detach().numpy() for name, t in w.items()}}
 
 
@@ -403,7 +404,7 @@ LAYERS: dict[str, Layer] = {
             "x": np.array([((7 * n + n // 6) % 11) / 10 for n in range(36)]).reshape(6, 6),
             "w1": _filters(),
             "b1": np.array([0.125, 0.25]),
-            "w2": np.array([[(3 * i + 5 * j + i * j) % 7 / 8 - 0.375 for j in range(8)] for i in range(3)]),
+            "w2": np.array([[(5 * i * i + 3 * j + i * j) % 11 / 8 - 0.625 for j in range(8)] for i in range(3)]),
             "b2": np.zeros(3),
         },
         _chain,

@@ -202,26 +202,39 @@ def test_a_phone_in_the_dark_shows_it_and_fingers_reach_it(open_page, name):
     assert page.evaluate(LOW_CONTRAST) == []
 
 
+def test_the_index_on_a_phone(browser, tmp_path):
+    (tmp_path / "index.html").write_text(pages.index(), "utf-8")
+    context = browser.new_context(color_scheme="dark", **PHONE)
+    page = context.new_page()
+    page.goto((tmp_path / "index.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate(LOW_CONTRAST) == []
+    assert page.locator("a").evaluate_all("links => Math.min(...links.map((link) => link.offsetHeight))") >= 43
+    context.close()
+
+
 # ---------------------------------------------------------------------------------------------------------------- chain
 
 
 def test_a_chain_learns_as_minidls_sgd_does_step_by_step(open_page):
-    """Each step's numbers are Python's; after 30 of them the loss is below 0.05, as the page says."""
+    """Each step's numbers are Python's; after 14 of them the loss is below 0.05, as docs/laboratory.md says."""
     layer, page = LAYERS["chain"], open_page("chain")
     values, losses = dict(layer.values), []
-    for _ in range(30):
+    for _ in range(14):
         expected = layer.numbers(layer.settings, values)
         (seen,) = page.evaluate(READ_ALL, [{}])
         check(seen, expected, "chain")
         losses.append(float(expected["loss"]))
         values |= {name: expected[f"next_{name}"] for name in ("w1", "b1", "w2", "b2")}
         page.click("[data-take=one]")
-    assert losses[0] > 1 and losses == sorted(losses, reverse=True)
+    assert losses[0] > 0.5 and losses == sorted(losses, reverse=True)
+    assert losses[-1] >= 0.05
     final = float(layer.numbers(layer.settings, values)["loss"])
     assert final < 0.05
-    assert page.inner_text("[data-progress]").startswith(f"After 30 steps the loss is {float(f'{final:.5g}')}, which is small.")
+    assert page.inner_text("[data-progress]").startswith(f"After 14 steps the loss is {float(f'{final:.5g}')}, which is small.")
     page.click("[data-do=again]")
     assert page.inner_text("[data-progress]").startswith("After 0 steps")
     page.click("[data-take=small]")
-    taken = next(n for n, loss in enumerate(losses) if loss < 0.05)
-    assert page.inner_text("[data-progress]").startswith(f"After {taken} steps the loss is ")
+    assert page.inner_text("[data-progress]").startswith("After 14 steps the loss is ")
+    page.click("[data-take=ten]")
+    assert page.inner_text("[data-progress]").startswith("After 24 steps the loss is ")

@@ -208,7 +208,7 @@ const laboratory = (() => {
     function figure(t) {
       const it = element("figure");
       const caption = element("figcaption");
-      caption.append(element("b", t.name), ` ${t.shape.join(" × ")} ${t.caption}`);
+      caption.append(element("b", t.name), t.shape.length ? ` ${t.shape.join(" × ")}: ${t.caption}` : ` ${t.caption}`);
       const box = element("div", "", "planes");
       box.dataset.tensor = t.name;
       box.append(...tables(t));

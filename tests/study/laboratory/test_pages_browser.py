@@ -163,7 +163,7 @@ def test_by_keyboard_alone(open_page):
 # ----------------------------------------------------------------------------------------------------------- appearance
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-SMALL = """() => [...document.querySelectorAll('button, select, td')].filter((e) => e.checkVisibility()).map(
+SMALL = """() => [...document.querySelectorAll('button, select, input, td')].filter((e) => e.checkVisibility()).map(
   (e) => [e.offsetWidth, e.offsetHeight, e.outerHTML]).filter(([w, h]) => w < 44 || h < 44)"""
 LOW_CONTRAST = """() => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
@@ -194,6 +194,11 @@ def test_a_phone_in_the_dark_shows_it_and_fingers_reach_it(open_page, name):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate(SMALL) == []
     assert page.evaluate(LOW_CONTRAST) == []
+    cell(page, EDITED.get(name, "x"), 0).tap()
+    assert page.evaluate(SMALL) == []
+    page.locator("[data-field]").tap()
+    page.fill("[data-field]", "1.5")
+    assert cell(page, EDITED.get(name, "x"), 0).inner_text() == "1.5"
     page.emulate_media(color_scheme="light")
     assert page.evaluate(LOW_CONTRAST) == []
     page.emulate_media(media="print", color_scheme="dark")

@@ -117,6 +117,18 @@ def test_the_numeric_check_finds_a_wrong_gradient(open_page, tmp_path):
     assert page.inner_text("[data-checked]").endswith("do not trust it.")
 
 
+def test_where_no_row_counts_the_loss_is_nan_the_gradient_0_and_nothing_is_measured(open_page):
+    page = open_page("cross_entropy")
+    page.select_option("[data-setting=ignore_index]", label="2")
+    for row in (0, 2):
+        cell(page, "target", row).click()
+        page.fill("[data-field]", "2")
+    assert cell(page, "loss", 0).inner_text() == "NaN"
+    assert set(page.locator("[data-tensor=gx] td").all_inner_texts()) == {"0"}
+    page.click("[data-do=measure]")
+    assert page.inner_text("[data-measured]") == "It is NaN: there is no slope to measure."
+
+
 # ------------------------------------------------------------------------------------------------------------ selection
 
 

@@ -339,6 +339,10 @@ const laboratory = (() => {
     }
 
     function showMeasured() {
+      if (!Number.isFinite(now.objective.value)) {
+        find("[data-measured]").replaceChildren(element("p", `It is ${shown(now.objective.value)}: there is no slope to measure.`));
+        return;
+      }
       const lines = measure(page, settings, values).map(({ gradient, numbers, scale }) => {
         numbers.forEach(({ slope, state }, n) => {
           const td = cells[gradient.name][n];

@@ -4,6 +4,7 @@ python -m minidl.study summary                                       AlexNet, a 
 python -m minidl.study summary net.py:make --input 1x3x32x32         any network: make() returns a module
 python -m minidl.study ledger --input 8x3x224x224                    every op of a training step, and the memory
 python -m minidl.study explore --out look                            one step as a page to walk through, in a browser
+python -m minidl.study laboratory --out lab                          each layer on a few numbers that you can change
 python -m minidl.study mutations                                     classic mistakes in a backward pass
 """
 
@@ -25,6 +26,7 @@ from minidl.pipe import until_the_reader_leaves
 from minidl.study.explorer.explore import explore, prepare_folder
 from minidl.study.gallery.mutation_checks import updated
 from minidl.study.gallery.mutations import listing
+from minidl.study.laboratory import pages
 from minidl.study.models import ALEXNET, ALEXNET_FILE, load_model, module_from, random_batch
 from minidl.study.step.ledger import Ledger
 from minidl.study.step.summary import summary
@@ -46,11 +48,21 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("model", nargs="?", default=ALEXNET, help="alexnet (default), or file.py:function")
         command.add_argument("--input", type=batch_shape, default=DEFAULT_INPUT, metavar="NxCxHxW", help="the batch's shape")
     _add_explore(commands)
+    laboratory = commands.add_parser("laboratory", help="a page for each layer, on numbers that can be changed")
+    laboratory.add_argument("name", nargs="?", choices=pages.NAMES, metavar="NAME", help=f"{', '.join(pages.NAMES)}; or all")
+    laboratory.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pages are written")
     gallery = commands.add_parser("mutations", help="classic mistakes in a backward pass, which can be switched on by name")
     gallery.add_argument("--update", type=Path, metavar="FILE", help="compute docs/mutations.md again; needs PyTorch")
     args = parser.parse_args(arguments)
     try:
-        print({"summary": _summary, "ledger": _ledger, "explore": _explore, "mutations": _mutations}[args.command](args))
+        commands_by_name = {
+            "summary": _summary,
+            "ledger": _ledger,
+            "explore": _explore,
+            "laboratory": _laboratory,
+            "mutations": _mutations,
+        }
+        print(commands_by_name[args.command](args))
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         parser.exit(2, f"minidl.study: error: {error}\n")
     return 0
@@ -83,6 +95,11 @@ def _ledger(args: argparse.Namespace) -> Ledger:
             labels = np.arange(args.input[0]) % scores.shape[1]
             F.cross_entropy(scores, labels).backward()
     return ledger
+
+
+def _laboratory(args: argparse.Namespace) -> str:
+    first, *others = pages.write(args.out, args.name)
+    return f"{first}{f' and {len(others)} pages' if others else ''}. Open it in a browser: {first.resolve().as_uri()}"
 
 
 def _mutations(args: argparse.Namespace) -> str:

@@ -88,7 +88,7 @@ def test_the_sdist_has_what_a_build_needs_and_what_says_whose_it_is(built):
     files = {name for name in names if "." in Path(name).name and not name.endswith("minidl.egg-info")}
     files -= {name for name in files if name.startswith("minidl.egg-info/")}
     alone = {name for name in tracked() if "/" not in name and name.endswith((".md", ".toml", ".cfg", ".in", ".py"))}
-    assert files - made == tracked("minidl", "examples/alexnet") | (alone - made)
+    assert files - made == tracked("minidl", "examples/alexnet", "examples/cifar") | (alone - made)
     assert "LICENSE" in names and {"README.md", "pyproject.toml", "setup.py", "setup.cfg"} <= files
 
 

@@ -1,15 +1,14 @@
 """The queue: its order, that nothing is done twice, several processes, the budget, the command line; every claim in small."""
 
 import json
-import multiprocessing
 
 import pytest
 import queue_of_runs
 from claim import Claim, claims
-from queue_of_runs import STOPPED, Sets, Worker, main, plan
+from queue_of_runs import STOPPED, Sets, main, plan
 from settings import Run
 from store import Results
-from tiny_runs import IMAGES, TINY
+from tiny_runs import IMAGES, TINY, exit_codes, worker
 from training import Training
 
 KNOWN = claims()
@@ -29,10 +28,6 @@ def claim(**arms):
 
 def three_runs(pictures):
     return [Run(SHORT, seed, pictures.fingerprint, f"seed {seed}") for seed in range(3)]
-
-
-def worker(runs, pictures, tmp_path, stop=lambda: False, tell=lambda *message: None):
-    return Worker(runs, {"patterns": pictures}, tmp_path / "work", Results(tmp_path / "results"), stop, tell)
 
 
 def lines(tmp_path, net="wide"):
@@ -90,14 +85,8 @@ def test_a_run_that_another_process_does_is_left_to_it(pictures, tmp_path):
 
 
 def test_processes_that_share_a_queue_do_each_run_once(pictures, tmp_path):
-    fork = multiprocessing.get_context("fork")
     runs = three_runs(pictures)
-    processes = [fork.Process(target=worker(runs, pictures, tmp_path).go) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert exit_codes(*[(worker(runs, pictures, tmp_path).go, ())] * 2) == [0, 0]
     assert sorted(record["seed"] for record in lines(tmp_path)) == [0, 1, 2]
 
 

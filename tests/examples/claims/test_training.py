@@ -2,14 +2,12 @@
 
 import base64
 import dataclasses
-import multiprocessing
-import os
 import signal
 
 import numpy as np
 import pytest
 from settings import Run
-from tiny_runs import BATCH, IMAGES, STEPS, TINY
+from tiny_runs import BATCH, IMAGES, STEPS, TINY, exit_codes, killed_in_step
 from training import Training, colors, packed
 
 from minidl import nn
@@ -76,17 +74,7 @@ def test_a_run_that_failed_while_it_was_tested_at_the_end_is_tested_again(unbrok
 
 def test_a_killed_process_loses_what_came_after_its_checkpoint_and_no_more(unbroken, tiny, pictures, tmp_path):
     """kill -9 in the second epoch; the first one's end was saved."""
-
-    def killed():
-        steps = iter([0, 0, 0, 0, 0, 1])
-        Training(tiny, pictures, tmp_path).go(
-            lambda: False, lambda images: next(steps) and os.kill(os.getpid(), signal.SIGKILL)
-        )
-
-    process = multiprocessing.get_context("fork").Process(target=killed)
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    assert exit_codes((killed_in_step, (6, tiny, pictures, tmp_path))) == [-signal.SIGKILL]
     assert Training(tiny, pictures, tmp_path).state["step"] == 4
     assert finish(tiny, pictures, tmp_path) == unbroken[0]
 

@@ -593,6 +593,8 @@ def complete(given: argparse.Namespace, saved: dict[str, Any] | None) -> argpars
     layers = explicit.get("layers", (saved or {}).get("layers"))
     _check_files(explicit, layers, saved is not None)
     defaults = {**(EMBEDDED if data is None else DEFAULTS), **COMMON, **(OF_LAYERS if layers else {})}
+    if explicit.get("variant") == "torchvision":
+        defaults["profile"] = "torchvision"
     return argparse.Namespace(**{"data": data, **defaults, **(saved or {}), **explicit})
 
 

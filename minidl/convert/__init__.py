@@ -7,12 +7,15 @@ examples/alexnet/model.py: "conv1.weight" (O, C, KH, KW) to "fc8.bias". `save_we
 back. No file is trusted: nothing in it is run, and what does not fit is a `BadFileError` that names the file and the tensor.
 """
 
+from minidl.convert.caffe import from_caffe, mean_from_caffe
 from minidl.convert.pytorch import from_torchvision, read_pth, to_torchvision, write_pth
 from minidl.convert.weights import load_weights, save_weights
 
 __all__ = [
+    "from_caffe",
     "from_torchvision",
     "load_weights",
+    "mean_from_caffe",
     "read_pth",
     "save_weights",
     "to_torchvision",

@@ -1,6 +1,8 @@
 """Convert weights from the command line.
 
 python -m minidl.convert alexnet.pth alexnet.safetensors            torchvision's alexnet, a state dict; or .safetensors
+python -m minidl.convert X.caffemodel caffe.safetensors              Caffe's bvlc_alexnet and bvlc_reference_caffenet
+python -m minidl.convert X.binaryproto mean.safetensors              Caffe's mean image
 python -m minidl.convert --to torchvision RUN/checkpoints/X a.pth   and back: of a checkpoint, or of a converted file
 """
 
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minidl.checkpoint import CheckpointError, load_checkpoint
-from minidl.convert import from_torchvision, load_weights, save_weights, to_torchvision, write_pth
+from minidl.convert import from_caffe, from_torchvision, load_weights, mean_from_caffe, save_weights, to_torchvision, write_pth
 from minidl.data.errors import BadFileError
 from minidl.pipe import until_the_reader_leaves
 
@@ -25,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("source", metavar="SRC", type=Path, help="a file of another program's weights; with --to, minidl's")
     parser.add_argument("target", metavar="DST", type=Path, help="a .safetensors file; with --to torchvision, .pth too")
     parser.add_argument("--to", choices=("minidl", "torchvision"), default="minidl", help="whose names DST has")
+    parser.add_argument("--deploy", type=Path, metavar="X.prototxt", help="compare a .caffemodel with this net")
     args = parser.parse_args(arguments)
     try:
         arrays = _back(args) if args.to == "torchvision" else _forth(args)
@@ -38,9 +41,17 @@ def main(arguments: list[str] | None = None) -> int:
 def _forth(args: argparse.Namespace) -> dict[str, np.ndarray]:
     source, target = args.source, args.target
     _check_suffix("DST", target, ".safetensors")
-    _check_suffix("SRC", source, ".pth", ".pt", ".safetensors")
-    arrays = from_torchvision(source)
-    save_weights(target, arrays, TORCHVISION)
+    _check_suffix("SRC", source, ".pth", ".pt", ".safetensors", ".caffemodel", ".binaryproto")
+    if args.deploy is not None and source.suffix != ".caffemodel":
+        raise ValueError(f"--deploy is for a .caffemodel, got {source}")
+    about = TORCHVISION
+    if source.suffix == ".caffemodel":
+        arrays, about = from_caffe(source, args.deploy)
+    elif source.suffix == ".binaryproto":
+        arrays, about = {"mean": mean_from_caffe(source)}, {}
+    else:
+        arrays = from_torchvision(source)
+    save_weights(target, arrays, about)
     return arrays
 
 

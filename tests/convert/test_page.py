@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-from minidl.convert.tables import TORCHVISION, in_words
+import pytest
+
+from minidl.convert.tables import CAFFE, TORCHVISION, in_words
 
 PAGE = (Path(__file__).parents[2] / "docs" / "convert.md").read_text()
 
 
-def test_the_table_of_torchvision_is_on_the_page():
-    rows = "\n".join(f"| `{row.name}` | `{row.ours}` | {in_words(row.shape)} |" for row in TORCHVISION)
+@pytest.mark.parametrize("table", [TORCHVISION, CAFFE], ids=["torchvision", "caffe"])
+def test_the_tables_are_on_the_page(table):
+    rows = "\n".join(f"| `{row.name}` | `{row.ours}` | {in_words(row.shape)} |" for row in table)
     assert f"|---|---|---|\n{rows}\n" in PAGE

@@ -487,7 +487,8 @@ def test_images_of_another_shape(shape):
         ({"profile": "vgg"}, "AlexNet: profile must be one of paper, original, caffe, caffenet, torchvision, got 'vgg'"),
         (
             {"variant": "third"},
-            "AlexNet: variant must be one of two_towers, half, ungrouped, non_overlapping, no_communication, torchvision, got 'third'",
+            "AlexNet: variant must be one of two_towers, half, ungrouped, non_overlapping, no_communication, torchvision, "
+            "got 'third'",
         ),
         ({"num_classes": 0}, "AlexNet: num_classes must be at least 1, got 0"),
     ],

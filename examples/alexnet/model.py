@@ -334,13 +334,37 @@ class AlexNet(nn.Module):
 
     # ------------------------------------------------------------------------------------------------------ parameters
 
-    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """For the optimiser: weights as given; biases at twice the rate, without decay, as in 2012."""
-        named = list(self.named_parameters())
-        return [
-            {"params": [p for n, p in named if n.endswith("weight")], "lr": lr, "weight_decay": weight_decay},
-            {"params": [p for n, p in named if n.endswith("bias")], "lr": 2 * lr, "weight_decay": 0.0},
-        ]
+    def freeze(self, layers: Sequence[str]) -> None:
+        """These layers are not trained. ValueError: there is no such layer, or no other is left."""
+        _check_layers(layers)
+        if set(layers) >= set(LAYERS):
+            raise ValueError("AlexNet: at least 1 layer must be trained, got all of them frozen")
+        for name in layers:
+            for part in self._parts(name):
+                part.requires_grad_(False)
+
+    def parameter_groups(
+        self, lr: float, weight_decay: float, scales: Mapping[str, float] | None = None
+    ) -> list[dict[str, Any]]:
+        """For the optimiser: weights as given; biases at twice the rate, without decay, as in 2012.
+
+        scales : of single layers' rates, {"fc8": 10.0}; each factor has groups of its own, after those of the others
+        """
+        scales = scales or {}
+        _check_layers(list(scales))
+        groups = []
+        for scale in sorted({1.0, *scales.values()}, key=lambda scale: (scale != 1.0, scale)):
+            named = [
+                (n, p)
+                for n, p in self.named_parameters()
+                if p.requires_grad
+                and scales.get(n.removeprefix("tower0.").removeprefix("tower1.").partition(".")[0], 1.0) == scale
+            ]
+            if named:
+                weights, biases = ([p for n, p in named if n.endswith(kind)] for kind in ("weight", "bias"))
+                groups.append({"params": weights, "lr": scale * lr, "weight_decay": weight_decay})
+                groups.append({"params": biases, "lr": scale * 2 * lr, "weight_decay": 0.0})
+        return groups
 
     def first_filters(self) -> list[np.ndarray]:
         """conv1's filters (O, 3, 11, 11), tower by tower."""
@@ -370,6 +394,12 @@ class AlexNet(nn.Module):
             for i, part in enumerate(np.split(np.asarray(values), len(self.towers))):
                 own[f"tower{i}.{name}.{kind}"] = part
         self.load_state_dict(own)
+
+
+def _check_layers(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in LAYERS:
+            raise ValueError(f"AlexNet: a layer must be one of {', '.join(LAYERS)}, got {name!r}")
 
 
 def same_map_norm(x: Tensor) -> Tensor:

@@ -8,11 +8,13 @@ back. No file is trusted: nothing in it is run, and what does not fit is a `BadF
 """
 
 from minidl.convert.caffe import from_caffe, mean_from_caffe
+from minidl.convert.keras import from_keras
 from minidl.convert.pytorch import from_torchvision, read_pth, to_torchvision, write_pth
 from minidl.convert.weights import load_weights, save_weights
 
 __all__ = [
     "from_caffe",
+    "from_keras",
     "from_torchvision",
     "load_weights",
     "mean_from_caffe",

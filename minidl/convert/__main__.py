@@ -3,6 +3,7 @@
 python -m minidl.convert alexnet.pth alexnet.safetensors            torchvision's alexnet, a state dict; or .safetensors
 python -m minidl.convert X.caffemodel caffe.safetensors              Caffe's bvlc_alexnet and bvlc_reference_caffenet
 python -m minidl.convert X.binaryproto mean.safetensors              Caffe's mean image
+python -m minidl.convert X.weights.h5 keras.safetensors             a plain sequential net of Keras; or .h5; needs h5py
 python -m minidl.convert --to torchvision RUN/checkpoints/X a.pth   and back: of a checkpoint, or of a converted file
 """
 
@@ -13,7 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from minidl.checkpoint import CheckpointError, load_checkpoint
-from minidl.convert import from_caffe, from_torchvision, load_weights, mean_from_caffe, save_weights, to_torchvision, write_pth
+from minidl.convert import (
+    from_caffe,
+    from_keras,
+    from_torchvision,
+    load_weights,
+    mean_from_caffe,
+    save_weights,
+    to_torchvision,
+    write_pth,
+)
 from minidl.data.errors import BadFileError
 from minidl.pipe import until_the_reader_leaves
 
@@ -41,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _forth(args: argparse.Namespace) -> dict[str, np.ndarray]:
     source, target = args.source, args.target
     _check_suffix("DST", target, ".safetensors")
-    _check_suffix("SRC", source, ".pth", ".pt", ".safetensors", ".caffemodel", ".binaryproto")
+    _check_suffix("SRC", source, ".pth", ".pt", ".safetensors", ".caffemodel", ".binaryproto", ".h5")
     if args.deploy is not None and source.suffix != ".caffemodel":
         raise ValueError(f"--deploy is for a .caffemodel, got {source}")
     about = TORCHVISION
@@ -49,6 +59,8 @@ def _forth(args: argparse.Namespace) -> dict[str, np.ndarray]:
         arrays, about = from_caffe(source, args.deploy)
     elif source.suffix == ".binaryproto":
         arrays, about = {"mean": mean_from_caffe(source)}, {}
+    elif source.suffix == ".h5":
+        arrays, about = from_keras(source), {}
     else:
         arrays = from_torchvision(source)
     save_weights(target, arrays, about)

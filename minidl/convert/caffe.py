@@ -188,7 +188,8 @@ def _blob(data: memoryview) -> np.ndarray:
     numbers = bytes(parts[used])
     dtype = np.dtype("<f8" if used == 8 else "<f4")
     sizes = old if shape is None else shape
-    if math.prod(sizes) * dtype.itemsize != len(numbers):
+    # a size of 0 would let the others be of any length
+    if math.prod(sizes) * dtype.itemsize != len(numbers) or max(sizes, default=1) > max(len(numbers), 1):
         raise _DamagedError(f"a blob of the shape {str(tuple(sizes))[:80]} has {len(numbers)} bytes of {dtype}")
     return np.frombuffer(numbers, dtype).reshape(sizes)
 
@@ -218,7 +219,7 @@ def _parse(path: Path) -> dict[str, list[Any]]:
     content = path.read_bytes()
 
     def wrong(what: str) -> BadFileError:
-        return BadFileError(path, len(content), f"not a .prototxt: {what}")
+        return BadFileError(path, len(content), f"not a .prototxt: line {text.count(chr(10), 0, place) + 1}: {what}")
 
     text = content.decode(errors="replace")
     stack: list[dict[str, list[Any]]] = [{}]
@@ -226,32 +227,31 @@ def _parse(path: Path) -> dict[str, list[Any]]:
     while True:
         match = _TOKEN.match(text, place)
         token, place = (match[1], match.end()) if match else ("", place)
-        line = text.count("\n", 0, place) + 1
         if not token:
             break
         if token == "{":
             if key is None or len(stack) > _DEEPEST:
-                raise wrong(f"line {line}: {{ needs a name before it, and at most {_DEEPEST} others around it")
+                raise wrong(f"{{ needs a name before it, and at most {_DEEPEST} others around it")
             inner: dict[str, list[Any]] = {}
             stack[-1].setdefault(key, []).append(inner)
             stack.append(inner)
             key, colon = None, False
         elif token == "}":
             if key is not None or len(stack) == 1:
-                raise wrong(f"line {line}: }} closes nothing")
+                raise wrong("} closes nothing")
             stack.pop()
         elif token == ":":
             if key is None or colon:
-                raise wrong(f"line {line}: a colon needs a name before it")
+                raise wrong("a colon needs a name before it")
             colon = True
         elif token in ";,":
             continue
         elif key is None:
             if not re.fullmatch(r"\w+", token):
-                raise wrong(f"line {line}: a name must stand here, got {token[:20]!r}")
+                raise wrong(f"a name must stand here, got {token[:20]!r}")
             key = token
         elif not colon:
-            raise wrong(f"line {line}: a colon must stand after {key[:80]!r}, got {token[:20]!r}")
+            raise wrong(f"a colon must stand after {key[:80]!r}, got {token[:20]!r}")
         else:
             stack[-1].setdefault(key, []).append(token.strip("\"'"))
             key, colon = None, False

@@ -140,6 +140,10 @@ def test_every_cut_of_a_file_is_refused(tmp_path, arrays):
         (b"\x0b", "field 1 is of the kind 3, which Caffe does not use"),
         (varint(100 << 3) + b"\x01", "field 100 must be of the kind 2, got 0"),
         (entry(100, entry(7, entry(7, entry(1, varint(2**60))))), r"a blob of the shape \(1152921504606846976,\) has 0 bytes"),
+        (
+            entry(100, entry(7, entry(1, 0) + entry(2, 2**62))),
+            r"a blob of the shape \(0, 4611686018427387904, 0, 0\) has 0 bytes",
+        ),
         (entry(100, entry(7, entry(7, entry(1, b"\x01" * 40)))), "a blob has 40 dimensions"),
         (entry(100, entry(7, entry(1, 2) + entry(5, bytes(8)))), r"a blob of the shape \(2, 0, 0, 0\) has 8 bytes"),
         (2 * entry(100, entry(1, b"conv1") + entry(7, blob(np.zeros(1)))), "names of their own, got 'conv1' twice"),

@@ -229,7 +229,7 @@ def test_a_checkpoint_goes_out(tmp_path):
     ("source", "target", "match"),
     [
         ("x.pth", "y.pth", "DST must end in .safetensors, got"),
-        ("x.jpg", "y.safetensors", "SRC must end in .pth, .pt, .safetensors, .caffemodel, .binaryproto, got"),
+        ("x.jpg", "y.safetensors", "SRC must end in .pth, .pt, .safetensors, .caffemodel, .binaryproto, .h5, got"),
         ("none.pth", "y.safetensors", "No such file"),
         ("x.pth", "y.safetensors", "x.pth .* must be the zip archive"),
     ],

@@ -58,7 +58,7 @@ docs: $(VENV)/.docs
 
 # each reader of data files, for SECONDS
 fuzz: $(VENV)/.fuzz
-	$(IN)python tests/fuzz/fuzz_readers.py cifar idx checkpoint packed image --seconds $(SECONDS)
+	$(IN)python tests/fuzz/fuzz_readers.py cifar idx checkpoint packed image pth caffe --seconds $(SECONDS)
 
 # on a machine with a GPU: with its own Python, CuPy and PyTorch; nothing is installed
 gpu-check:

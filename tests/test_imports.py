@@ -16,8 +16,8 @@ ORDER += ["tensor", "destination", "dtypes", "kernels"]
 # what a layer's file takes from nn comes before ops; nn itself, which gathers the layers, after
 ORDER += ["nn.init", "nn.module", "nn.loss", "nn.weighted", "ops", "ops.operators"]
 ORDER += ["create", "nn", "optim", "cfg", "anomaly", "gradcheck", "data", "utils", "checkpoint", "serialization", "cuda"]
-ORDER += ["accelerator", "pipe", "study"]
-OPTIONAL = ["PIL", "matplotlib", "cupy", "safetensors", "tqdm", "torch"]
+ORDER += ["accelerator", "pipe", "convert", "study"]
+OPTIONAL = ["PIL", "matplotlib", "cupy", "safetensors", "tqdm", "torch", "h5py"]
 
 
 def modules():

@@ -197,6 +197,13 @@ def measure(dataset: Any, on_error: str, size: int = STORED_SIZE) -> ColorStatis
     return color_statistics(images())
 
 
+def mean_of(profile: Profile, statistics: ColorStatistics) -> np.ndarray:
+    """What is subtracted from the images, (H, W, 3): the mean image of the training set, or the profile's colour."""
+    if profile.mean_color is None:
+        return statistics.mean
+    return np.broadcast_to(np.array(profile.mean_color, np.float32), statistics.mean.shape)
+
+
 def train_loader(
     dataset: Any,
     profile: Profile,
@@ -220,7 +227,7 @@ def train_loader(
     step = InputStep(
         RandomCrop(profile.image_size, shared_by=shared_by),
         RandomHorizontalFlip(shared_by=shared_by) if mirrored else None,
-        SubtractMean(statistics.mean),
+        SubtractMean(mean_of(profile, statistics)),
         PCAColorNoise(*statistics[1:], profile.color_noise, profile.noise_divide) if with_noise else None,
     )
     gpus = [device for device in devices if device.kind == "cuda"]
@@ -251,7 +258,7 @@ def test_loader(
 ) -> ImageLoader[np.ndarray]:
     """The held-out set in its order: the centre crop of each image, or its four corners and centre with their mirrors."""
     crop = TenCrop(profile.image_size) if ten_views else CenterCrop(profile.image_size)
-    step = InputStep(crop, mean=SubtractMean(statistics.mean))
+    step = InputStep(crop, mean=SubtractMean(mean_of(profile, statistics)))
     return ImageLoader(
         dataset,
         batch_size,

@@ -56,6 +56,8 @@ class Profile:
     noise_until: float  # the fraction of training after which there is no colour noise
     rate_drops: tuple[float, ...]  # fractions of training after which the learning rate is divided by 10
     stored_size: int = 256  # what all images become before they are cropped
+    pool_first: bool = False  # layers 1 and 2 are conv, relu, pool, norm
+    mean_color: tuple[float, float, float] | None = None  # subtracted from every pixel instead of the training set's mean image
 
 
 _PAPER = Profile(
@@ -92,6 +94,10 @@ PROFILES = {
         rate_drops=(2 / 9, 4 / 9, 6 / 9, 8 / 9),
     ),
 }
+# Caffe's bvlc_reference_caffenet
+PROFILES["caffenet"] = replace(PROFILES["caffe"], pool_first=True)
+# how torchvision's weights were trained to see images: minus ImageNet's mean colour, 255 times (0.485, 0.456, 0.406)
+PROFILES["torchvision"] = replace(_PAPER, dropout_scale_at="train", color_noise=0.0, mean_color=(123.675, 116.28, 103.53))
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,10 @@ class Variant:
     pool: tuple[int, int] = (3, 2)  # window and stride
     conv2_padding: int = 2
     conv5_padding: int = 1
+    conv1_padding: int = 0  # with it sizes are rounded down, as in torchvision; without it up, as in 2012
+    norm: bool = True
+    drop_first: bool = False  # dropout stands before fc6 and fc7, not after them
+    std: tuple[float, float, float] | None = None  # the images' colours are divided by 255 times this
 
 
 VARIANTS = {
@@ -117,6 +127,16 @@ VARIANTS = {
     "non_overlapping": Variant(pool=(2, 2), conv2_padding=1, conv5_padding=0),
     # towers that meet only in fc8 (config 150)
     "no_communication": Variant(channels=(48, 160, 192, 192, 128), units=4096, communicates=False),
+    # torchvision's alexnet, after Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014
+    "torchvision": Variant(
+        towers=1,
+        channels=(64, 192, 384, 256, 256),
+        units=4096,
+        conv1_padding=2,
+        norm=False,
+        drop_first=True,
+        std=(0.229, 0.224, 0.225),
+    ),
 }
 
 
@@ -131,11 +151,12 @@ class Tower(nn.Module):
         self.device = device
         self.norm_first = profile.norm_first
         self.same_map_norm = profile.same_map_norm
+        self.pool_first, self.drop_first = profile.pool_first, variant.drop_first
         c1, c2, c3, c4, c5 = (_scaled(c, width) for c in variant.channels)
         units = _scaled(variant.units, width)
         seen = variant.towers if variant.communicates else 1  # towers that conv3, fc6 and fc7 see
         first = nn.Conv2d if self.norm_first else nn.ConvReLU2d
-        self.conv1 = first(3, c1, 11, stride=4, device=device)
+        self.conv1 = first(3, c1, 11, stride=4, padding=variant.conv1_padding, device=device)
         self.conv2 = nn.ConvReLU2d(c1, c2, 5, padding=variant.conv2_padding, device=device)
         self.conv3 = nn.ConvReLU2d(seen * c2, c3, 3, padding=1, device=device)
         self.conv4 = nn.ConvReLU2d(c3, c4, 3, padding=1, device=device)
@@ -144,25 +165,30 @@ class Tower(nn.Module):
         self.fc7 = nn.Linear(seen * units, units, device=device)
         for i in (1, 6, 7) if self.norm_first else (6, 7):
             setattr(self, f"relu{i}", nn.ReLU())
-        for i in (1, 2):
+        for i in (1, 2) if variant.norm else ():
             setattr(self, f"norm{i}", nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=profile.k))
         for i in (1, 2, 5):
-            setattr(self, f"pool{i}", nn.MaxPool2d(*variant.pool, ceil_mode=True))
+            setattr(self, f"pool{i}", nn.MaxPool2d(*variant.pool, ceil_mode=not variant.conv1_padding))
+        if variant.conv1_padding:
+            self.avgpool = nn.AdaptiveAvgPool2d((6, 6))
         for i in (6, 7):
             setattr(self, f"drop{i}", nn.Dropout(0.5, scale_at=profile.dropout_scale_at))
 
     def layer1_before_norm(self, x: Tensor) -> Tensor:
-        return self.conv1(x)
+        x = self.conv1(x)
+        return self.pool1(x) if self.pool_first else x
 
     def layer1_after_norm(self, x: Tensor) -> Tensor:
-        x = self.pool1(x)
+        x = x if self.pool_first else self.pool1(x)
         return self.relu1(x) if self.norm_first else x
 
     def layer2_before_norm(self, x: Tensor) -> Tensor:
-        return self.conv2(x)
+        x = self.conv2(x)
+        return self.pool2(x) if self.pool_first else x
 
     def layer2_after_norm(self, x: Tensor) -> Tensor:
-        return self.pool2(same_map_norm(x) if self.same_map_norm else x)
+        x = same_map_norm(x) if self.same_map_norm else x
+        return x if self.pool_first else self.pool2(x)
 
     def layer3(self, x: Tensor) -> Tensor:
         return self.conv3(x)
@@ -171,13 +197,14 @@ class Tower(nn.Module):
         return self.conv4(x)
 
     def layer5(self, x: Tensor) -> Tensor:
-        return F.flatten(self.pool5(self.conv5(x)), 1)
+        x = self.pool5(self.conv5(x))
+        return F.flatten(self.avgpool(x) if hasattr(self, "avgpool") else x, 1)
 
     def layer6(self, x: Tensor) -> Tensor:
-        return self.drop6(self.relu6(self.fc6(x)))
+        return self.relu6(self.fc6(self.drop6(x))) if self.drop_first else self.drop6(self.relu6(self.fc6(x)))
 
     def layer7(self, x: Tensor) -> Tensor:
-        return self.drop7(self.relu7(self.fc7(x)))
+        return self.relu7(self.fc7(self.drop7(x))) if self.drop_first else self.drop7(self.relu7(self.fc7(x)))
 
 
 class AlexNet(nn.Module):
@@ -185,14 +212,17 @@ class AlexNet(nn.Module):
 
     num_classes : scores for each image.
     devices     : a name or two; tower i lives on the i-th, fc8 and the loss on the first. One name puts everything on it.
-    profile     : "paper" (default), "original" (config 145 to the letter) or "caffe"; or a `Profile`.
+    profile     : "paper" (default), "original" (config 145 to the letter), "caffe", "caffenet" or "torchvision" (default of the
+                  variant of that name); or a `Profile`.
     width       : scales the channels and units of every hidden layer. Initial weights are divided by sqrt(width) where
                   fewer inputs come in, so that a narrow net starts with signals as strong as the full one's.
-    variant     : "two_towers" (default), "half", "ungrouped", "non_overlapping" or "no_communication"; or a `Variant`.
+    variant     : "two_towers" (default), "half", "ungrouped", "non_overlapping", "no_communication" or "torchvision"; or a
+                  `Variant`.
     literal_init : sigma .01 in every layer, as printed in the paper; a good ablation.
 
     Images are (N, 3, 224, 224), to which the 2012 code's rounding rule adds 3 zero pixels at the right and bottom, or
-    (N, 3, 227, 227): a NumPy array, a tensor, or a tensor for each tower. Pixels keep their 0-255 scale, minus the mean.
+    (N, 3, 227, 227): a NumPy array, a tensor, or a tensor for each tower. Pixels keep their 0-255 scale, minus the mean. The
+    torchvision variant takes sides from 63 on.
 
     ValueError: unknown profile or variant, a width that leaves a layer empty, images of another shape, three devices.
     """
@@ -201,14 +231,15 @@ class AlexNet(nn.Module):
         self,
         num_classes: int = 1000,
         devices: str | Device | Sequence[str | Device] = ("cpu:0", "cpu:1"),
-        profile: str | Profile = "paper",
+        profile: str | Profile | None = None,
         width: float = 1.0,
         *,
         variant: str | Variant = "two_towers",
         literal_init: bool = False,
     ) -> None:
         super().__init__()
-        self.profile = _named("profile", profile, PROFILES, Profile)
+        own = "torchvision" if variant == "torchvision" else "paper"
+        self.profile = _named("profile", own if profile is None else profile, PROFILES, Profile)
         self.variant = _named("variant", variant, VARIANTS, Variant)
         if num_classes < 1:
             raise ValueError(f"AlexNet: num_classes must be at least 1, got {num_classes}")
@@ -242,6 +273,10 @@ class AlexNet(nn.Module):
     def forward(self, images: np.ndarray | Tensor | Sequence[Tensor]) -> Tensor:
         """Scores (N, num_classes) on the first device."""
         x = self._to_towers(images)
+        if self.variant.std is not None:
+            x = [
+                own / Tensor(255 * np.array(self.variant.std).reshape(3, 1, 1), device=own.device, dtype=own.dtype) for own in x
+            ]
         x = self._each(Tower.layer1_before_norm, x)
         x = self._each(Tower.layer1_after_norm, self._norm("norm1", x))
         x = self._each(Tower.layer2_before_norm, x)
@@ -265,6 +300,8 @@ class AlexNet(nn.Module):
         return [_joined(x, tower.device) for tower in self.towers] if self.variant.communicates else x
 
     def _norm(self, name: str, x: list[Tensor]) -> list[Tensor]:
+        if not self.variant.norm:
+            return x
         norms = [getattr(tower, name) for tower in self.towers]
         if len(x) == 1 or not self.profile.norm_across_towers:
             return [norm(own) for norm, own in zip(norms, x, strict=True)]
@@ -281,10 +318,15 @@ class AlexNet(nn.Module):
         elif isinstance(images, Tensor):
             batches = [images.to(tower.device) for tower in self.towers]
         else:
-            host = _with_zero_pixels(np.asarray(images))  # once for both
+            host = np.asarray(images) if self.variant.conv1_padding else _with_zero_pixels(np.asarray(images))  # once for both
             batches = [Tensor(host, device=tower.device, dtype=self.fc8.weight.dtype) for tower in self.towers]
         if len(batches) != len(self.towers):
             raise ValueError(f"AlexNet: one batch for each of {len(self.towers)} towers is needed, got {len(batches)}")
+        if self.variant.conv1_padding:
+            for x in batches:
+                if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 63:
+                    raise ValueError(f"AlexNet: images must be (N, 3, H, W) with sides of at least 63, got {x.shape}")
+            return batches
         for x in batches:
             _check_images(x.shape)
         more = ceil_padding(batches[0].shape[2], 11, 4)
@@ -292,13 +334,37 @@ class AlexNet(nn.Module):
 
     # ------------------------------------------------------------------------------------------------------ parameters
 
-    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """For the optimiser: weights as given; biases at twice the rate, without decay, as in 2012."""
-        named = list(self.named_parameters())
-        return [
-            {"params": [p for n, p in named if n.endswith("weight")], "lr": lr, "weight_decay": weight_decay},
-            {"params": [p for n, p in named if n.endswith("bias")], "lr": 2 * lr, "weight_decay": 0.0},
-        ]
+    def freeze(self, layers: Sequence[str]) -> None:
+        """These layers are not trained. ValueError: there is no such layer, or no other is left."""
+        _check_layers(layers)
+        if set(layers) >= set(LAYERS):
+            raise ValueError("AlexNet: at least 1 layer must be trained, got all of them frozen")
+        for name in layers:
+            for part in self._parts(name):
+                part.requires_grad_(False)
+
+    def parameter_groups(
+        self, lr: float, weight_decay: float, scales: Mapping[str, float] | None = None
+    ) -> list[dict[str, Any]]:
+        """For the optimiser: weights as given; biases at twice the rate, without decay, as in 2012.
+
+        scales : of single layers' rates, {"fc8": 10.0}; each factor has groups of its own, after those of the others
+        """
+        scales = scales or {}
+        _check_layers(list(scales))
+        groups = []
+        for scale in sorted({1.0, *scales.values()}, key=lambda scale: (scale != 1.0, scale)):
+            named = [
+                (n, p)
+                for n, p in self.named_parameters()
+                if p.requires_grad
+                and scales.get(n.removeprefix("tower0.").removeprefix("tower1.").partition(".")[0], 1.0) == scale
+            ]
+            if named:
+                weights, biases = ([p for n, p in named if n.endswith(kind)] for kind in ("weight", "bias"))
+                groups.append({"params": weights, "lr": scale * lr, "weight_decay": weight_decay})
+                groups.append({"params": biases, "lr": scale * 2 * lr, "weight_decay": 0.0})
+        return groups
 
     def first_filters(self) -> list[np.ndarray]:
         """conv1's filters (O, 3, 11, 11), tower by tower."""
@@ -328,6 +394,12 @@ class AlexNet(nn.Module):
             for i, part in enumerate(np.split(np.asarray(values), len(self.towers))):
                 own[f"tower{i}.{name}.{kind}"] = part
         self.load_state_dict(own)
+
+
+def _check_layers(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in LAYERS:
+            raise ValueError(f"AlexNet: a layer must be one of {', '.join(LAYERS)}, got {name!r}")
 
 
 def same_map_norm(x: Tensor) -> Tensor:

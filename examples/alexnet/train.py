@@ -5,6 +5,8 @@ python examples/alexnet/train.py DIR                         DIR/train/<class>/*
 python examples/alexnet/train.py DIR --hold-out 0.1          DIR/<class>/*, of which a tenth is held out
 python examples/alexnet/train.py DIR --device cuda:0,cuda:1  on GPUs
 python examples/alexnet/train.py --resume runs/alexnet       continue where a run stopped
+python examples/alexnet/train.py DIR --init W.safetensors --freeze conv1,conv2 --lr-scale fc8=10
+                                                             from weights that minidl.convert wrote: docs/convert.md
 python examples/alexnet/train.py DIR --layers X.cfg --params Y.cfg 120:Z.cfg
                                                              a net of the 2012 program's files; from epoch 120 on with Z.cfg
 """
@@ -40,11 +42,12 @@ from files import OF_THE_FILES, FileNet, copy_files, image_profile, open_network
 from guards import DiskFullError, NotFiniteError
 from listing import classes_changed, difference, digest_of, held_out_changed, listing_of, read_listing, save_listing
 from meter import Meter, Progress, clock
-from model import PROFILES, VARIANTS, AlexNet
+from model import LAYERS, PROFILES, VARIANTS, AlexNet
 
 import minidl
 from minidl import Tensor, pipe, random
 from minidl.checkpoint import Checkpoint, CheckpointError, clear_leftovers, keep_last, save_checkpoint
+from minidl.convert import load_weights
 from minidl.data import BadFileError
 from minidl.optim import SGD
 from minidl.optim.lr_scheduler import MultiStepLR
@@ -97,7 +100,7 @@ class Trainer:
         """The optimiser's groups, as the run begins."""
         if isinstance(self.model, FileNet):
             return self.model.net.groups()
-        return self.model.parameter_groups(self.args.lr, self.args.wd)
+        return self.model.parameter_groups(self.args.lr, self.args.wd, self.args.lr_scale)
 
     def _checkpoints_to_come(self) -> int:
         """How many more there will be at once: the last ones and the best, while another one is written."""
@@ -444,7 +447,34 @@ def build(args: argparse.Namespace, dataset: Any, folder: Path | None = None) ->
     settings, devices = architecture(args, dataset), run.device_names(args.device)
     if args.layers and folder is None:
         return FileNet(args.layers, args.params, **settings, devices=devices)
-    return open_network(settings, folder / args.files if args.layers and folder else None, devices)
+    model = open_network(settings, folder / args.files if args.layers and folder else None, devices)
+    if isinstance(model, AlexNet):
+        model.freeze(args.freeze)
+    return model
+
+
+def start_weights(args: argparse.Namespace, model: AlexNet | FileNet) -> None:
+    """The weights of --init, if it was given; a last layer for other classes stays as it was drawn, which is said.
+
+    ValueError: a tensor is missing, is one too many, or has another shape than the net's.
+    """
+    if args.init is None or not isinstance(model, AlexNet):
+        return
+    arrays, own = load_weights(args.init)[0], model.merged_state_dict()
+    for what, names in (("missing", own.keys() - arrays.keys()), ("too many", arrays.keys() - own.keys())):
+        if names:
+            raise ValueError(
+                f"{args.init}: must have the tensors of AlexNet, {len(names)} are {what}: {', '.join(sorted(names)[:3])}"
+            )
+    there, here = len(arrays["fc8.bias"]), len(own["fc8.bias"])
+    if there != here:
+        arrays |= {name: own[name] for name in ("fc8.weight", "fc8.bias")}
+        print(f"{args.init}: has {there} classes, the data {here}: fc8 is new")
+    for name, array in own.items():
+        if arrays[name].shape != array.shape:
+            net = f"this net at --width {args.width:g}"
+            raise ValueError(f"{args.init}: {name} must have the shape {array.shape} of {net}, got {arrays[name].shape}")
+    model.load_merged_state_dict(arrays)
 
 
 def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[Any, Any]) -> str:
@@ -465,7 +495,9 @@ def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[A
     else:
         narrow = "" if args.width == 1 else f" at width {args.width:g} of the paper's (--width 1 trains the full net)"
         net = f"AlexNet{narrow}, profile {args.profile}, variant {args.variant}"
-        rates = f"rate {args.lr:g} (biases {2 * args.lr:g}), momentum {args.momentum:g}, decay {args.wd:g}"
+        scaled = "".join(f", {name} {scale:g} times as much" for name, scale in args.lr_scale.items())
+        scaled += f", {', '.join(args.freeze)} frozen" if args.freeze else ""
+        rates = f"rate {args.lr:g} (biases {2 * args.lr:g}{scaled}), momentum {args.momentum:g}, decay {args.wd:g}"
     towers = [tower.device for tower in model.towers]
     about = run.versions(towers)
     return (
@@ -502,6 +534,15 @@ def parser_() -> argparse.ArgumentParser:
         type=run.at_least_one,
         metavar="N",
         help="side of the images that a net of --layers takes, default 224; up to 32 they are cut from images of 32 x 32",
+    )
+    p.add_argument(
+        "--init",
+        metavar="WEIGHTS",
+        help="begin with these, as python -m minidl.convert writes them; fc8 is new for other classes",
+    )
+    p.add_argument("--freeze", type=layer_names, metavar="LAYER,...", help="do not train these layers: conv1,conv2")
+    p.add_argument(
+        "--lr-scale", type=layer_scales, metavar="LAYER=FACTOR,...", help="rates of single layers, times the rate: fc8=10"
     )
     p.add_argument("--device", help="one device or two with a comma: cpu:0,cpu:1 (default), cuda:0, cuda:0,cuda:1")
     p.add_argument("--epochs", type=run.at_least_one, help="default 90; 1 on the embedded patterns")
@@ -555,9 +596,12 @@ def parser_() -> argparse.ArgumentParser:
     return p
 
 
-COMMON = {
+COMMON: dict[str, Any] = {
     "layers": None,
     "params": None,
+    "init": None,
+    "freeze": [],
+    "lr_scale": {},
     "image_size": 224,
     "hold_out": None,
     "device": "cpu:0,cpu:1",
@@ -593,6 +637,9 @@ def complete(given: argparse.Namespace, saved: dict[str, Any] | None) -> argpars
     layers = explicit.get("layers", (saved or {}).get("layers"))
     _check_files(explicit, layers, saved is not None)
     defaults = {**(EMBEDDED if data is None else DEFAULTS), **COMMON, **(OF_LAYERS if layers else {})}
+    if explicit.get("variant") == "torchvision":
+        defaults["profile"] = "torchvision"
+    defaults |= _check_init(explicit, layers, saved is not None)
     return argparse.Namespace(**{"data": data, **defaults, **(saved or {}), **explicit})
 
 
@@ -610,6 +657,42 @@ def _check_files(explicit: dict[str, Any], layers: str | None, resumed: bool) ->
     without_effect = [name for name in OF_THE_FILES if name in explicit]
     if without_effect:
         raise ValueError(f"--{without_effect[0].replace('_', '-')} can't be given with --layers: the files say that")
+
+
+def _check_init(explicit: dict[str, Any], layers: str | None, resumed: bool) -> dict[str, str]:
+    """Do the flags about other weights go with the rest? The variant and profile that the weights are for."""
+    given = [f"--{name.replace('_', '-')}" for name in ("init", "freeze", "lr_scale") if name in explicit]
+    if given and resumed:
+        raise ValueError(
+            f"{given[0]} can't be given with --resume: a run keeps its layers' rates, and goes on from its weights"
+        )
+    if given and layers:
+        raise ValueError(f"{given[0]} can't be given with --layers: it is for AlexNet")
+    if "init" not in explicit:
+        return {}
+    about = {name: value for name, value in load_weights(explicit["init"])[1].items() if name in ("variant", "profile")}
+    for name, value in about.items():
+        if explicit.get(name, value) != value:
+            raise ValueError(f"{explicit['init']}: its weights are for --{name} {value}, got {explicit[name]}")
+    return about
+
+
+def layer_names(text: str) -> list[str]:
+    """ "conv1,conv2" -> ["conv1", "conv2"], which AlexNet has."""
+    names = text.split(",")
+    for name in names:
+        if name not in LAYERS:
+            raise argparse.ArgumentTypeError(f"must be of {', '.join(LAYERS)}, got {name!r}")
+    return names
+
+
+def layer_scales(text: str) -> dict[str, float]:
+    """ "fc7=2,fc8=10" -> {"fc7": 2.0, "fc8": 10.0}."""
+    scales = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        scales[layer_names(name)[0]] = run.positive(number)
+    return scales
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -655,12 +738,16 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
     check_outside(folder, datasets)
     if given.check_grads or given.dry_run:
         model = build(args, datasets[0])
+        start_weights(args, model)
         print(header(args, model, datasets), flush=True)
         return check_grads(model) if given.check_grads else dry_run(args, model, datasets)
     run.create(folder)
     with guards.locked(folder), pipe.going_on():
         model = build(args, datasets[0])
+        start_weights(args, model)
         print(header(args, model, datasets), flush=True)
+        if args.init is not None:
+            args.init = os.path.abspath(args.init)
         save_statistics(folder / run.STATISTICS, measure(datasets[0], args.on_error, model.profile.stored_size))
         if args.data is not None:
             args.data = os.path.abspath(args.data)
@@ -706,6 +793,7 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) ->
         raise FileNotFoundError(f"{folder}: no checkpoint was saved yet")
     else:
         print(f"{folder} has no checkpoint yet: it starts from the beginning")
+        start_weights(args, model)
     print(header(args, model, datasets), flush=True)
     if given.evaluate:
         print(f"held out: {trainer.score()}")

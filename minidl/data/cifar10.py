@@ -1,10 +1,8 @@
 """CIFAR-10: 60,000 colour photographs of ten classes, 32 x 32 pixels, from the files as they are published.
 
 The binary version has, for each image, a byte with the label and 3 x 32 x 32 bytes of pixels, channels first: 3073 bytes. The
-Python version has the same as *pickles*, and loading a pickle may run any program that its author chose. So it is never
-loaded here. A pickle is a list of instructions for a machine with a stack; `_Pickle` follows the few that build numbers,
-texts, lists and dictionaries. An instruction that would call something is only noted, as a `_Call` with the name of what it
-calls, and only the names by which NumPy writes an array may be noted. Anything else is refused.
+Python version has the same as *pickles*, which are read as data (minidl/data/pickles.py): only the names by which NumPy
+writes an array may stand in them, and nothing is called.
 
 Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009; https://www.cs.toronto.edu/~kriz/cifar.html
 """
@@ -12,9 +10,7 @@ Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 
 import io
 import math
 import os
-import pickletools
 import tarfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from minidl.data.errors import BadFileError, read_first
+from minidl.data.pickles import Call, PickleMachine, RefusedError, latin1, read_pickle
 from minidl.data.vision import Transform, VisionDataset
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -153,7 +150,7 @@ def _class_names(files: _Files) -> list[str]:
     if files.binary:
         names: Any = [line.strip() for line in content.decode(errors="replace").splitlines() if line.strip()]
     else:
-        names = _texts(_read_pickle(path, content).get("label_names"))
+        names = _texts(read_pickle(path, content, _CIFARPickle()).get("label_names"))
     if names is None or len(set(names)) != len(CLASSES) or len(names) != len(CLASSES):
         got = "none" if names is None else f"{len(set(names))} in {len(names)}"
         raise BadFileError(path, len(content), f"must hold {len(CLASSES)} different names of classes, got {got}")
@@ -171,7 +168,7 @@ def _binary_batch(path: Path, content: bytes | bytearray) -> tuple[np.ndarray, l
 
 
 def _python_batch(path: Path, content: bytes | bytearray) -> tuple[np.ndarray, list[int]]:
-    batch = _read_pickle(path, content)
+    batch = read_pickle(path, content, _CIFARPickle())
     pixels, labels = _bytes_array(batch.get("data")), batch.get("labels")
     if pixels is None or pixels.shape[1] != _IMAGE_BYTES:
         got = f"{type(batch.get('data')).__name__.strip('_')}" if pixels is None else f"uint8 of {pixels.shape}"
@@ -195,213 +192,44 @@ def _checked_labels(path: Path, size: int, labels: Any) -> list[int]:
 
 # -------------------------------------------------------------------------------------------------------------- pickles
 
-_MOST_INSTRUCTIONS = 200_000  # a published batch has under 50,000
 
-# NumPy 1 has numpy.core where NumPy 2 has numpy._core. _codecs.encode is how Python 3 writes bytes in protocol 2: as text.
-_NAMES = {
-    *("numpy ndarray", "numpy dtype", "_codecs encode"),
-    *(f"numpy.{core}.multiarray _reconstruct" for core in ("core", "_core")),
-    *(f"numpy.{core}.numeric _frombuffer" for core in ("core", "_core")),
-}
+class _CIFARPickle(PickleMachine):
+    """What a batch is made of. NumPy 1 has numpy.core where NumPy 2 has numpy._core."""
 
-
-class _RefusedError(ValueError):
-    """An instruction that no batch needs, or in a place where it means nothing."""
-
-
-@dataclass
-class _Name:
-    """Something that a pickle names in order to call it."""
-
-    name: str
-
-
-@dataclass
-class _Call:
-    """What a pickle would call, with what, and what it would then set on the result. Nothing is called."""
-
-    name: str
-    args: tuple[Any, ...]
-    state: Any = None
-
-
-def _read_pickle(path: Path, content: bytes | bytearray) -> dict[str, Any]:
-    """The dictionary in a pickle, as data: numbers, texts, bytes, lists, tuples, dictionaries, and `_Call`s of NumPy's."""
-    machine, where = _Pickle(), "at its end"
-    try:
-        for count, (opcode, arg, position) in enumerate(pickletools.genops(content)):
-            where = f"{opcode.name} at byte {position}"
-            if count >= _MOST_INSTRUCTIONS:
-                raise _RefusedError(f"a batch has at most {_MOST_INSTRUCTIONS} instructions")
-            machine.step(opcode.name, arg)
-        result = machine.pop()
-    except _RefusedError as error:
-        raise BadFileError(path, len(content), f"pickle instruction {where}: {error}") from error
-    except (ValueError, OverflowError) as error:  # genops: an unknown instruction, or the end before STOP
-        raise BadFileError(path, len(content), f"not a whole pickle, after {where}: {error}") from error
-    if not isinstance(result, dict):
-        raise BadFileError(path, len(content), f"a dictionary must be pickled in it, got {type(result).__name__.strip('_')}")
-    return result
-
-
-class _Pickle:
-    """The stack machine of the pickle format, without the instructions that run something.
-
-    A list, tuple or dictionary is made by pushing a mark, then its items, then the instruction that takes all down to the
-    mark. `memo` holds what is used again.
-    """
+    what = "a batch"
+    most_instructions = 200_000  # a published batch has under 50,000
+    names = {  # noqa: RUF012  _codecs.encode is how Python 3 writes bytes in protocol 2: as text
+        *("numpy ndarray", "numpy dtype", "_codecs encode"),
+        *(f"numpy.{core}.multiarray _reconstruct" for core in ("core", "_core")),
+        *(f"numpy.{core}.numeric _frombuffer" for core in ("core", "_core")),
+    }
+    known_as = "NumPy's way to write an array"
 
     def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
+        super().__init__()
         self.encoded = 0
 
-    def step(self, opcode: str, arg: Any) -> None:
-        if opcode in _PUSHED:
-            self.stack.append(_PUSHED[opcode](arg))
-        elif opcode in _ACTIONS:
-            _ACTIONS[opcode](self, arg)
-        else:
-            raise _RefusedError("holds more than data, or what no batch needs; nothing of it was run")
-
-    def pop(self, kind: type = object) -> Any:
-        """The top of the stack, which must be of a kind and above the last mark."""
-        top = self._top(kind)
-        self.stack.pop()
-        return top
-
-    def _top(self, kind: type) -> Any:
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise _RefusedError("needs something on the stack")
-        if not isinstance(self.stack[-1], kind):
-            raise _RefusedError(f"needs a {kind.__name__.strip('_')}, got a {type(self.stack[-1]).__name__.strip('_')}")
-        return self.stack[-1]
-
-    def pop_to_mark(self) -> list[Any]:
-        if not self.marks:
-            raise _RefusedError("needs a mark")
-        start = self.marks.pop()
-        items = self.stack[start:]
-        del self.stack[start:]
-        return items
-
-    def mark(self, arg: None) -> None:
-        self.marks.append(len(self.stack))
-
-    def append(self, arg: None) -> None:
-        item = self.pop()
-        self._top(list).append(item)
-
-    def appends(self, arg: None) -> None:
-        items = self.pop_to_mark()
-        self._top(list).extend(items)
-
-    def set_item(self, arg: None) -> None:
-        value, key = self.pop(), self.pop()
-        self._set([key, value])
-
-    def set_items(self, arg: None) -> None:
-        self._set(self.pop_to_mark())
-
-    def _set(self, items: list[Any]) -> None:
+    def keys(self, keys: list[Any]) -> list[Any]:
         """Python 2's texts are bytes: both kinds of keys become str."""
-        target = self._top(dict)
-        keys = _texts(items[::2])
-        if keys is None or len(items) % 2:
-            raise _RefusedError("needs pairs of a text and a value")
-        target.update(zip(keys, items[1::2], strict=True))
+        texts = _texts(keys)
+        if texts is None:
+            raise RefusedError("needs pairs of a text and a value")
+        return texts
 
-    def make_tuple(self, arg: None) -> None:
-        self.stack.append(tuple(self.pop_to_mark()))
-
-    def make_short_tuple(self, length: int) -> None:
-        items = [self.pop() for _ in range(length)]
-        self.stack.append(tuple(items[::-1]))
-
-    def name(self, name: str) -> None:
-        if name not in _NAMES:
-            raise _RefusedError(f"names {name[:80]!r}, which is not NumPy's way to write an array; nothing of it was run")
-        self.stack.append(_Name(name))
-
-    def stack_name(self, arg: None) -> None:
-        name, module = self.pop(str), self.pop(str)
-        self.name(f"{module} {name}")
-
-    def call(self, arg: None) -> None:
-        args, name = self.pop(tuple), self.pop(_Name)
-        self.stack.append(self._encoded(*args) if name.name == "_codecs encode" else _Call(name.name, args))
+    def called(self, name: str, args: tuple[Any, ...]) -> Any:
+        return self._encoded(*args) if name == "_codecs encode" else Call(name, args)
 
     def _encoded(self, text: Any = None, encoding: Any = None, *more: Any) -> bytes:
         """Bytes that Python 3 wrote as text. One long text may be asked for often: what that takes has a bound."""
         if not isinstance(text, str) or encoding != "latin1" or more:
-            raise _RefusedError("needs a text and 'latin1'")
+            raise RefusedError("needs a text and 'latin1'")
         self.encoded += len(text)
         if self.encoded > _LARGEST_FILE:
-            raise _RefusedError(f"makes more than {_LARGEST_FILE} bytes")
+            raise RefusedError(f"makes more than {_LARGEST_FILE} bytes")
         try:
-            return _latin1(text)
+            return latin1(text)
         except UnicodeEncodeError as error:
-            raise _RefusedError(f"needs a text whose characters stand for bytes: {error}") from error
-
-    def build(self, arg: None) -> None:
-        state = self.pop()
-        self._top(_Call).state = state
-
-    def put(self, key: int) -> None:
-        self.memo[key] = self._top(object)
-
-    def memoize(self, arg: None) -> None:
-        self.put(len(self.memo))
-
-    def get(self, key: int) -> None:
-        if key not in self.memo:
-            raise _RefusedError(f"needs what was stored as {key}, got nothing")
-        self.stack.append(self.memo[key])
-
-
-def _latin1(text: str) -> bytes:
-    """Python 2's texts are bytes; pickletools gives them as text, byte for byte."""
-    return text.encode("latin-1")
-
-
-def _itself(value: Any) -> Any:
-    return value
-
-
-_PUSHED: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(["BININT", "BININT1", "BININT2", "BINUNICODE", "SHORT_BINUNICODE"], _itself),
-    **dict.fromkeys(["BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"], _itself),
-    **dict.fromkeys(["BINSTRING", "SHORT_BINSTRING"], _latin1),
-    "NONE": lambda _: None,
-    "NEWTRUE": lambda _: True,
-    "NEWFALSE": lambda _: False,
-    "EMPTY_DICT": lambda _: {},
-    "EMPTY_LIST": lambda _: [],
-    "EMPTY_TUPLE": lambda _: (),
-}
-
-_ACTIONS: dict[str, Callable[[_Pickle, Any], None]] = {
-    **dict.fromkeys(["PROTO", "FRAME", "STOP"], lambda machine, arg: None),
-    "MARK": _Pickle.mark,
-    "APPEND": _Pickle.append,
-    "APPENDS": _Pickle.appends,
-    "SETITEM": _Pickle.set_item,
-    "SETITEMS": _Pickle.set_items,
-    "TUPLE": _Pickle.make_tuple,
-    "TUPLE1": lambda machine, arg: machine.make_short_tuple(1),
-    "TUPLE2": lambda machine, arg: machine.make_short_tuple(2),
-    "TUPLE3": lambda machine, arg: machine.make_short_tuple(3),
-    "GLOBAL": _Pickle.name,
-    "STACK_GLOBAL": _Pickle.stack_name,
-    "REDUCE": _Pickle.call,
-    "BUILD": _Pickle.build,
-    "BINPUT": _Pickle.put,
-    "LONG_BINPUT": _Pickle.put,
-    "MEMOIZE": _Pickle.memoize,
-    "BINGET": _Pickle.get,
-    "LONG_BINGET": _Pickle.get,
-}
+            raise RefusedError(f"needs a text whose characters stand for bytes: {error}") from error
 
 
 def _texts(values: Any) -> list[str] | None:
@@ -412,16 +240,16 @@ def _texts(values: Any) -> list[str] | None:
 
 
 def _bytes_array(value: Any) -> np.ndarray | None:
-    """The uint8 matrix that a `_Call` stands for; None for anything else. NumPy pickles one in two ways."""
+    """The uint8 matrix that a `Call` stands for; None for anything else. NumPy pickles one in two ways."""
     match value:
-        case _Call(name, _, (_, shape, dtype, False, data)) if name.endswith("_reconstruct"):
+        case Call(name, _, (_, shape, dtype, False, data)) if name.endswith("_reconstruct"):
             pass
-        case _Call(name, (data, dtype, shape, "C")) if name.endswith("_frombuffer"):
+        case Call(name, (data, dtype, shape, "C")) if name.endswith("_frombuffer"):
             pass
         case _:
             return None
     match dtype, shape, data:
-        case _Call("numpy dtype", ("u1" | b"u1", *_)), (int(n), int(width)), bytes() | bytearray():
+        case Call("numpy dtype", ("u1" | b"u1", *_)), (int(n), int(width)), bytes() | bytearray():
             fits = min(n, width) >= 0 and math.prod(shape) == len(data)
             return np.frombuffer(data, np.uint8).reshape(n, width) if fits else None
     return None

@@ -170,7 +170,8 @@ def _network(name: str, run_folder: str | None) -> _Network:
     network = files.open_network(saved.state["architecture"], folder / copies if copies else None)
     network.load_state_dict(saved.model_state)
     note = f"The network was trained: {found}{', the best on its held-out images' if best else ''}."
-    return _Network(network, note, data.load_statistics(folder / run.STATISTICS).mean, saved.state["classes"])
+    mean = data.mean_of(network.profile, data.load_statistics(folder / run.STATISTICS))
+    return _Network(network, note, mean, saved.state["classes"])
 
 
 @dataclass(frozen=True)

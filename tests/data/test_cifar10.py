@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from minidl.data import CIFAR10, BadFileError, ImageLoader, cifar10
-from minidl.data.cifar10 import CLASSES, TEST, TRAIN, _Call
+from minidl.data.cifar10 import CLASSES, TEST, TRAIN
+from minidl.data.pickles import Call
 
 IMAGES = 12  # in a batch of these tests
 FEW = pytest.mark.usefixtures("small")
@@ -432,10 +433,10 @@ def test_a_length_of_two_to_the_sixty_takes_no_memory(tmp_path, opcode):
 
 @pytest.mark.parametrize("shape", [(-12, -3072), (1 << 31, 3072), (6, 3072), (12,), (12, 3072, 1), "ab", (12.0, 3072)])
 def test_an_array_whose_shape_does_not_fit_its_bytes_is_refused(shape):
-    byte, data = _Call("numpy dtype", ("u1", False, True)), PIXELS.tobytes()
+    byte, data = Call("numpy dtype", ("u1", False, True)), PIXELS.tobytes()
     for call in (
-        lambda shape: _Call("numpy._core.numeric _frombuffer", (data, byte, shape, "C")),
-        lambda shape: _Call("numpy._core.multiarray _reconstruct", (), (1, shape, byte, False, data)),
+        lambda shape: Call("numpy._core.numeric _frombuffer", (data, byte, shape, "C")),
+        lambda shape: Call("numpy._core.multiarray _reconstruct", (), (1, shape, byte, False, data)),
     ):
         assert np.array_equal(cifar10._bytes_array(call((12, 3072))), PIXELS)
         assert cifar10._bytes_array(call(shape)) is None

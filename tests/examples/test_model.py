@@ -58,6 +58,7 @@ def zeros(n, size=224):
         ("ungrouped", 62_378_344, 659_272),
         ("non_overlapping", 60_965_224, 633_416),
         ("no_communication", 81_591_720, None),
+        ("torchvision", 61_100_840, None),
     ],
 )
 def test_parameters_and_neurons(full, variant, parameters, neurons):
@@ -176,11 +177,16 @@ def merged_forward(p, x, profile, masks):
         return F.cat([F.local_response_norm(part, 5, 1e-4, 0.75, profile.k) for part in parts], 1)
 
     x = conv(F.pad(x, (0, 227 - x.shape[3], 0, 227 - x.shape[2])), "conv1", stride=4)
-    x = F.relu(F.max_pool2d(norm(x), 3, 2)) if profile.norm_first else F.max_pool2d(norm(F.relu(x)), 3, 2)
-    x = norm(F.relu(conv(x, "conv2", padding=2, groups=2)))
-    if profile.same_map_norm:
-        x = x * (1 + 0.001 * F.avg_pool2d(x * x, 5, 1, 2)) ** -0.75
-    x = F.relu(conv(F.max_pool2d(x, 3, 2), "conv3", padding=1))
+    if profile.pool_first:
+        x = norm(F.max_pool2d(F.relu(x), 3, 2))
+        x = norm(F.max_pool2d(F.relu(conv(x, "conv2", padding=2, groups=2)), 3, 2))
+    else:
+        x = F.relu(F.max_pool2d(norm(x), 3, 2)) if profile.norm_first else F.max_pool2d(norm(F.relu(x)), 3, 2)
+        x = norm(F.relu(conv(x, "conv2", padding=2, groups=2)))
+        if profile.same_map_norm:
+            x = x * (1 + 0.001 * F.avg_pool2d(x * x, 5, 1, 2)) ** -0.75
+        x = F.max_pool2d(x, 3, 2)
+    x = F.relu(conv(x, "conv3", padding=1))
     x = F.relu(conv(x, "conv4", padding=1, groups=2))
     x = F.max_pool2d(F.relu(conv(x, "conv5", padding=1, groups=2)), 3, 2)
     x = F.relu(F.linear(F.flatten(x, 1), p["fc6.weight"], p["fc6.bias"])) * masks[0]
@@ -382,11 +388,15 @@ def test_same_map_norm_is_a_sum_over_25_pixels(rng):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_order_of_layer_2(profile, rng):
-    """relu, norm, then the second norm in config 145 alone, then the pool."""
+    """relu, norm, then the second norm in config 145 alone, then the pool; CaffeNet has the pool before the norm."""
     tower = AlexNet(5, width=0.06, profile=profile).double().tower0
     x = Tensor(np.abs(rng.standard_normal((1, 3, 9, 9))) * 300)
     y = tower.layer2_after_norm(tower.norm2(tower.layer2_before_norm(x))).detach().numpy()
-    expected = plain_norm(np.maximum(tower.conv2(x).detach().numpy(), 0), tower.norm2.k)
+    expected = np.maximum(tower.conv2(x).detach().numpy(), 0)
+    if profile == "caffenet":
+        np.testing.assert_allclose(y, plain_norm(plain_pool(expected), tower.norm2.k), rtol=1e-13)
+        return
+    expected = plain_norm(expected, tower.norm2.k)
     if profile == "original":
         expected = same_map_norm(Tensor(expected)).numpy()
     np.testing.assert_allclose(y, plain_pool(expected), rtol=1e-13)
@@ -399,6 +409,7 @@ SIGMA_AND_BIAS = {
     "original": ((0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01), (0, 1, 0, 1, 1, 1, 1, 0)),
     "caffe": ((0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.01), (0, 0.1, 0, 0.1, 0.1, 0.1, 0.1, 0)),
 }
+SIGMA_AND_BIAS |= {"caffenet": SIGMA_AND_BIAS["caffe"], "torchvision": SIGMA_AND_BIAS["paper"]}
 
 
 @pytest.mark.parametrize("literal", [False, True])
@@ -473,10 +484,11 @@ def test_images_of_another_shape(shape):
             {"width": 0.001},
             "AlexNet: width must leave every layer at least 1 channel, got 0.001 (48 channels become 0)",
         ),
-        ({"profile": "vgg"}, "AlexNet: profile must be one of paper, original, caffe, got 'vgg'"),
+        ({"profile": "vgg"}, "AlexNet: profile must be one of paper, original, caffe, caffenet, torchvision, got 'vgg'"),
         (
             {"variant": "third"},
-            "AlexNet: variant must be one of two_towers, half, ungrouped, non_overlapping, no_communication, got 'third'",
+            "AlexNet: variant must be one of two_towers, half, ungrouped, non_overlapping, no_communication, torchvision, "
+            "got 'third'",
         ),
         ({"num_classes": 0}, "AlexNet: num_classes must be at least 1, got 0"),
     ],

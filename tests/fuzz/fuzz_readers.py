@@ -1,6 +1,6 @@
 """Fuzzing of everything that reads data files, guided by coverage: no input may do anything but be read or be refused.
 
-    python tests/fuzz/fuzz_readers.py cifar idx checkpoint packed image --seconds 60
+    python tests/fuzz/fuzz_readers.py cifar idx checkpoint packed image pth caffe --seconds 60
     python tests/fuzz/fuzz_readers.py idx --input crash-0123   run one input, without atheris
 
 Needs atheris: pip install -e ".[fuzz]". A failure is an exception other than those that the reader documents, an assertion
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -38,6 +39,7 @@ def import_readers() -> None:
     import tarfile  # noqa: F401
 
     import minidl.checkpoint
+    import minidl.convert
     import minidl.data  # noqa: F401
 
 
@@ -242,6 +244,70 @@ def read_image(folder: Path, data: bytes) -> None:
     assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size <= 3_000_000
 
 
+# ------------------------------------------------------------------------------------------------------------------ pth
+
+
+def pth_seeds() -> list[bytes]:
+    import numpy as np
+
+    from minidl.convert import write_pth
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x.pth")
+        write_pth(path, {"a": np.ones((2, 3), np.float32), "b": np.arange(4), "c": np.zeros((0, 1)), "d": np.array(True)})
+        content = path.read_bytes()
+    pickled = zipfile.ZipFile(io.BytesIO(content)).read("archive/data.pkl")
+    return [bytes([0]) + content, bytes([1]) + pickled]
+
+
+def read_pth(folder: Path, data: bytes) -> None:
+    """A whole file, or its pickle alone, in a whole archive: checksums of the archive would hide what is in it."""
+    import numpy as np
+
+    from minidl.convert import read_pth
+
+    content = data[1:]
+    if data[0] % 2:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("a/data.pkl", content)
+            for key, size in enumerate((24, 32, 0, 1)):
+                archive.writestr(f"a/data/{key}", bytes(size))
+        content = packed.getvalue()
+    (folder / "x.pth").write_bytes(content)
+    for value in read_pth(folder / "x.pth").values():
+        assert not isinstance(value, np.ndarray) or value.size <= max(len(content), 32)
+
+
+# ---------------------------------------------------------------------------------------------------------------- caffe
+
+
+def caffe_seeds() -> list[bytes]:
+    """A net of one channel in everything, cut down to what is small: the table's sizes are too many for the longest input."""
+    data = bytes([7 << 3 | 2, 3, 1 << 3 | 2, 1, 2, 5 << 3 | 2, 8]) + bytes(8)
+    old = bytes([1 << 3, 1, 2 << 3, 3, 3 << 3, 1, 4 << 3, 2, 5 << 3 | 2, 24]) + bytes(24)
+    new = b"\x0a\x05conv1\x12\x0bConvolution" + bytes([7 << 3 | 2, len(data)]) + data
+    v1 = b"\x22\x05conv1\x28\x04" + bytes([6 << 3 | 2, len(old)]) + old
+    net = b"\xa2\x06" + bytes([len(new)]) + new + b"\x12" + bytes([len(v1)]) + v1
+    text = b'name: "x" # y\nlayer { name: "conv1" convolution_param { num_output: 2 kernel_size: 11, group: 1 } }\n'
+    return [bytes([0]) + net, bytes([1]) + old, bytes([2]) + text]
+
+
+def read_caffe(folder: Path, data: bytes) -> None:
+    from minidl.convert import from_caffe, mean_from_caffe
+    from minidl.convert.caffe import _parse
+
+    path = folder / "x"
+    path.write_bytes(data[1:])
+    if data[0] % 3 == 0:
+        from_caffe(path)
+    elif data[0] % 3 == 1:
+        mean = mean_from_caffe(path)
+        assert mean.ndim == 3 and mean.nbytes <= len(data)
+    else:
+        assert isinstance(_parse(path), dict)
+
+
 # -------------------------------------------------------------------------------------------------------------- running
 
 
@@ -258,6 +324,8 @@ TARGETS = {
     "checkpoint": Target(checkpoint_seeds, read_checkpoint),
     "packed": Target(packed_seeds, read_packed),
     "image": Target(image_seeds, read_image),
+    "pth": Target(pth_seeds, read_pth),
+    "caffe": Target(caffe_seeds, read_caffe),
 }
 
 

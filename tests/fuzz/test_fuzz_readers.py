@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("PIL")
 SEEDS = {target: TARGETS[target].seeds() for target in TARGETS}
-UNSIGNED = {"checkpoint": [], "packed": [1, 3]}  # a checksum that is wrong from the start
+UNSIGNED = {"checkpoint": [], "packed": [1, 3], "caffe": [0]}  # a checksum that is wrong from the start; a net of one layer
 FEW = settings(max_examples=60)
 
 

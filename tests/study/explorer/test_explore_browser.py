@@ -4,12 +4,9 @@ import importlib
 import itertools
 import re
 
-import numpy as np
 import pytest
-from test_explore import SHAPE, Towers
+from test_explore import Towers
 
-from minidl.study.__main__ import main
-from minidl.study.explorer.explore import explore
 from minidl.study.models import load_model
 
 pytestmark = pytest.mark.browser
@@ -41,44 +38,14 @@ LOW_CONTRAST = """() => {
 TOO_WIDE = "() => document.documentElement.scrollWidth - innerWidth"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The page of a small network with two towers."""
-    image = np.random.default_rng(5).normal(size=SHAPE).astype(np.float32)
-    pixels = np.random.default_rng(6).integers(0, 256, (10, 10, 3), np.uint8)
-    page = explore(Towers(), image, 2, pixels=pixels, check_grads=True)
-    folder = tmp_path_factory.mktemp("small")
-    page.save(folder)
-    return folder, page.data
-
-
-@pytest.fixture(scope="module")
-def alexnet(tmp_path_factory):
-    """The page of the full AlexNet, as the command makes it."""
-    folder = tmp_path_factory.mktemp("alexnet")
-    main(["explore", "--out", str(folder)])
-    return folder
+@pytest.fixture
+def folder(small):
+    return small.folder, small.data
 
 
 @pytest.fixture
-def open_page(browser):
-    """open_page(folder, hash, **context): its page in a window; fails at the end if the console said anything or the net was
-    asked for something."""
-    contexts, complaints = [], []
-
-    def open_page(folder, name="", **context):
-        contexts.append(browser.new_context(**context))
-        window = contexts[-1].new_page()
-        window.on("console", lambda message: complaints.append(message.text))
-        window.on("pageerror", lambda error: complaints.append(str(error)))
-        window.on("request", lambda request: complaints.extend([request.url] if request.url.startswith("http") else []))
-        window.goto(f"{(folder / 'index.html').as_uri()}{name}")
-        return window
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+def alexnet(full_alexnet):
+    return full_alexnet.folder
 
 
 def is_at(window, title):
@@ -270,28 +237,11 @@ def test_blobs_code_saved_and_checks(open_page, folder):
     assert any("tower1.conv1.weight: relative error" in text for text in badges)
 
 
-def test_pictures_are_there_and_can_be_enlarged(open_page, folder):
-    path, data = folder
-    window = open_page(path, "#conv1")
-    pictures = window.locator(".tensor img:not(.ramp img)")
-    assert pictures.count() == 2 * 4 and "Filters, tower0.conv1.weight. 4 " in pictures.nth(1).get_attribute("alt")
-    conv = data["ops"][next(s for s in data["stations"] if s["id"] == "conv1")["ops"][0]]
-    blobs = [*(x["blob"] for x in conv["inputs"]), conv["output"]]
-    wanted = [data["pictures"][blob["picture"]["source"]] for blob in blobs]
-    assert [pictures.nth(i).get_attribute("src") for i in range(4)] == wanted
-    pictures.nth(1).scroll_into_view_if_needed()
-    window.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=pictures.nth(1).element_handle())
-    window.locator(".tensor .picture").nth(1).click()
-    assert window.locator("#large img").is_visible()
-    press(window, "Escape")
-    assert not window.locator("#large").is_visible()
-
-
 def test_pictures_are_enlarged_by_whole_factors(open_page, folder):
     window = open_page(folder[0], "#exchange-after-pool1", viewport={"width": 1240, "height": 900})
     sizes = window.evaluate(
-        "[...document.querySelectorAll('.tensor img[data-width]')].map((image) =>"
-        " [image.clientWidth / image.dataset.width, image.clientHeight / image.dataset.height])"
+        "[...document.querySelectorAll('.picture')].map((picture) =>"
+        " [picture.clientWidth / picture.dataset.width, picture.clientHeight / picture.dataset.height])"
     )
     assert len(sizes) >= 4 and all(across == down == int(across) > 1 for across, down in sizes)
 

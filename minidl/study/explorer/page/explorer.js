@@ -1,75 +1,20 @@
 "use strict";
-// The explorer's page. The step is in #data (its form: `_network` in minidl/study/explorer/explore.py), the pictures are in #pictures.
-// The address says what is shown: #overview, #conv2, #conv2/backward, #conv2/backward/10 (the op of that number), #im2col.
+// The explorer's page. The step is in #data (its form: `_network` in minidl/study/explorer/explore.py).
+// The address says what is shown: #overview, #conv2, #conv2/backward, #conv2/backward/10 (the op of that number), #im2col; and
+// #conv2/forward/9/why/9.y.0.3.5.6 the number that is asked, or the path to it (why.js).
 (() => {
-  const byId = (id) => document.getElementById(id);
-  const step = JSON.parse(byId("data").textContent);
-  const pictures = JSON.parse(byId("pictures").textContent);
+  const { whole, bytes, plural, sizes, short, percent } = Words;
+  const { stationOf, severalLanes, title: opTitle, place: placeName } = Ops;
   const view = byId("view"), extra = byId("extra");
   const hasIm2col = extra.childElementCount > 0;
 
-  const stationOf = []; // op -> its station
-  step.stations.forEach((station) => station.ops.forEach((n) => { stationOf[n] = station; }));
-  step.ops.forEach((op, n) => { op.number = n; });
   const eventOf = { forward: {}, backward: {} }; // direction, op -> place among the events
   step.events.forEach(([n, direction], i) => { eventOf[direction][n] = i; });
   const opsOf = (station) => station.ops.map((n) => step.ops[n]);
 
-  let shown = { section: "overview", station: null, direction: "forward", event: -1 };
+  let shown = { section: "overview", station: null, direction: "forward", event: -1, trail: [] };
 
-  // ------------------------------------------------------------------------------------------------------------- words
-
-  const whole = (n) => n.toLocaleString("en-US");
-  const bytes = (n) => `${whole(n)} B`;
-  const plural = (n, what) => `${whole(n)} ${what}${n === 1 ? "" : "s"}`;
-  const sizes = (shape) => shape.length ? shape.join("\u00d7") : "1 number";
-
-  function short(v) {
-    if (v === null) return "not finite";
-    const plain = v === 0 || (Math.abs(v) >= 1e-3 && Math.abs(v) < 1e5);
-    return (plain ? String(Number(v.toPrecision(4))) : v.toExponential(2)).replaceAll("-", "\u2212");
-  }
-
-  function percent(part, all) {
-    const p = 100 * part / all;
-    return `${p === 0 || p >= 10 ? p.toFixed(0) : p >= 0.1 ? p.toFixed(1) : "<0.1"} %`;
-  }
-
-  const severalLanes = step.lanes.length > 1;
   const onDevices = (lane) => severalLanes ? `${lane.name} on ${lane.devices.join(", ")}` : lane.devices.join(", ");
-  const withoutTower = (name) => name.replace(/^tower\d+\./, "");
-
-  // "conv2, tower 1"; the op's name where it is no layer's.
-  function opTitle(op) {
-    const name = op.is_layer ? withoutTower(op.layer) : op.op;
-    return severalLanes ? `${name}, ${step.lanes[op.lane].name}` : name;
-  }
-
-  const placeName = (op) => op.is_layer ? stationOf[op.number].title : op.op;
-
-  // ------------------------------------------------------------------------------------------------------------ making
-
-  // An element: el("a", { href: "#conv1", class: "box" }, "text", child). Children may be nested lists; null is left out.
-  function el(tag, attributes, ...children) {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) {
-      if (name === "onclick") element.addEventListener("click", value);
-      else if (value === true) element.setAttribute(name, "");
-      else if (value !== null && value !== undefined) element.setAttribute(name, value);
-    }
-    element.append(...children.flat(Infinity).filter((child) => child !== null));
-    return element;
-  }
-
-  // A drawing, from the text of its shapes. Without a label it is decoration.
-  function svg(width, height, shapes, label) {
-    const holder = el("div", {});
-    holder.innerHTML = `<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}">${shapes}</svg>`;
-    const drawing = holder.firstChild;
-    if (label) drawing.setAttribute("role", "img");
-    drawing.setAttribute(label ? "aria-label" : "aria-hidden", label || "true");
-    return drawing;
-  }
 
   const muted = (...text) => el("p", { class: "muted" }, text);
   const small = (...text) => el("p", { class: "muted small" }, text);
@@ -111,7 +56,7 @@
             "while that happened: every shape, every byte, every picture and the lines of code that ran."),
           step.notes.map((note) => muted(note)),
           lossText(step.loss)),
-        step.image ? el("figure", {}, image(step.image, "The image that was given to the network")) : null),
+        step.image ? el("figure", {}, el("img", { alt: "The image that was given to the network", src: step.image.src })) : null),
       facts(step.totals),
       section("Data flow",
         muted("Down: ", el("b", {}, "forward"), ", arrays. Up: ", el("b", {}, "backward"), ", gradients. ",
@@ -172,7 +117,26 @@
     const where = severalLanes ? `, ${step.lanes[lane].name}` : "";
     const label = `${station.title}${where}: ${sizes(last.output.shape)}, ${bytes(last.output.bytes)}`;
     return el("a", { class: "box", href: `#${station.id}`, "aria-label": label },
-      image(last.output.picture, ""), el("b", {}, breakable(station.title)), mono(laneShape(station, lane)));
+      thumb(last), el("b", {}, breakable(station.title)), mono(laneShape(station, lane)));
+  }
+
+  // A small picture of an op's output, drawn when there is time.
+  function thumb(op) {
+    const canvas = el("canvas", { class: "blank", "aria-hidden": "true" });
+    thumbs.push([op, canvas]);
+    return canvas;
+  }
+
+  let thumbs = [], drawing = 0;
+  async function drawThumbs() {
+    const mine = ++drawing, all = thumbs;
+    thumbs = [];
+    for (const [op, canvas] of all) {
+      await Tensors.load([op.output.values]);
+      await new Promise((done) => { (window.requestIdleCallback || setTimeout)(done); });
+      if (mine !== drawing || !canvas.isConnected) return;
+      if (Tensors.has(op.output.values)) Picture.draw(canvas, op.output, Picture.arrangement(op.output.shape, "activation"), scaleOf(op, "y"));
+    }
   }
 
   // The arrows above a box: one down, and one up where a gradient went back.
@@ -376,9 +340,9 @@
       class: now ? "op now" : "op",
       href: address(event),
       "aria-current": now ? "step" : null,
-      "aria-label": `${op.op}, ${direction}, step ${event + 1}`,
+      "aria-label": `${Ops.kind(op)}, ${direction}, step ${event + 1}`,
     };
-    return el("a", attributes, el("b", {}, breakable(op.op)), mono(`step ${event + 1}`));
+    return el("a", attributes, el("b", {}, breakable(Ops.kind(op))), mono(`step ${event + 1}`));
   }
 
   const feeds = (arrowSign, boxes) => boxes.length ? [sign(arrowSign), boxes] : [];
@@ -469,19 +433,19 @@
   function tensors(station, direction) {
     const each = direction === "forward" ? forwardTensors : backwardTensors;
     return [
-      small("One square is one number. Dark grey is 0, orange above, blue below, brighter the farther from 0; each picture ",
-        "has its own range, written under it. Filters that see an RGB image are in colour, around mid grey. The bars of a ",
-        "distribution have logarithmic heights; the dashed line is 0."),
+      small("One square is one number: choose it, and it says why it is what it is. Dark grey is 0, orange above, blue below, ",
+        "brighter the farther from 0; the range is written under the picture. Filters that see an RGB image are in colour, ",
+        "around mid grey. The bars of a distribution have logarithmic heights; the dashed line is 0."),
       panels(station, (ops) => ops.map((op) => each(op, ops.length > 1))),
     ];
   }
 
   // `several`: the op is not alone in its panel. What one of them makes is not shown again as another's input.
   function forwardTensors(op, several) {
-    const inputs = op.inputs.filter((x) => !several || x.from === null);
+    const inputs = op.inputs.map((x, i) => [x, i]).filter(([x]) => !several || x.from === null);
     return [
-      inputs.map((x) => tensor(inputTitle(x), x.blob)),
-      tensor(several ? `Output of ${op.op}` : "Output y", op.output),
+      inputs.map(([x, i]) => tensor(op, `x${i}`, inputTitle(x))),
+      tensor(op, "y", several ? `Output of ${Ops.kind(op)}` : "Output y"),
     ];
   }
 
@@ -494,64 +458,73 @@
     if (op.arriving === null) return muted("No gradient came here.");
     const leaving = op.inputs.map((x, i) => {
       const title = x.parameter ? `Gradient of ${x.name}` : `Gradient that leaves, g${x.name}`;
-      if (op.leaving[i]) return tensor(title, op.leaving[i]);
+      if (op.leaving[i]) return tensor(op, `g${i}`, title);
       return el("div", { class: "tensor" }, el("h4", {}, title), small(`${NOT_COMPUTED}.`));
     });
-    return [tensor(several ? `Arrives at ${op.op}` : "Gradient that arrives, gy", op.arriving), leaving];
+    return [tensor(op, "gy", several ? `Arrives at ${Ops.kind(op)}` : "Gradient that arrives, gy"), leaving];
   }
 
-  function tensor(title, blob) {
-    const { picture } = blob;
-    const label = `Enlarge: ${title}`, onclick = () => enlarge(title, picture);
+  // The colours of an array: of a gradient by the signed root. Towers share one scale, so that they can be compared.
+  function scaleOf(op, slot) {
+    const peers = stationOf[op.number].ops.map((n) => step.ops[n]).filter((other) => other.op === op.op && other.inputs.length === op.inputs.length);
+    const blobs = peers.map((other) => Layers.blob(other, slot)).filter(Boolean), blob = Layers.blob(op, slot);
+    return { limit: Math.max(...blobs.map(({ limit }) => limit)), root: blob.kind.endsWith("gradient"), signed: blobs.some((b) => b.distribution.low < 0), shared: blobs.length };
+  }
+
+  function tensor(op, slot, title) {
+    const blob = Layers.blob(op, slot);
     return el("figure", { class: "tensor" },
       el("h4", {}, title),
       el("span", { class: "numbers" }, `${sizes(blob.shape)}, ${blob.dtype}, ${bytes(blob.bytes)}`),
-      el("button", { type: "button", class: "picture", "aria-label": label, onclick },
-        fitted(picture, `${title}. ${picture.caption}`)),
-      el("figcaption", {}, ramp(picture), el("span", { class: "numbers" }, besideRamp(picture))),
+      "blocks" in blob ? largeMatrix(op, slot, title, blob) : wholePicture(op, slot, title, blob),
       histogram(title, blob.distribution));
   }
 
-  // The picture's colours, from its lowest to its highest number.
-  function ramp(picture) {
-    if (!picture.ramp) return null;
-    return el("div", { class: "ramp" }, short(picture.low), image(step.ramps[picture.ramp], "to"), short(picture.high));
+  function wholePicture(op, slot, title, blob) {
+    if (!Tensors.has(blob.values)) return small(leftOut(blob));
+    const scale = scaleOf(op, slot), figure = Ask.picture(op, slot, blob, title, scale), legend = el("figcaption", {});
+    figure.drawn.then(() => legend.append(...legendOf(figure)));
+    return [figure.holder, figure.said, legend];
   }
 
-  // A caption without what the ramp says.
-  function besideRamp(picture) {
-    return picture.caption.split("; ").filter((part) => !picture.ramp || !part.startsWith("colours")).join("; ");
+  const leftOut = (blob) => `Left out, as the page would be too large: ${bytes(blob.bytes)}. With --full it is here.`;
+
+  // A matrix that did not come along: all of it by blocks, and a window of numbers.
+  function largeMatrix(op, slot, title, blob) {
+    const blocks = el("canvas", { role: "img", "aria-label": `${title}, by blocks`, class: "blocks" }), about = el("figcaption", {});
+    Tensors.load([blob.blocks]).then(() => {
+      const { limit } = Picture.drawBlocks(blocks, blob), [rows, columns] = Tensors.matrix(blob.shape);
+      about.append(ramp({ limit, signed: false }), small(`All of it: each square is the root mean square of a block of ${Math.ceil(rows / 64)} × ${Math.ceil(columns / 64)}.`));
+    });
+    const figure = Ask.picture(op, slot, blob, title, scaleOf(op, slot), [0, 0]), legend = el("figcaption", {});
+    figure.drawn.then(() => legend.append(...legendOf(figure)));
+    return [blocks, about, figure.holder, figure.said, legend];
   }
 
-  // Decoded when it comes into sight.
-  const image = (picture, alt) => el("img", { alt, src: pictures[picture.source], loading: "lazy", decoding: "async" });
+  function legendOf({ arranged, blob, scale, counts }) {
+    const beyond = counts.beyond ? `; ${percent(counts.beyond, counts.count)} beyond, in the end's colour` : "";
+    const odd = counts.notFinite ? `; ${plural(counts.notFinite, "number")} not finite (magenta)` : "";
+    const zero = blob.limit === 0 && !counts.notFinite ? "; 0 (grey) everywhere" : "";
+    return [
+      arranged.inRgb || !scale.limit ? null : ramp(scale),
+      el("span", { class: "numbers" }, `${arranged.words}${zero}${scale.limit && scale.root ? "; colours by the signed root" : ""}${beyond}${odd}` +
+        `${scale.shared > 1 ? "; one scale for both towers".replace("both", scale.shared > 2 ? "all" : "both") : ""}`),
+    ].filter(Boolean);
+  }
 
-  function fitted(picture, alt) {
-    const element = image(picture, alt);
-    element.dataset.width = picture.width;
-    element.dataset.height = picture.height;
-    return element;
+  function ramp({ limit, signed }) {
+    return el("div", { class: "ramp" }, signed ? short(-limit) : "0", Picture.ramp(signed), short(limit));
   }
 
   // Enlarges pictures by whole factors, to the width that there is and a moderate height.
-  function fitImages() {
-    for (const element of view.querySelectorAll("img[data-width]")) {
+  function fitPictures() {
+    for (const element of view.querySelectorAll(".picture")) {
       const width = Number(element.dataset.width), height = Number(element.dataset.height);
       const room = element.closest(".panel").clientWidth - 34;
       const factor = Math.max(1, Math.floor(Math.min(room / width, 420 / height, 24)));
       element.style.width = `${Math.min(room, width * factor)}px`;
       element.style.aspectRatio = `${width} / ${height}`;
     }
-  }
-
-  function enlarge(title, picture) {
-    const dialog = byId("large"), element = image(picture, picture.caption);
-    const factor = Math.floor(Math.min(innerWidth * 0.88 / picture.width, innerHeight * 0.7 / picture.height));
-    element.width = picture.width * Math.max(1, factor);
-    element.height = picture.height * Math.max(1, factor);
-    dialog.querySelector(".scroll").replaceChildren(element);
-    dialog.querySelector("p").textContent = `${title}. ${picture.caption}`;
-    dialog.showModal();
   }
 
   function histogram(title, d) {
@@ -651,14 +624,16 @@
 
   // What an address shows; null for an address of something else.
   function parse(hash) {
-    const [name, direction = "forward", number] = decodeURIComponent(hash.replace(/^#/, "")).split("/");
-    const page = { section: name || "overview", station: null, direction: "forward", event: -1 };
+    const [place, asked] = decodeURIComponent(hash.replace(/^#/, "")).split("/why/"), trail = asked ? Ask.parse(asked.split("/")) : [];
+    const [name, direction = "forward", number] = place.split("/");
+    const page = { section: name || "overview", station: null, direction: "forward", event: -1, trail: [] };
+    if (trail.includes(null)) return null;
     if (page.section === "overview" || (page.section === "im2col" && hasIm2col)) return page;
     const station = step.stations.find(({ id }) => id === name);
     if (!station || !(direction in eventOf)) return null;
     const events = station.ops.map((n) => eventOf[direction][n]).filter((event) => event !== undefined);
-    const asked = number === undefined ? Math.min(...events) : eventOf[direction][number];
-    return { section: "station", station, direction, event: events.includes(asked) ? asked : -1 };
+    const event = number === undefined ? Math.min(...events) : eventOf[direction][number];
+    return { section: "station", station, direction, event: events.includes(event) ? event : -1, trail };
   }
 
   function address(event) {
@@ -677,16 +652,31 @@
     const first = view.childElementCount === 0, next = parse(location.hash) || (first ? shown : null);
     if (!next) return;
     const stays = !first && next.section === shown.section && next.station === shown.station, scroll = scrollY;
+    const same = stays && next.direction === shown.direction && next.event === shown.event;
     shown = next;
+    if (same) {
+      Ask.show(shown.trail);
+      return;
+    }
+    Ask.forget();
     document.documentElement.dataset.direction = shown.direction;
     view.hidden = shown.section === "im2col";
     extra.hidden = !view.hidden;
     const content = shown.station ? stationView(shown.station, shown.direction) : overview();
     view.replaceChildren(...content.filter(Boolean));
     drawCrossings();
-    fitImages();
+    fitPictures();
+    drawThumbs();
+    if (shown.station) prepare(shown.station);
     scrollTo(0, stays ? scroll : 0);
     showPlace();
+    Ask.show(shown.trail);
+  }
+
+  // So that the first answer doesn't wait: what answers about this layer read, when its pictures are drawn.
+  async function prepare(station) {
+    await Promise.all(Ask.figures.map((figure) => figure.drawn));
+    if (shown.station === station) await Tensors.load(opsOf(station).flatMap(Why.arrays));
   }
 
   // The title, the timeline and the list of layers say where we are.
@@ -747,12 +737,13 @@
     "[": () => stationBy(-1),
     o: () => go("#overview"),
     "?": () => byId("help").showModal(),
+    Escape: () => { if (shown.trail.length) Ask.close(); },
   };
 
   // Keys belong to what has the focus where that uses them: the timeline, im2col's tables, a dialog.
   function onKey(event) {
     const taken = event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey;
-    const used = event.target.closest("input, select, textarea, #extra") || document.querySelector("dialog[open]");
+    const used = event.target.closest("input, select, textarea, #extra, .picture") || document.querySelector("dialog[open]");
     if (taken || used || !(event.key in KEYS)) return;
     event.preventDefault();
     KEYS[event.key]();
@@ -768,13 +759,18 @@
     byId("next").addEventListener("click", () => stepBy(1));
     byId("keys").addEventListener("click", KEYS["?"]);
     addEventListener("keydown", onKey);
+    byId("why-close").addEventListener("click", Ask.close);
     addEventListener("hashchange", () => {
+      const before = shown;
       show();
-      view.querySelector("h1").focus({ preventScroll: true });
+      if (shown.trail.length) byId("why").focus({ preventScroll: true });
+      else if (before.station !== shown.station || before.direction !== shown.direction || !before.trail.length) {
+        view.querySelector("h1").focus({ preventScroll: true });
+      }
     });
     addEventListener("resize", () => {
       drawCrossings();
-      fitImages();
+      fitPictures();
     });
     show();
   }

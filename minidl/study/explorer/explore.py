@@ -30,7 +30,7 @@ from minidl.kernels import plain_kernels
 from minidl.memory import owner
 from minidl.nn import Module, Parameter
 from minidl.study.explorer.pictures import distribution, limit, picture
-from minidl.study.explorer.recipes import backward_recipe, forward_recipe, is_known, kept_terms
+from minidl.study.explorer.recipes import backward_recipe, forward_recipe, is_known, kept_terms, nudged
 from minidl.study.explorer.values import SIDE, Values, blocks
 from minidl.study.laboratory import im2col
 from minidl.study.models import left_as_it_was
@@ -245,6 +245,8 @@ class _Seen(Trace):
             for i, (gx, x) in enumerate(zip(of_tensors, op.inputs, strict=True))
         ]
         self._keep_terms(op, "backward", gy)
+        if not self.values.full and gradients[0] is not None:
+            op.about["proofs"] = nudged(node, gradients[0], gy)
 
     def _gradient(self, op: _Op, place: int, gx: Array, x: Mapping[str, Any], gy: Array) -> dict[str, Any]:
         """The blob of the gradient that an op gives its input at `place`."""

@@ -13,6 +13,7 @@ from minidl.device import Array
 from minidl.layout import nchw, nhwc
 from minidl.ops.conv2d import conv2d_backward
 from minidl.ops.relu import relu_backward
+from minidl.parallel import slabs
 from minidl.study.explorer.values import BACKWARD, CARRIED, FORWARD, LargestTerms, largest_terms
 from minidl.study.step.trace import OpRecord
 
@@ -47,7 +48,7 @@ def backward_recipe(node: Any, record: OpRecord, place: int, gx: Array, gy: Arra
 
 
 def _is_exact(node: Any, settings: Mapping[str, Any]) -> bool:
-    if node.device.kind != "cpu" or not all(dtype in (None, np.dtype("f4")) for _, dtype in node._inputs):
+    if node.device.kind != "cpu" or not all(dtype is None or dtype == np.float32 for _, dtype in node._inputs):
         return False
     return is_known(node, *_EXACT) or (is_known(node, "local_response_norm") and settings["beta"] == 0.75)
 
@@ -78,3 +79,38 @@ def kept_terms(node: Any, direction: str, gy: Array | None) -> LargestTerms | No
     if gy is None:
         return largest_terms(matrix, node.device.to_host(x)[0], FORWARD)
     return largest_terms(matrix.T, node.device.to_host(gy).reshape(-1), BACKWARD) if node.needs_grad[0] else None
+
+
+def nudged(node: Any, gx: Array, gy: Array, chosen: int = 4) -> list[dict[str, Any]]:
+    """Of a linear layer whose weights do not come along: numeric slopes of gy * y at the inputs with the largest gradients.
+
+    The input is moved by eps up and down, and both times all outputs are computed, in float64. As the page has them:
+    {"input", "index", "numeric", "analytic", "eps", "outputs"}; [] for another op.
+    """
+    if not is_known(node, "linear") or not node.saved:
+        return []
+    x, w = (node.device.to_host(array) for array in node.saved)
+    if w.size <= CARRIED or len(x) != 1:
+        return []
+    gradients, gy = node.device.to_host(gx).reshape(-1), node.device.to_host(gy).reshape(-1)
+    places = np.argsort(-np.abs(gradients), kind="stable")[:chosen]
+    steps = 1e-4 * np.maximum(np.abs(x[0, places].astype(np.float64)), 1e-2)
+    inputs = np.repeat(x.astype(np.float64), 2 * len(places), axis=0)
+    for row, (place, eps) in enumerate(zip(places, steps, strict=True)):
+        inputs[2 * row, place] += eps
+        inputs[2 * row + 1, place] -= eps
+    losses = np.zeros(len(inputs))
+    for rows in slabs(0, len(w), max(1, CARRIED // w.shape[1])):
+        losses += inputs @ w[rows].T.astype(np.float64) @ gy[rows]
+    slopes = (losses[::2] - losses[1::2]) / (2 * steps)
+    return [
+        {
+            "input": 0,
+            "index": [0, int(k)],
+            "numeric": float(s),
+            "analytic": float(gradients[k]),
+            "eps": float(e),
+            "outputs": len(w),
+        }
+        for k, s, e in zip(places, slopes, steps, strict=True)
+    ]

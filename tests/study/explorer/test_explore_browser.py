@@ -339,3 +339,72 @@ def test_alexnet(open_page, alexnet):
 @pytest.mark.parametrize("name", ["", "#conv2/backward", "#exchange-after-pool2", "#fc6", "#norm1"])
 def test_alexnet_on_a_phone(open_page, alexnet, name):
     assert open_page(alexnet, name, **PHONE).evaluate(TOO_WIDE) == 0
+
+
+# --------------------------------------------------------------------------------------------- finding one's way, and paper
+
+
+def test_stepping_keeps_the_section(open_page, folder):
+    window = open_page(folder[0], "#conv1", viewport={"width": 1300, "height": 700})
+    window.locator("section[data-part=Tensors] h2").scroll_into_view_if_needed()
+    window.evaluate("document.querySelector('section[data-part=Tensors]').scrollIntoView()")
+    press(window, "b")
+    is_at(window, "conv1")
+    window.wait_for_selector("section[data-part=Gradients]")
+    press(window, "]")
+    is_at(window, "norm1")
+    top = window.evaluate("document.querySelector('section[data-part=Gradients]').getBoundingClientRect().top")
+    assert -5 <= top <= 150
+
+
+@pytest.mark.parametrize("device", [{}, PHONE])
+def test_layers_can_be_searched(open_page, folder, device):
+    window = open_page(folder[0], "#norm1/backward", **device)
+    window.locator("#layers").click()
+    assert window.locator("#find-list li").count() == len(folder[1]["stations"]) + 2
+    window.locator("#find-text").fill("max_pool")
+    assert window.locator("#find-list b").all_inner_texts() == ["pool1"]
+    window.locator("#find-list a").click()
+    is_at(window, "pool1")
+    assert hash_of(window) == "#pool1/backward" and not window.locator("#find").is_visible()
+    press(window, "/")
+    window.locator("#find-text").fill("no such thing")
+    assert window.locator("#find-none").is_visible()
+
+
+def test_colours_can_be_chosen(open_page, folder):
+    window = open_page(folder[0], "#conv1")
+    backgrounds = []
+    for name in ("light", "dark", "system"):
+        window.locator("#theme").click()
+        assert name in window.locator("#theme").get_attribute("aria-label")
+        backgrounds.append(window.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
+    assert backgrounds[0] == backgrounds[2] == "rgb(255, 255, 255)" != backgrounds[1]
+
+
+@pytest.mark.parametrize("name", ["#no-such-layer", "#conv1/sideways", "#%E0%A4%A", "#conv1/forward/1/why/9"])
+def test_an_unknown_address_says_so(open_page, folder, name):
+    window = open_page(folder[0], name)
+    is_at(window, "Towers, one step")
+    assert "Nothing here has the address" in window.locator("#unknown").inner_text()
+    window.locator("#view .network a").first.click()
+    window.locator("#unknown").wait_for(state="hidden")
+
+
+def test_buttons_are_large_enough_for_a_finger(open_page, folder):
+    window = open_page(folder[0], "#conv1", **PHONE)
+    small = window.evaluate(
+        """() => [...document.querySelectorAll('button, .direction a')].filter((e) => e.checkVisibility()).filter((e) => {
+          const { width, height } = e.getBoundingClientRect();
+          return width < 44 || height < 44;
+        }).map((e) => e.id || e.textContent)"""
+    )
+    assert small == []
+
+
+def test_paper_has_what_is_read_and_no_bar(open_page, folder):
+    window = open_page(folder[0], "#conv1")
+    window.emulate_media(media="print")
+    assert not window.locator(".bar").is_visible() and window.locator(".formula").first.is_visible()
+    assert window.evaluate("getComputedStyle(document.querySelector('.tensor')).breakInside") == "avoid"
+    assert len(window.pdf()) > 10_000

@@ -205,3 +205,138 @@ def test_alexnet_s_numbers(open_page, full_alexnet):
 def test_alexnet_s_terms(open_page, full_alexnet):
     kinds = terms_add_up(open_page(full_alexnet.folder).evaluate(ASK, [ASKED, 6]), full_alexnet.values)
     assert set(kinds) == {"terms", "added", "leaf"}
+
+
+# ---------------------------------------------------------------------------------------------------------------- asking
+
+
+def answered(window, ref):
+    """The panel shows this number's answer."""
+    window.wait_for_selector(f"#why[data-answered='{ref}']")
+    return window.locator("#why")
+
+
+def picture(window, slot):
+    window.locator(f".picture[data-slot='{slot}']").scroll_into_view_if_needed()
+    found = window.locator(f".picture[data-slot='{slot}'][data-drawn]")
+    found.wait_for()
+    return found
+
+
+def conv1(small):
+    """The number of tower 0's conv1."""
+    return next(i for i, op in enumerate(small.data["ops"]) if op["layer"] == "tower0.conv1")
+
+
+def middle_of(found, x, y):
+    """Where element (x, y) of a picture is drawn."""
+    box = found.bounding_box()
+    width, height = (float(found.get_attribute(f"data-{side}")) for side in ("width", "height"))
+    return {"x": (x + 0.5) * box["width"] / width, "y": (y + 0.5) * box["height"] / height}
+
+
+def test_the_pointer_says_index_and_value_and_marks_the_patch(open_page, small):
+    window, op = open_page(small.folder, "#conv1"), conv1(small)
+    output = picture(window, f"{op}.y")
+    output.hover(position=middle_of(output, 9 + 2, 3))  # map 1, which is to the right of map 0 and a gap
+    said = output.locator("xpath=following-sibling::p").inner_text()
+    value = small.values.entries[small.data["ops"][op]["output"]["values"]].array.reshape(1, 4, 8, 8)[0, 1, 3, 2]
+    assert said.startswith("y[0, 1, 3, 2] = ")
+    assert float(said.split("= ")[1].replace("\u2212", "-")) == pytest.approx(float(value), rel=1e-5, abs=1e-9)
+    marked = """(slot) => {
+      const marks = document.querySelector(`.picture[data-slot='${slot}'] .marks`);
+      const pixels = marks.getContext("2d").getImageData(0, 0, marks.width, marks.height).data;
+      let top = 1e9, bottom = -1;
+      for (let p = 3; p < pixels.length; p += 4) if (pixels[p]) {
+        const y = Math.floor(p / 4 / marks.width);
+        top = Math.min(top, y); bottom = Math.max(bottom, y);
+      }
+      return [top / marks.height, bottom / marks.height];
+    }"""
+    window.mouse.move(0, 0)
+    output.hover(position=middle_of(output, 9 + 2, 3))
+    top, bottom = window.evaluate(marked, f"{op}.x0")
+    assert bottom > top >= 0  # the patch, in the input
+
+
+def test_a_click_asks(open_page, small):
+    window, op = open_page(small.folder, "#conv1"), conv1(small)
+    output = picture(window, f"{op}.y")
+    output.click(position=middle_of(output, 9 + 2, 3))
+    panel = answered(window, f"{op}.y.0.1.3.2")
+    text = panel.inner_text()
+    assert "28 terms" in text and "max(0, sum)" in text and "conv1, tower 0: y[0, 1, 3, 2]" in text
+    assert panel.locator("[data-key=sum]").inner_text() == panel.locator(".answer").inner_text()
+    assert window.evaluate("document.activeElement.id") == "why"
+    window.locator("#why-close").click()
+    panel.wait_for(state="hidden")
+    assert "/why/" not in window.evaluate("location.hash")
+
+
+def test_the_whole_way_by_keyboard(open_page, small):
+    window, op = open_page(small.folder, "#conv1"), conv1(small)
+    picture(window, f"{op}.y").focus()
+    for key in ("ArrowRight", "ArrowDown", "PageDown", "Enter"):
+        window.keyboard.press(key)
+    panel = answered(window, f"{op}.y.0.1.1.1")
+    assert panel.locator(".terms tbody tr").count() == 8
+    panel.get_by_role("button", name="Show").focus()
+    window.keyboard.press("Enter")
+    assert panel.locator(".terms tbody tr").count() == 28
+    panel.get_by_role("button", name="Nudge").focus()
+    window.keyboard.press("Enter")
+    window.wait_for_selector("#why .analytic")
+    window.keyboard.press("Escape")
+    window.wait_for_selector("#why", state="hidden")
+
+
+def test_a_tap_asks(open_page, small):
+    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+    window, op = open_page(small.folder, "#conv1/backward", **phone), conv1(small)
+    weights = picture(window, f"{op}.g1")
+    weights.tap(position=middle_of(weights, 1, 2))
+    panel = answered(window, f"{op}.g1.0.0.2.1")
+    assert panel.bounding_box()["width"] == 390
+    assert window.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
+    assert window.evaluate("byId('why').scrollWidth - byId('why').clientWidth") == 0
+
+
+# Of an answer: a factor among its first terms that is a number further down, and the slope to it; null at the image.
+NEXT = """(words) => {
+  const answer = Why.explained(Why.parse(words));
+  if (answer.kind === "leaf") return null;
+  const size = (term) => Math.abs(term.value);
+  const parts = answer.terms.toSorted((a, b) => size(b) - size(a)).slice(0, 8).flatMap((term) => term.parts);
+  const next = parts.map(Why.origin).find((ref) => ref.slot === "y" || ref.slot === "x0");
+  return [Why.text(next), Why.slope(answer, next)];
+}"""
+
+
+def test_a_path_from_a_score_to_a_pixel(open_page, small):
+    """Each step is a link; the product of the slopes is by how much the score grows with the pixel on that path."""
+    last = next(i for i, op in enumerate(small.data["ops"]) if op["layer"] == "fc3")
+    refs, product = [f"{last}.y.0.1"], 1.0
+    window = open_page(small.folder, f"#fc3/forward/{last}/why/{refs[0]}")
+    panel = answered(window, refs[0])
+    while (found := window.evaluate(NEXT, refs[-1])) is not None:
+        refs.append(found[0])
+        product *= found[1]
+        panel.locator(f".terms a[href$='/{found[0]}']").first.click()
+        answered(window, found[0])
+    assert len(refs) >= 8 and refs[-1].split(".")[1] == "x0"  # the image
+    shown = panel.locator(".product").inner_text().replace("\u2212", "-")
+    assert float(shown) == pytest.approx(product, rel=1e-2)
+    assert panel.locator(".trail li").count() == len(refs)
+    address = window.url
+    window.go_back()
+    answered(window, refs[-2])
+    again = open_page(small.folder, address.partition("index.html")[2])
+    answered(again, refs[-1])
+    assert again.locator(".trail li").count() == len(refs)
+    assert again.locator(".product").inner_text().replace("\u2212", "-") == shown
+
+
+def test_an_address_of_no_number_is_no_answer(open_page, small):
+    for wrong in ("99.y.0", "3.y.0.99.0.0", "3.y.0.0", "3.z.0.0.0.0", "3.x9.0", "3.y.0.0.0.a", "3"):
+        window = open_page(small.folder, f"#conv1/forward/3/why/{wrong}")
+        assert not window.locator("#why").is_visible()

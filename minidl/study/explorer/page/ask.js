@@ -30,11 +30,12 @@ const Ask = (() => {
       "data-width": arranged.width, "data-height": arranged.height, "data-slot": `${op.number}.${slot}`,
     }, canvas, marks);
     const figure = { op, slot, blob, arranged, canvas, marks, holder, said, scale, cursor: null };
-    const ready = Tensors.load([blob.values, ...("window" in blob ? [blob.window] : []), ...needed(op, slot, blob)]);
-    figure.drawn = ready.then(() => {
-      figure.counts = Picture.draw(canvas, blob, arranged, scale);
-      holder.dataset.drawn = "true";
-    });
+    figure.drawn = inSight(holder).then(() => Tensors.load([blob.values, ...("window" in blob ? [blob.window] : []), ...needed(op, slot, blob)]))
+      .then(idle).then(() => {
+        figure.counts = Picture.draw(canvas, blob, arranged, scale);
+        holder.dataset.drawn = "true";
+        if (marked && marked.op === op) mark(marked.op, marked.slot, marked.index);
+      });
     holder.addEventListener("pointermove", (event) => point(figure, pixel(figure, event)));
     holder.addEventListener("pointerleave", () => clear());
     holder.addEventListener("click", (event) => choose(figure, pixel(figure, event)));
@@ -43,6 +44,20 @@ const Ask = (() => {
     figures.push(figure);
     return figure;
   }
+
+  // An element is drawn when it is nearly in sight, and when nothing else is to be done: answers come first.
+  const waiting = new Map();
+  const observer = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach(({ target }) => {
+    observer.unobserve(target);
+    waiting.get(target)();
+    waiting.delete(target);
+  }), { rootMargin: "300px" });
+  const inSight = (element) => new Promise((done) => {
+    waiting.set(element, done);
+    observer.observe(element);
+  });
+  const idle = () => new Promise((done) => { if (window.requestIdleCallback) requestIdleCallback(done, { timeout: 100 }); else setTimeout(done); });
+  const drawRest = () => waiting.forEach((done) => done());
 
   // Of a gradient that is computed number by number, what it is computed from.
   const needed = (op, slot, blob) =>
@@ -96,13 +111,17 @@ const Ask = (() => {
 
   // ------------------------------------------------------------------------------------------------------------ marks
 
+  let marked = null; // {op, slot, index}
+
   function clear() {
+    marked = null;
     for (const { marks } of figures) marks.getContext("2d").clearRect(0, 0, marks.width, marks.height);
   }
 
   // The number itself, the same unit in the other direction, what it was made of, and what it reaches.
   function mark(op, slot, index) {
     clear();
+    marked = { op, slot, index };
     const layer = Layers.of(op), forward = { y: "y", gy: "y" }[slot] || slot.replace("g", "x"), rank = forward === "y" ? null : Number(forward.slice(1));
     const both = (name) => name === "y" ? ["y", "gy"] : [name, name.replace("x", "g")];
     for (const name of both(forward)) outline(op, name, index, index, "self");
@@ -194,8 +213,7 @@ const Ask = (() => {
       const at = figure.op === last.op && figure.slot === last.slot ? figure.arranged.place(last.index) : null;
       if (at) figure.cursor = at;
     }
-    await Promise.all(figures.map((figure) => figure.drawn));
-    if (trail === refs) mark(last.op, last.slot, last.index);
+    mark(last.op, last.slot, last.index);
   }
 
   const close = () => { location.hash = location.hash.split("/why/")[0]; };
@@ -334,7 +352,10 @@ const Ask = (() => {
   async function prove(ref, result) {
     const found = await Why.proof(ref), unit = Ops.number(Why.unit(ref));
     if (!found) {
-      result.textContent = "The page hasn't the weights that this needs. Python can: --check-grads, or --full for all weights.";
+      const checked = Why.reached(ref).flatMap(({ op }) => (op.about.proofs || []).map((proof) => Why.origin({ op, slot: `x${proof.input}`, index: proof.index })));
+      result.replaceChildren("The page hasn't the weights that this needs; with --full it has.",
+        ...(checked.length ? [" Of these Python nudged the inputs with the largest gradients: ",
+          ...checked.flatMap((other, i) => [i ? ", " : "", el("a", { href: href([other]) }, place(other.index))])] : []));
       return;
     }
     const { numeric, analytic, eps, outputs, by, kink, up, down } = found, error = Math.abs(numeric - analytic) / Math.max(Math.abs(numeric), Math.abs(analytic), 1e-30);
@@ -345,7 +366,11 @@ const Ask = (() => {
       el("span", { class: "muted small" }, ` ${plural(outputs, "output")} that it reaches ${outputs === 1 ? "was" : "were"} computed again in float64, and weighted with ${outputs === 1 ? "its gradient" : "their gradients"}.`));
   }
 
-  const forget = () => { figures = []; };
+  function forget() {
+    figures = [];
+    observer.disconnect();
+    waiting.clear();
+  }
 
-  return { picture, show, close, parse, ask, href, forget, clear, get figures() { return figures; } };
+  return { picture, idle, drawRest, show, close, parse, ask, href, forget, clear, get figures() { return figures; } };
 })();

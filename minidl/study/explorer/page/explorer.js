@@ -20,7 +20,7 @@
   const small = (...text) => el("p", { class: "muted small" }, text);
   const mono = (text, more = "") => el("span", { class: `mono ${more}` }, text);
   const sign = (text) => el("span", { class: "to", "aria-hidden": "true" }, text);
-  const section = (title, ...children) => el("section", {}, el("h2", {}, title), children);
+  const section = (title, ...children) => el("section", { "data-part": title.split(/[, ]/)[0] }, el("h2", {}, title), children);
   const breakable = (name) => name.split(/(?<=[_.])/).flatMap((part) => [part, el("wbr", {})]);
   const laneGrid = (more, ...cells) => el("div", { class: `lanes ${more}`, style: `--lanes:${step.lanes.length}` }, cells);
   const im2colLink = () => el("a", { href: "#im2col" }, "im2col, number by number");
@@ -133,7 +133,7 @@
     thumbs = [];
     for (const [op, canvas] of all) {
       await Tensors.load([op.output.values]);
-      await new Promise((done) => { (window.requestIdleCallback || setTimeout)(done); });
+      await Ask.idle();
       if (mine !== drawing || !canvas.isConnected) return;
       if (Tensors.has(op.output.values)) Picture.draw(canvas, op.output, Picture.arrangement(op.output.shape, "activation"), scaleOf(op, "y"));
     }
@@ -269,7 +269,7 @@
         exchange(station, "backward"),
         panels(station, (ops) => ops.map(flow))),
       section(`Formula, and the lines that ran ${direction}`, formulas(station, direction)),
-      section(direction === "forward" ? "The tensors" : "The gradients", tensors(station, direction)),
+      section(direction === "forward" ? "Tensors" : "Gradients", tensors(station, direction)),
       section("Saved for backward", saved(station)),
       section("Gradient check", checks(station)),
       onward(station),
@@ -537,7 +537,11 @@
     const drawing = svg(10 * d.counts.length, 52, bars(d), `Distribution of ${title}: ${words}`);
     drawing.setAttribute("class", "histogram");
     drawing.setAttribute("preserveAspectRatio", "none");
-    return el("div", {}, drawing, text);
+    const zero = -d.low / (d.high - d.low);
+    const ticks = [[0, d.low], ...(zero > 0.15 && zero < 0.85 ? [[zero, 0]] : []), [1, d.high]];
+    return el("div", { class: "distribution" },
+      el("span", { class: "count", "aria-hidden": "true" }, `${whole(Math.max(...d.counts))} in the tallest bar`), drawing,
+      el("div", { class: "ticks", "aria-hidden": "true" }, ticks.map(([at, value]) => el("span", { style: `left:${100 * at}%` }, short(value)))), text);
   }
 
   // Bars 10 wide on a line at 50.5, and a line at 0 if the numbers have both signs.
@@ -622,9 +626,46 @@
       hasIm2col ? item("im2col", "im2col") : null);
   }
 
+  function decoded(hash) {
+    try {
+      return decodeURIComponent(hash);
+    } catch {
+      return hash; // a % that is no code
+    }
+  }
+
+  // The layers as a list to search, by their names, their ops' and their parameters'.
+  function findLayers() {
+    const words = (station) => [station.title, ...opsOf(station).flatMap((op) => [Ops.kind(op), op.op, ...op.inputs.map((x) => x.name)])];
+    const all = [["overview", "overview", ["start loss image"]], ...step.stations.map((s) => [s.id, s.title, words(s)]),
+      ...(hasIm2col ? [["im2col", "im2col", ["patches columns"]]] : [])];
+    const asked = byId("find-text").value.trim().toLowerCase();
+    const found = all.filter(([, title, texts]) => [title, ...texts].some((text) => text.toLowerCase().includes(asked)));
+    byId("find-list").replaceChildren(...found.map(([id, title, texts]) => el("li", {},
+      el("a", { href: `#${id}${id === shown.section || !shown.station ? "" : `/${shown.direction}`}`.replace(/#(overview|im2col)\/.*/, "#$1"), onclick: () => byId("find").close() },
+        el("b", {}, title), el("span", { class: "muted small" }, ` ${[...new Set(texts)].filter((text) => asked && text.toLowerCase().includes(asked)).join(", ")}`)))));
+    byId("find-none").hidden = found.length > 0;
+  }
+
+  function find() {
+    byId("find-text").value = "";
+    findLayers();
+    byId("find").showModal();
+  }
+
+  // Light, dark, or what the system says.
+  const THEMES = ["system", "light", "dark"];
+  function setTheme(name) {
+    if (name === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = name;
+    byId("theme").setAttribute("aria-label", `Colours: ${name}`);
+    byId("theme").title = `Colours: ${name}`;
+  }
+  const nextTheme = () => setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme || "system") + 1) % 3]);
+
   // What an address shows; null for an address of something else.
   function parse(hash) {
-    const [place, asked] = decodeURIComponent(hash.replace(/^#/, "")).split("/why/"), trail = asked ? Ask.parse(asked.split("/")) : [];
+    const [place, asked] = decoded(hash).replace(/^#/, "").split("/why/"), trail = asked ? Ask.parse(asked.split("/")) : [];
     const [name, direction = "forward", number] = place.split("/");
     const page = { section: name || "overview", station: null, direction: "forward", event: -1, trail: [] };
     if (trail.includes(null)) return null;
@@ -648,16 +689,32 @@
     show();
   }
 
+  // The section that is being read: stepping keeps it, gradients come beside gradients.
+  const PEERS = { Tensors: "Gradients", Gradients: "Tensors" };
+  function partInSight() {
+    const above = [...view.querySelectorAll("section")].filter((part) => part.getBoundingClientRect().top < innerHeight / 3);
+    return above.length > 1 ? above.at(-1).dataset.part : null; // the first one follows the heading, which stays in sight
+  }
+  function toPart(name) {
+    const find = (part) => view.querySelector(`section[data-part="${part}"]`), part = find(name) || find(PEERS[name]);
+    if (part) scrollTo(0, part.getBoundingClientRect().top + scrollY - byId("content").offsetTop - 16);
+    return Boolean(part);
+  }
+
   function show() {
-    const first = view.childElementCount === 0, next = parse(location.hash) || (first ? shown : null);
+    const first = view.childElementCount === 0, found = parse(location.hash), next = found || (first ? shown : null);
+    byId("unknown").hidden = Boolean(found);
+    byId("unknown").textContent = `Nothing here has the address ${decoded(location.hash)}.`;
     if (!next) return;
     const stays = !first && next.section === shown.section && next.station === shown.station, scroll = scrollY;
-    const same = stays && next.direction === shown.direction && next.event === shown.event;
-    shown = next;
+    const same = stays && next.direction === shown.direction && (next.event === shown.event || next.trail.length > 0);
+    const turned = stays && next.direction === shown.direction ? null : next; // to another layer, or to its other direction
+    shown = same ? { ...next, event: shown.event } : next;
     if (same) {
       Ask.show(shown.trail);
       return;
     }
+    const part = first || turned === null ? null : partInSight();
     Ask.forget();
     document.documentElement.dataset.direction = shown.direction;
     view.hidden = shown.section === "im2col";
@@ -668,15 +725,23 @@
     fitPictures();
     drawThumbs();
     if (shown.station) prepare(shown.station);
-    scrollTo(0, stays ? scroll : 0);
+    if (!part || !toPart(part)) scrollTo(0, stays ? scroll : 0);
     showPlace();
     Ask.show(shown.trail);
   }
 
-  // So that the first answer doesn't wait: what answers about this layer read, when its pictures are drawn.
+  // So that the first answer doesn't wait: what answers about this layer read.
   async function prepare(station) {
-    await Promise.all(Ask.figures.map((figure) => figure.drawn));
-    if (shown.station === station) await Tensors.load(opsOf(station).flatMap(Why.arrays));
+    const numbers = opsOf(station).flatMap(Why.arrays);
+    await Ask.idle();
+    if (shown.station !== station) return;
+    await Tensors.load(numbers);
+    for (const n of numbers) {
+      await Ask.idle();
+      if (shown.station !== station) return;
+      if (Tensors.has(n) && "op" in step.values[n] && !["sums", "product"].includes(step.values[n].how)) Tensors.get(n);
+    }
+    Ask.drawRest();
   }
 
   // The title, the timeline and the list of layers say where we are.
@@ -736,6 +801,7 @@
     "]": () => stationBy(1),
     "[": () => stationBy(-1),
     o: () => go("#overview"),
+    "/": find,
     "?": () => byId("help").showModal(),
     Escape: () => { if (shown.trail.length) Ask.close(); },
   };
@@ -758,6 +824,10 @@
     byId("previous").addEventListener("click", () => stepBy(-1));
     byId("next").addEventListener("click", () => stepBy(1));
     byId("keys").addEventListener("click", KEYS["?"]);
+    byId("layers").addEventListener("click", find);
+    byId("find-text").addEventListener("input", findLayers);
+    byId("theme").addEventListener("click", nextTheme);
+    setTheme("system");
     addEventListener("keydown", onKey);
     byId("why-close").addEventListener("click", Ask.close);
     addEventListener("hashchange", () => {

@@ -44,7 +44,8 @@ const Picture = (() => {
     return [few, Math.min(columns, Math.floor(most / few))];
   }
 
-  // Where each element is. {width, height, at(x, y) -> index or null, place(index) -> [x, y] or null, w, h, gap, words, inRgb}
+  // Where each element is: {width, height, at(x, y) -> index or null, place(index) -> [x, y] or null, words, inRgb}, and as tiles of
+  // w x h elements, `gap` apart: [{x, y, from}], the first element's flat place; the next is `every` on, the next row `stride`.
   function arrangement(shape, kind, corner = null) {
     const ones = shape.filter((n) => n === 1).length;
     if (corner) return matrix(shape, corner);
@@ -59,7 +60,7 @@ const Picture = (() => {
     const [rows, columns] = Tensors.matrix(shape), height = Math.min(most, rows - top), width = Math.min(most, columns - left);
     const all = height === rows && width === columns;
     return {
-      width, height, w: width, h: height, gap: 0,
+      width, height, w: width, h: height, gap: 0, every: 1, stride: columns, tiles: [{ x: 0, y: 0, from: top * columns + left }],
       at: (x, y) => Index.of(shape, (y + top) * columns + x + left),
       place(index) {
         const place = Index.flat(shape, index), y = Math.floor(place / columns) - top, x = place % columns - left;
@@ -72,7 +73,8 @@ const Picture = (() => {
   function vector(shape) {
     const size = Index.size(shape), shown = Math.min(size, SIDE * SIDE), width = Math.max(1, columnsOf(shown, 1, 1));
     return {
-      width, height: Math.max(1, Math.ceil(shown / width)), w: 1, h: 1, gap: 0,
+      width, height: Math.max(1, Math.ceil(shown / width)), w: 1, h: 1, gap: 0, every: 1, stride: width,
+      tiles: Array.from({ length: shown }, (_, i) => ({ x: i % width, y: Math.floor(i / width), from: i })),
       at: (x, y) => y * width + x < shown ? Index.of(shape, y * width + x) : null,
       place(index) {
         const place = Index.flat(shape, index);
@@ -101,7 +103,8 @@ const Picture = (() => {
     const number = new Map(shown.map((map, i) => [map, i]));
     const rows = Math.ceil(shown.length / columns), noun = inRgb ? "filter" : "map", of = inRgb ? lead[0] : count;
     return {
-      width: columns * (w + 1) - 1, height: rows * (h + 1) - 1, w, h, gap: 1, every, inRgb, columns, shown,
+      width: columns * (w + 1) - 1, height: rows * (h + 1) - 1, w, h, gap: 1, every, stride: W * every, inRgb, columns,
+      tiles: shown.map((map, i) => ({ x: (i % columns) * (w + 1), y: Math.floor(i / columns) * (h + 1), from: map * H * W })),
       at(x, y) {
         const column = Math.floor(x / (w + 1)), row = Math.floor(y / (h + 1)), i = row * columns + column;
         const k = x - column * (w + 1), j = y - row * (h + 1);
@@ -119,37 +122,44 @@ const Picture = (() => {
 
   // ---------------------------------------------------------------------------------------------------------- drawing
 
+  const packed = ([r, g, b]) => (255 << 24 | b << 16 | g << 8 | r) >>> 0; // as a little-endian word of a canvas
+  const WORDS = Uint32Array.from(COLOURS, packed), ODD = packed(MAGENTA);
+
   // Draws an array that is loaded. Returns {beyond, notFinite, count}: how many of the drawn numbers lie beyond the scale.
   function draw(canvas, blob, arranged, scale) {
-    const { width, height } = arranged, context = canvas.getContext("2d");
+    const { width, height, w, h, every, stride, tiles, inRgb } = arranged, context = canvas.getContext("2d");
     canvas.width = width;
     canvas.height = height;
-    const image = context.createImageData(width, height), counts = { beyond: 0, notFinite: 0, count: 0 };
-    const read = Tensors.has(blob.values) && Tensors.worst(blob) === null && step.values[blob.values].how !== "product"
-      ? reader(Tensors.get(blob.values), blob.shape) : (index) => Tensors.at(blob, index);
-    for (let y = 0, to = 0; y < height; y++) {
-      for (let x = 0; x < width; x++, to += 4) {
-        const index = arranged.at(x, y);
-        if (!index) continue;
-        const value = read(index);
-        if (value === null) continue;
-        counts.count++;
-        if (!Number.isFinite(value)) counts.notFinite++;
-        else if (Math.abs(value) > scale.limit) counts.beyond++;
-        const shown = arranged.inRgb ? rgb(index, read, scale) : colour(value, scale);
-        image.data.set(shown, to);
-        image.data[to + 3] = 255;
+    const image = context.createImageData(width, height), pixels = new Uint32Array(image.data.buffer);
+    const counts = { beyond: 0, notFinite: 0, count: 0 }, { limit, root } = scale, most = limit || 1;
+    const values = Tensors.numbers(blob, tiles, w, h, every, stride), plane = inRgb ? blob.shape[2] * blob.shape[3] : 0;
+    const word = (value) => {
+      if (value - value !== 0) {
+        counts.notFinite++;
+        return ODD;
+      }
+      let share = Math.abs(value) / most;
+      if (share > 1) {
+        share = 1;
+        counts.beyond++;
+      }
+      if (root) share = Math.sqrt(share);
+      return WORDS[LEVELS + Math.round(value < 0 ? -LEVELS * share : LEVELS * share)];
+    };
+    for (const { x, y, from } of tiles) {
+      for (let j = 0; j < h; j++) {
+        let place = from + j * stride, to = (y + j) * width + x;
+        for (let k = 0; k < w; k++, place += every, to++) pixels[to] = inRgb ? rgb(values, place, plane, most) : word(values[place]);
       }
     }
+    counts.count = tiles.length * w * h;
     context.putImageData(image, 0, 0);
     return counts;
   }
 
-  const reader = (values, shape) => (index) => values[Index.flat(shape, index)];
-
   // A pixel of a filter that sees red, green and blue: 0 is mid grey.
-  function rgb(index, read, scale) {
-    return [0, 1, 2].map((c) => Math.round(127.5 * (1 + Math.max(-1, Math.min(1, read([index[0], c, ...index.slice(2)]) / (scale.limit || 1))))));
+  function rgb(values, place, plane, most) {
+    return packed([0, 1, 2].map((c) => Math.round(127.5 * (1 + Math.max(-1, Math.min(1, values[place + c * plane] / most))))));
   }
 
   // The root mean square of each block of a matrix that did not come along.

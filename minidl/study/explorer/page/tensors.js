@@ -105,8 +105,15 @@ const Tensors = (() => {
     return known.get(n);
   }
 
+  // The texts come last in the page: what is shown first need not wait for them.
+  const texts = new Promise((done) => {
+    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", done);
+    else done();
+  });
+
   // Everything that these need, read; from then on `get` answers.
   async function load(numbers) {
+    await texts;
     const all = new Set(), visit = (n) => {
       if (all.has(n) || !has(n)) return;
       all.add(n);
@@ -140,6 +147,22 @@ const Tensors = (() => {
     return total;
   }
 
+  // What a picture needs of an array, at its flat places: the array itself, or one that has only the tiles' elements.
+  function numbers(blob, tiles, w, h, every, stride) {
+    const { how } = step.values[blob.values];
+    if (how !== "product" && (how !== "sums" || arrays.has(blob.values)) && has(blob.values)) return get(blob.values);
+    const sparse = {};
+    for (const { from } of tiles) {
+      for (let j = 0; j < h; j++) {
+        for (let k = 0; k < w; k++) {
+          const place = from + j * stride + k * every;
+          sparse[place] = at(blob, Index.of(blob.shape, place));
+        }
+      }
+    }
+    return sparse;
+  }
+
   // One number of an array; null if the page hasn't it.
   function at(blob, index) {
     const recipe = step.values[blob.values], place = Index.flat(blob.shape, index);
@@ -168,7 +191,7 @@ const Tensors = (() => {
   }
 
   return {
-    load, get, has, at, start,
+    load, get, has, at, numbers, start,
     matrix: (shape) => [shape[0], Index.size(shape.slice(1))],
     // Arrays that may differ from minidl's in their last bits, by at most this; null for the others.
     worst: (blob) => step.values[blob.values].how === "sums" ? step.values[blob.values].worst : null,

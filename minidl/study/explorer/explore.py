@@ -44,15 +44,10 @@ from minidl.tensor import Tensor
 _ASSETS = Path(__file__).with_name("page")
 _FILE = "index.html"
 _RESERVED = ("overview", "im2col")  # names of sections of the page, which no layer's may be
-_SCRIPTS = (
-    "tensors.js",
-    "words.js",
-    "layers.js",
-    "why.js",
-    "picture.js",
-    "ask.js",
-    "explorer.js",
-)  # in the order in which they need each other
+# each needs those before it
+_SCRIPTS = [
+    f"{name}.js" for name in ("tensors", "words", "formulas", "layers", "why", "picture", "ask", "zoom", "loss", "explorer")
+]
 _FIGURES = [name for name in HEADINGS if name != "workspace"]  # that depends on which kernels ran
 
 
@@ -364,7 +359,12 @@ def _chances(loss: _Loss, names: Sequence[str]) -> dict[str, Any]:
     def chance(label: int) -> dict[str, Any]:
         return {"label": label, "name": name_of.get(label, ""), "probability": _finite(float(p[label]))}
 
-    return {"classes": p.size, **chance(loss.label), "best": [chance(i) for i in np.argsort(-p, kind="stable")[:3].tolist()]}
+    return {
+        "classes": p.size,
+        "names": list(names),
+        **chance(loss.label),
+        "best": [chance(i) for i in np.argsort(-p, kind="stable")[:3].tolist()],
+    }
 
 
 def _network(seen: _Seen, overall: Summary) -> dict[str, Any]:
@@ -512,7 +512,7 @@ def _title(layer: str, is_layer: bool, group: Sequence[OpRecord]) -> str:
     if not layer:
         return "input"
     targets = {record.device for record in group if record.crossing_forward}
-    what = ", ".join(dict.fromkeys(r.op for r in group))
+    what = ", ".join(dict.fromkeys("concat" if r.op == "cat" else r.op for r in group))
     return f"{('gather' if len(targets) == 1 else 'exchange') if targets else what} after {layer}"
 
 

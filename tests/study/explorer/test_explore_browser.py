@@ -227,6 +227,9 @@ def test_blobs_code_saved_and_checks(open_page, folder):
     for text in ("1×3×10×10", "weight", "4×3×3×3", "432 B", "weight.grad", "gx: not computed", "cpu:0"):
         assert text in flow
     code = window.locator(".code", has_text="conv2d_backward minidl/ops/conv2d.py")
+    short = window.locator(".code.key", has_text="conv2d_backward").last.inner_text()
+    assert "gyg.T @ col" in short and short.count("\u25b8") <= 3 and not code.locator("pre").is_visible()
+    code.locator("summary").click()
     lines, ran = ("".join(code.locator(lines).all_inner_texts()) for lines in (".line", ".line.ran"))
     assert "gyg.T @ col" in ran and "col2im(gcol" in lines and "col2im(gcol" not in ran  # no gradient of the image
     assert "gcol = gy @ w^T" in window.locator(".formula").inner_text()
@@ -408,3 +411,114 @@ def test_paper_has_what_is_read_and_no_bar(open_page, folder):
     assert not window.locator(".bar").is_visible() and window.locator(".formula").first.is_visible()
     assert window.evaluate("getComputedStyle(document.querySelector('.tensor')).breakInside") == "avoid"
     assert len(window.pdf()) > 10_000
+
+
+# -------------------------------------------------------------------------------------------- formulas, the loss, one map
+
+
+def test_formulas_are_mathematics_and_text(open_page, folder):
+    window = open_page(folder[0], "#conv1/backward")
+    formula = window.locator(".formula").first
+    assert formula.locator("math").count() >= 3 and "gw = col^T @ gy" in " ".join(formula.inner_text().split())
+    sum_of = window.evaluate("Formulas.mathml('y[i] = sum over j of a[i,j] * x[j]^2')")
+    assert sum_of == (
+        '<math display="block"><mrow><msub><mi>y</mi><mrow><mrow><mi>i</mi></mrow></mrow></msub><mo>=</mo>'
+        "<munder><mo>\u2211</mo><mtext>j</mtext></munder><msub><mi>a</mi><mrow><mrow><mi>i</mi><mo>,</mo><mi>j</mi></mrow></mrow></msub>"
+        "<mo>\u00b7</mo><msup><msub><mi>x</mi><mrow><mrow><mi>j</mi></mrow></mrow></msub><mn>2</mn></msup></mrow></math>"
+    )
+    prose = ["gx = the inside of gy", "no formula", "y = x, copied from the source", "y = (x", "y = <script>", "y = x ` z"]
+    assert window.evaluate("texts => texts.map(Formulas.mathml)", prose) == [None] * 4 + [prose_in_tags(), None]
+
+
+def prose_in_tags():
+    """What looks like a tag is text."""
+    return '<math display="block"><mrow><mi>y</mi><mo>=</mo><mo>&lt;</mo><mi>script</mi><mo>&gt;</mo></mrow></math>'
+
+
+def test_the_loss_class_by_class(open_page, folder):
+    path, data = folder
+    window = open_page(path, "#loss")
+    rows = window.locator(".classes tbody tr")
+    rows.first.wait_for()
+    assert rows.count() == 5 and rows.filter(has_text="(true)").locator("th").inner_text() == "class 2 (true)"
+    cells = [[text.replace("\u2212", "-") for text in rows.nth(i).locator("td").all_inner_texts()] for i in range(5)]
+    p, t, gradient = ([float(row[k]) for row in cells] for k in (1, 2, 3))
+    assert p == sorted(p, reverse=True) and sum(p) == pytest.approx(1, abs=1e-3) and sum(gradient) == pytest.approx(0, abs=1e-3)
+    assert gradient == pytest.approx([a - b for a, b in zip(p, t, strict=True)], abs=1e-3)
+    lse, score = (float(text) for text in (window.locator("[data-key=lse]").inner_text(), cells[t.index(1.0)][0]))
+    assert lse - score == pytest.approx(data["loss"]["value"], abs=1e-3)
+    lines = window.locator("section[data-part=Data] .plumbing > summary").all_inner_texts()
+    assert lines[0] == "permute, reshape: the numbers stay as they are" and "sum of one number, mul by 1" in lines[1]
+
+
+def test_a_concat_says_what_it_joins(open_page, folder):
+    window = open_page(folder[0], "#exchange-after-pool1")
+    assert "of pool1, tower 0 and pool1, tower 1" in window.locator(".op", has_text="concat").first.inner_text()
+
+
+def zoomed(window, slot):
+    picture = window.locator(f".picture[data-slot='{slot}']")
+    picture.scroll_into_view_if_needed()
+    window.locator(f".picture[data-slot='{slot}'][data-drawn]").wait_for()
+    picture.focus()
+    press(window, "z")
+    window.wait_for_selector("#zoom[open]")
+    return window.locator("#zoom")
+
+
+def test_one_map_with_its_numbers(open_page, folder):
+    path, data = folder
+    op = next(i for i, op in enumerate(data["ops"]) if op["layer"] == "tower0.pool1")
+    window = open_page(path, "#pool1")
+    zoom = zoomed(window, f"{op}.x0")
+    assert "map [0, 0] of 1×4×8×8" in zoom.locator("[data-part=title]").inner_text()
+    assert "Arrows" in zoom.locator("[data-part=words]").inner_text()
+    size = zoom.locator("canvas").bounding_box()["width"]
+    press(window, "-")
+    assert zoom.locator("canvas").bounding_box()["width"] < size
+    for key in ("ArrowRight", "ArrowDown", "ArrowDown", "PageDown"):
+        press(window, key)
+    assert zoom.locator("[data-part=said]").inner_text().startswith("x[0, 1, 2, 1] = ")
+    press(window, "Enter")
+    window.wait_for_selector("#why[data-answered]")
+    assert not zoom.is_visible() and "norm1, tower 0: y[0, 1, 2, 1]" in window.locator("#why").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("layer", "slot", "words"),
+    [
+        ("conv1", "y", "gate is shut"),
+        ("drop2", "y", "silenced by the mask"),
+        ("norm1", "x0", "3 channels around it"),
+        ("pool1", "y", ""),
+        ("fc2", "x1", ""),
+    ],
+)
+def test_what_makes_backward_work_is_drawn(open_page, folder, layer, slot, words):
+    path, data = folder
+    op = next(i for i, op in enumerate(data["ops"]) if op["layer"] == f"tower0.{layer}")
+    window = open_page(path, f"#{layer}")
+    zoom = zoomed(window, f"{op}.{slot}")
+    assert words in zoom.locator("[data-part=words]").inner_text()
+    if layer == "norm1":
+        zoom.locator("[data-part=side]").click()
+        assert "d = " in zoom.locator("[data-part=said]").inner_text()
+
+
+# ---------------------------------------------------------------------------------------------------- what a machine can judge
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["", "#conv1", "#conv1/backward", "#loss", "#fc2/backward/12/why/12.g0.0.3", "zoom", "find"])
+def test_axe_finds_nothing_serious(open_page, folder, scheme, name):
+    axe = importlib.import_module("axe_playwright_python.sync_playwright").Axe()
+    window = open_page(folder[0], name if name.startswith("#") else "#norm1", color_scheme=scheme)
+    if name == "zoom":
+        window.locator(".zoom").first.click()
+        window.wait_for_selector("#zoom[open]")
+    elif name == "find":
+        window.locator("#layers").click()
+    elif "why" in name:
+        window.wait_for_selector("#why[data-answered]")
+    found = [v for v in axe.run(window).response["violations"] if v["impact"] in ("serious", "critical")]
+    assert found == [], [(v["id"], [node["html"][:200] for node in v["nodes"]][:3]) for v in found]

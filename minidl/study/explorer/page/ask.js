@@ -41,6 +41,8 @@ const Ask = (() => {
     holder.addEventListener("click", (event) => choose(figure, pixel(figure, event)));
     holder.addEventListener("keydown", (event) => onKey(figure, event));
     holder.addEventListener("focus", () => { if (holder.matches(":focus-visible")) point(figure, figure.cursor || [0, 0]); });
+    figure.zoom = el("button", { type: "button", class: "zoom", onclick: () => Zoom.open(figure, figure.cursor && arranged.at(...figure.cursor)) },
+      "Zoom", el("span", { class: "sr" }, `: ${label}`));
     figures.push(figure);
     return figure;
   }
@@ -95,7 +97,8 @@ const Ask = (() => {
   function onKey(figure, event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const { arranged } = figure, [x, y] = figure.cursor || [0, 0];
-    if (event.key === "Enter" || event.key === " ") choose(figure, [x, y]);
+    if (event.key === "z") Zoom.open(figure, arranged.at(x, y));
+    else if (event.key === "Enter" || event.key === " ") choose(figure, [x, y]);
     else if (event.key in STEPS || event.key === "PageDown" || event.key === "PageUp") {
       const by = event.key in STEPS ? STEPS[event.key] : [(event.key === "PageDown" ? 1 : -1) * (arranged.w + arranged.gap), 0];
       let to = [x + by[0], y + by[1]];
@@ -206,6 +209,7 @@ const Ask = (() => {
     await loadNeighbours(answers.at(-1));
     if (trail !== refs) return; // asked again meanwhile
     byId("why-content").replaceChildren(...content(answers).filter(Boolean));
+    reachable(panel());
     panel().dataset.answered = Why.text(answers.at(-1).ref);
     panel().scrollTop = 0;
     const last = answers.at(-1).ref;
@@ -264,7 +268,7 @@ const Ask = (() => {
     const { terms, rest, count, sum, before, digits, side, rectified, over } = answer;
     const sorted = terms.toSorted((a, b) => Math.abs(b.value) - Math.abs(a.value));
     return [
-      el("p", { class: "mono formula-asked" }, answer.formula),
+      el("div", { class: "formula-asked" }, Formulas.element(answer.formula), el("p", { class: "mono" }, answer.formula)),
       el("p", { class: "muted small" }, `${plural(count, "term")}${over ? `: ${over}` : ""}. The largest first.`),
       table(sorted, rest, digits),
       el("dl", { class: "totals" },

@@ -264,16 +264,37 @@
       el("div", { class: "head" }, el("h1", { tabindex: -1 }, breakable(station.title)), directions(station, direction)),
       muted(kinds(opsOf(station))),
       facts(figures),
+      lossSection(station),
       section("Data flow",
         exchange(station, "forward"),
         exchange(station, "backward"),
-        panels(station, (ops) => ops.map(flow))),
+        panels(station, (ops) => folded(ops, flow))),
       section(`Formula, and the lines that ran ${direction}`, formulas(station, direction)),
       section(direction === "forward" ? "Tensors" : "Gradients", tensors(station, direction)),
       section("Saved for backward", saved(station)),
       section("Gradient check", checks(station)),
       onward(station),
     ];
+  }
+
+  // Ops that leave every number as it is take a line, between those that compute.
+  function folded(ops, content) {
+    const runs = [];
+    for (const op of ops) {
+      const plumbing = Ops.isPlumbing(op) && ops.some((other) => !Ops.isPlumbing(other));
+      if (plumbing && runs.at(-1)?.plumbing) runs.at(-1).ops.push(op);
+      else runs.push({ plumbing, ops: [op] });
+    }
+    return runs.map(({ plumbing, ops: some }) => !plumbing ? some.map(content) : el("details", { class: "plumbing" },
+      el("summary", {}, `${some.map((op) => op.op === "mul" ? "mul by 1" : op.op === "sum" ? "sum of one number" : op.op).join(", ")}: the numbers stay as they are`),
+      some.map(content)));
+  }
+
+  function lossSection(station) {
+    if (!opsOf(station).some((op) => op.op === "cross_entropy")) return null;
+    const holder = section("Classes");
+    Loss.element().then((element) => { if (element) holder.append(element); });
+    return holder;
   }
 
   function directions(station, direction) {
@@ -342,7 +363,8 @@
       "aria-current": now ? "step" : null,
       "aria-label": `${Ops.kind(op)}, ${direction}, step ${event + 1}`,
     };
-    return el("a", attributes, el("b", {}, breakable(Ops.kind(op))), mono(`step ${event + 1}`));
+    return el("a", attributes, el("b", {}, breakable(Ops.kind(op))), op.op === "cat" ? el("span", { class: "small" }, `of ${Ops.joined(op)}`) : null,
+      mono(`step ${event + 1}`));
   }
 
   const feeds = (arrowSign, boxes) => boxes.length ? [sign(arrowSign), boxes] : [];
@@ -373,7 +395,7 @@
     return [
       small("Marked lines ran in this step. The fast twins of these functions were switched off, so that what ran is what ",
         "you read."),
-      [...alike.values()].map((ops) => formula(ops, direction)),
+      folded([...alike.values()].map(([op]) => op), (op) => formula([...alike.values()].find(([first]) => first === op), direction)),
     ];
   }
 
@@ -391,7 +413,7 @@
   function equation(name, direction) {
     const { source, file, [direction]: text } = step.equations[name];
     return el("div", {},
-      el("h3", {}, `${name}, ${direction}`),
+      el("h3", {}, `${name === "cat" ? "concat" : name}, ${direction}`),
       el("div", { class: "mono" }, text ? reflowed(text) : "Its file states no formula."),
       small(`From ${file}.`, source ? ` Source: ${source}` : ""));
   }
@@ -409,16 +431,33 @@
     return lines.map((line) => {
       const [, indent, formula, remark] = line.match(/^(\s*)(.*?)(?:\s{3,}([^\s=].*))?$/);
       return el("span", { class: "formula-line", style: `--indent:${indent.length}ch` },
-        formula || "\u00a0", remark ? el("span", { class: "muted remark" }, remark) : null);
+        (formula && Formulas.element(formula)) || null, formula || "\u00a0", remark ? el("span", { class: "muted remark" }, remark) : null);
     });
   }
 
   function code(op, direction) {
     const passages = op.source[direction].map((n) => step.passages[n]);
     if (!passages.length) return muted("No line of Python ran for it.");
-    return passages.map((passage) => el("details", { class: "code", open: true },
-      el("summary", {}, el("b", {}, passage.function), ` ${passage.file}, line ${passage.first_line}`),
-      el("pre", {}, passage.lines.map((text, i) => codeLine(text, passage.first_line + i, passage.ran)))));
+    const own = op.formulas.map((name) => `${name}_${direction}`);
+    return [
+      passages.filter((passage) => own.includes(passage.function)).map(keyLines),
+      passages.map((passage) => el("details", { class: "code" },
+        el("summary", {}, el("b", {}, passage.function), ` ${passage.file}, line ${passage.first_line}`),
+        el("pre", {}, passage.lines.map((text, i) => codeLine(text, passage.first_line + i, passage.ran))))),
+    ];
+  }
+
+  // The lines of a plain function that carry its formula: of those that ran the ones with most arithmetic, three at most.
+  const KEY_LINES = 3;
+  function keyLines(passage) {
+    const weight = (line) => weighed(line.replace(/\[[^[\]]*\]/g, "[]")); // indices are no arithmetic
+    const weighed = (text) => 3 * (text.match(/ @ /g) || []).length + (text.match(/ [-+*\/]=? |\*\*|maximum|exp\(|where\(|\.sum\(|copyto/g) || []).length +
+      (/^\s*return /.test(text) ? 0.5 : 0);
+    const ran = passage.lines.map((text, i) => [text, passage.first_line + i]).filter(([, number]) => passage.ran.includes(number));
+    const best = ran.filter(([text]) => weight(text) >= 0.5 && !/^\s*def /.test(text)).toSorted((a, b) => weight(b[0]) - weight(a[0])).slice(0, KEY_LINES);
+    if (!best.length) return null;
+    return el("figure", { class: "code key" }, el("figcaption", {}, el("b", {}, passage.function), " in short"),
+      el("pre", {}, ran.filter((line) => best.includes(line)).map(([text, number]) => codeLine(text.trim(), number, passage.ran))));
   }
 
   function codeLine(text, number, ranLines) {
@@ -436,7 +475,7 @@
       small("One square is one number: choose it, and it says why it is what it is. Dark grey is 0, orange above, blue below, ",
         "brighter the farther from 0; the range is written under the picture. Filters that see an RGB image are in colour, ",
         "around mid grey. The bars of a distribution have logarithmic heights; the dashed line is 0."),
-      panels(station, (ops) => ops.map((op) => each(op, ops.length > 1))),
+      panels(station, (ops) => folded(ops, (op) => each(op, ops.length > 1))),
     ];
   }
 
@@ -484,7 +523,7 @@
     if (!Tensors.has(blob.values)) return small(leftOut(blob));
     const scale = scaleOf(op, slot), figure = Ask.picture(op, slot, blob, title, scale), legend = el("figcaption", {});
     figure.drawn.then(() => legend.append(...legendOf(figure)));
-    return [figure.holder, figure.said, legend];
+    return [figure.holder, figure.said, legend, figure.zoom];
   }
 
   const leftOut = (blob) => `Left out, as the page would be too large: ${bytes(blob.bytes)}. With --full it is here.`;
@@ -498,7 +537,7 @@
     });
     const figure = Ask.picture(op, slot, blob, title, scaleOf(op, slot), [0, 0]), legend = el("figcaption", {});
     figure.drawn.then(() => legend.append(...legendOf(figure)));
-    return [blocks, about, figure.holder, figure.said, legend];
+    return [blocks, about, figure.holder, figure.said, legend, figure.zoom];
   }
 
   function legendOf({ arranged, blob, scale, counts }) {
@@ -518,6 +557,7 @@
 
   // Enlarges pictures by whole factors, to the width that there is and a moderate height.
   function fitPictures() {
+    reachable(view);
     for (const element of view.querySelectorAll(".picture")) {
       const width = Number(element.dataset.width), height = Number(element.dataset.height);
       const room = element.closest(".panel").clientWidth - 34;
@@ -828,6 +868,7 @@
     byId("find-text").addEventListener("input", findLayers);
     byId("theme").addEventListener("click", nextTheme);
     setTheme("system");
+    Zoom.start();
     addEventListener("keydown", onKey);
     byId("why-close").addEventListener("click", Ask.close);
     addEventListener("hashchange", () => {

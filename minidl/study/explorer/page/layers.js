@@ -353,6 +353,7 @@ const Layers = (() => {
       const [first, last] = window(op, index[1]);
       return [{ slot: "x0", low: inChannel(index, first), high: inChannel(index, last) }];
     },
+    denominator,
     evaluate(op, index, i, changed, value) {
       const shape = shapeOf(op, "x0"), place = Index.flat(shape, changed), own = Index.flat(shape, index);
       return (own === place ? value : values(op, "x0")[own]) * denominator(op, index, place, value) ** -lrn(op).beta;
@@ -738,7 +739,6 @@ const Layers = (() => {
 
   return {
     of,
-    places,
     // An array of an op.
     blob(op, slot) {
       if (slot === "y") return op.output;
@@ -749,7 +749,5 @@ const Layers = (() => {
     made: (op, recipe) => recipe.how === "forward" ? of(op).forward(op) : of(op).backward(op, recipe.input),
     // A number of a weight's gradient, without the others.
     one: (op, recipe, index) => of(op).one(op, index),
-    geometry,
-    window,
   };
 })();

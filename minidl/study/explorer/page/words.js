@@ -14,7 +14,7 @@ const Words = (() => {
       if (!Number.isFinite(v)) return String(v);
       const plain = v === 0 || (Math.abs(v) >= 1e-3 && Math.abs(v) < 1e6);
       if (fixed) return minus(v === 0 ? "0" : plain ? v.toPrecision(digits) : v.toExponential(digits - 1));
-      return minus(plain ? String(Number(v.toPrecision(digits))) : v.toExponential(Math.min(digits - 1, 2)));
+      return minus(plain ? String(Number(v.toPrecision(digits))) : v.toExponential(digits > 4 ? digits - 1 : 2));
     },
     short: (v) => Words.number(v),
     percent(part, all) {
@@ -35,6 +35,18 @@ function el(tag, attributes, ...children) {
   }
   element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return element;
+}
+
+// What does not fit and scrolls can be reached by keys; what fits is no stop on their way.
+function reachable(root) {
+  for (const part of root.querySelectorAll(".math, .formula")) {
+    const scrolls = part.scrollWidth > part.clientWidth + 1 || part.scrollHeight > part.clientHeight + 1;
+    const attributes = { tabindex: "0", role: "region", "aria-label": "Formula" };
+    for (const [name, value] of Object.entries(attributes)) {
+      if (scrolls) part.setAttribute(name, value);
+      else part.removeAttribute(name);
+    }
+  }
 }
 
 // A drawing, from the text of its shapes. Without a label it is decoration.
@@ -62,6 +74,18 @@ const Ops = (() => {
     title: (op) => (op.is_layer ? withoutTower(op.layer) : Ops.kind(op)) + lane(op),
     place: (op) => op.is_layer ? stationOf[op.number].title : Ops.kind(op),
     kind: (op) => op.op === "cat" ? "concat" : op.op,
+    // What a concat joins: "pool2, tower 0, and pool2, tower 1"; copies between devices are looked through.
+    joined(op) {
+      const maker = (x) => {
+        let from = x.from === null ? null : step.ops[x.from];
+        while (from && !from.is_layer && from.inputs.length === 1 && from.inputs[0].from !== null) from = step.ops[from.inputs[0].from];
+        return from ? Ops.title(from) : x.name;
+      };
+      return op.op === "cat" ? op.inputs.map(maker).join(" and ") : "";
+    },
+    // Does it leave every number as it is, one by one? Then it is told in a line.
+    isPlumbing: (op) => op.minidl && (["permute", "reshape"].includes(op.op) || (op.op === "sum" && Index.size(op.inputs[0].blob.shape) === 1) ||
+      (op.op === "mul" && op.inputs.length === 1 && op.about.numbers.join() === "1")),
     // An array's name: "y", "tower0.conv2.weight", "gradient of ...".
     slot(op, slot) {
       if (slot === "y" || slot === "gy") return slot;

@@ -121,6 +121,7 @@ def _add_explore(commands: Any) -> None:
     command.add_argument("--image", metavar="FILE", help="a picture; by default one of the embedded patterns")
     command.add_argument("--label", type=int, metavar="K", help="the image's class; by default the one that the scores favour")
     command.add_argument("--check-grads", action="store_true", help="check every backward numerically too (minutes)")
+    command.add_argument("--full", action="store_true", help="leave no array out: hundreds of megabytes for AlexNet")
     command.add_argument("--out", required=True, metavar="DIR", help="where index.html is written")
 
 
@@ -139,6 +140,7 @@ def _explore(args: argparse.Namespace) -> str:
         classes=network.classes,
         notes=[network.note, example.note],
         check_grads=args.check_grads,
+        full=args.full,
     )
     path = page.save(folder).resolve()
     return f"{path}: {path.stat().st_size / 1e6:.1f} MB. Open it in a browser: {path.as_uri()}"

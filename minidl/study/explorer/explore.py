@@ -7,7 +7,8 @@ The step is a real one, in training mode, under `plain_kernels()`: the lines tha
 that minidl/ops is read for. (A test compares the fast twins with them.) Everything on the page was seen by observers of that
 step, or is `summary`'s; nothing is estimated.
 
-The page is a template, a style sheet and a script, in minidl/study/explorer/page, and the step as JSON: `Page.data`.
+The page is a template, a style sheet and scripts, in minidl/study/explorer/page, and the step as JSON: `Page.data`. It has the
+numbers themselves, so each can be asked where it is from: minidl/study/explorer/values.py says how they come along.
 """
 
 import itertools
@@ -28,7 +29,9 @@ from minidl.device import Array, Device
 from minidl.kernels import plain_kernels
 from minidl.memory import owner
 from minidl.nn import Module, Parameter
-from minidl.study.explorer.pictures import distribution, picture_of
+from minidl.study.explorer.pictures import distribution, limit, picture
+from minidl.study.explorer.recipes import backward_recipe, forward_recipe, is_known, kept_terms, nudged
+from minidl.study.explorer.values import SIDE, Values, blocks
 from minidl.study.laboratory import im2col
 from minidl.study.models import left_as_it_was
 from minidl.study.step.explain import saved_because
@@ -41,6 +44,10 @@ from minidl.tensor import Tensor
 _ASSETS = Path(__file__).with_name("page")
 _FILE = "index.html"
 _RESERVED = ("overview", "im2col")  # names of sections of the page, which no layer's may be
+# each needs those before it
+_SCRIPTS = [
+    f"{name}.js" for name in ("tensors", "words", "formulas", "layers", "why", "picture", "ask", "zoom", "loss", "explorer")
+]
 _FIGURES = [name for name in HEADINGS if name != "workspace"]  # that depends on which kernels ran
 
 
@@ -89,6 +96,7 @@ def explore(
     classes: Sequence[str] = (),
     notes: Sequence[str] = (),
     check_grads: bool = False,
+    full: bool = False,
 ) -> Page:
     """Run a training step on one image and make a page of it.
 
@@ -99,6 +107,7 @@ def explore(
     classes : the classes' names, if they are known
     notes   : sentences about where the model and the image are from, to be shown
     check_grads : check every layer's backward numerically too, in float64, on the tensors that it met. Takes minutes.
+    full    : leave no number out, however large the page becomes
 
     The loss of a model whose output is not (1, classes) is the sum of its output times fixed random numbers; the page says so.
     Gradients, modes and random state are put back. ValueError: more than one image, or a label that is no class; TypeError:
@@ -108,15 +117,16 @@ def explore(
     with left_as_it_was(model):
         model.zero_grad()
         model.train()
-        seen, loss = _observed_step(model, x, label)
+        seen, loss = _observed_step(model, x, label, Values(full))
         checks = [asdict(badge) for badge in check_layers(model, x)] if check_grads else None
     overall = summary(model, x.shape)
+    values, texts = seen.values.packed()
     data = {
-        **_about(model, x, loss, classes, notes, pixels, seen),
+        **_about(model, x, loss, classes, notes, pixels),
         **_network(seen, overall),
         "checks": checks,
-        "ramps": {name: seen.pictures.add(_ramp(low), "gradient") for name, low in (("signed", -1), ("positive", 0))},
-        "pictures": seen.pictures.sources,
+        "values": values,
+        "texts": texts,
     }
     return Page(_html(data), data)
 
@@ -143,8 +153,8 @@ def _batch_for(model: Module, image: np.ndarray | Tensor) -> Tensor:
     return Tensor(host, requires_grad=not trained, device=first.device, dtype=first.dtype)
 
 
-def _observed_step(model: Module, x: Tensor, label: int | None) -> "tuple[_Seen, _Loss]":
-    with plain_kernels(), SourceLines() as lines, _Seen(lines) as seen:
+def _observed_step(model: Module, x: Tensor, label: int | None, values: Values) -> "tuple[_Seen, _Loss]":
+    with plain_kernels(), SourceLines() as lines, _Seen(lines, values) as seen:
         scores = model(x)
         if not isinstance(scores, Tensor):
             raise TypeError(f"explore: the model must return a Tensor, got {type(scores).__name__}")
@@ -171,24 +181,6 @@ def _loss_of(scores: Tensor, label: int | None) -> tuple[Tensor, int | None]:
 
 
 @dataclass
-class _Pictures:
-    """Each different picture once: `sources` are data URIs, and blobs have their places."""
-
-    sources: list[str] = field(default_factory=list)
-    _known: dict[str, int] = field(default_factory=dict)
-
-    def add(self, array: np.ndarray, kind: str) -> dict[str, Any]:
-        picture = picture_of(array, kind)
-        if picture.src not in self._known:
-            self._known[picture.src] = len(self.sources)
-            self.sources.append(picture.src)
-        shown = {name: _finite(value) for name, value in asdict(picture).items() if name != "src"}
-        in_rgb = kind == "image" or (kind == "filters" and array.ndim == 4 and array.shape[1] == 3)
-        ramp = None if in_rgb or not picture.high else "signed" if picture.low else "positive"
-        return {"source": self._known[picture.src], "ramp": ramp, **shown}
-
-
-@dataclass
 class _Op:
     """An op of the step for the page, beside its OpRecord. Blobs are dicts: see `_Seen.blob`."""
 
@@ -199,16 +191,17 @@ class _Op:
     saved: list[dict[str, Any]]
     arriving: dict[str, Any] | None = None
     leaving: list[dict[str, Any] | None] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)  # what else its terms are made of
 
 
 class _Seen(Trace):
-    """A Trace that draws every array when it passes, so that none has to be kept."""
+    """A Trace that notes every array's numbers when it passes."""
 
-    def __init__(self, lines: SourceLines) -> None:
+    def __init__(self, lines: SourceLines, values: Values) -> None:
         super().__init__()
         self.lines = lines
         self.ops: list[_Op] = []
-        self.pictures = _Pictures()
+        self.values = values
         self._makers: dict[int, tuple[Tensor, int]] = {}  # id of an output -> itself, so that the id stays its own; its op
         self._drawn: dict[int, tuple[Tensor, dict[str, Any]]] = {}  # likewise for what no op made
 
@@ -216,18 +209,26 @@ class _Seen(Trace):
         super().forward_ends(node, inputs, settings, out)
         names = _names(node, inputs)
         named = zip(names, inputs, node.needs_grad, strict=True)
+        tensors = [self._input(name, x, needed) for name, x, needed in named if isinstance(x, Tensor)]
         op = _Op(
             node,
             self.records[-1],
-            [self._input(name, x, needed) for name, x, needed in named if isinstance(x, Tensor)],
-            self.blob(out.data, out.device, "activation"),
+            tensors,
+            self.blob(out.data, out.device, "activation", forward_recipe(node, settings, len(self.ops))),
             _saved(node, zip([*names, "the output"], [*inputs, out], strict=True)),
+            about={"numbers": [float(x) for x in inputs if isinstance(x, (int, float))]},
         )
+        if is_known(node, "dropout"):
+            op.about["mask"] = self.values.add(node.device.to_host(node.saved[0]))
         self._makers[id(out)] = out, len(self.ops)
         self.ops.append(op)
+        self._keep_terms(op, "forward", None)
 
     def backward_begins(self, node: Any, gy: Array) -> None:
-        self._op_of(node).arriving = self.blob(gy, node.device, "gradient")  # before traffic is counted: it copies from a GPU
+        op = self._op_of(node)
+        op.arriving = self.blob(
+            gy, node.device, "gradient", self._added(op, gy)
+        )  # before traffic is counted: it copies from a GPU
         super().backward_begins(node, gy)
 
     def backward_ends(self, node: Any, gy: Array, gradients: Sequence[Array | None]) -> None:
@@ -235,9 +236,37 @@ class _Seen(Trace):
         op = self._op_of(node)
         of_tensors = [gx for gx, (_, dtype) in zip(gradients, node._inputs, strict=True) if dtype is not None]
         op.leaving = [
-            None if gx is None else self.blob(gx, Device(x["device"]), "filters" if x["parameter"] else "gradient")
-            for gx, x in zip(of_tensors, op.inputs, strict=True)
+            None if gx is None else self._gradient(op, i, gx, x, gy)
+            for i, (gx, x) in enumerate(zip(of_tensors, op.inputs, strict=True))
         ]
+        self._keep_terms(op, "backward", gy)
+        if not self.values.full and gradients[0] is not None:
+            op.about["proofs"] = nudged(node, gradients[0], gy)
+
+    def _gradient(self, op: _Op, place: int, gx: Array, x: Mapping[str, Any], gy: Array) -> dict[str, Any]:
+        """The blob of the gradient that an op gives its input at `place`."""
+        device = Device(x["device"])
+        return self.blob(
+            gx, device, "weight gradient" if x["parameter"] else "gradient", backward_recipe(op.node, op.record, place, gx, gy)
+        )
+
+    def _added(self, op: _Op, gy: Array) -> dict[str, Any] | None:
+        """The recipe of a gradient that is the sum of those of several consumers; None where it is of one."""
+        number = op.record.number
+        pairs = [(other, i) for other in self.ops for i, x in enumerate(other.inputs) if x["from"] == number and other.leaving]
+        parts = [blob["values"] for other, i in reversed(pairs) if (blob := other.leaving[i]) is not None]
+        host = op.node.device.to_host(gy)
+        return {"how": "add", "of": parts} if len(parts) > 1 and self.values.is_sum(host, parts) else None
+
+    def _keep_terms(self, op: _Op, direction: str, gy: Array | None) -> None:
+        """Of a linear layer whose weights do not come along: the largest terms of each sum, and the sum of the others."""
+        if not self.values.full:
+            kept = kept_terms(op.node, direction, gy)
+            if kept is not None:
+                arrays = {"places": kept.places, "factors": kept.factors, "rest": kept.rest}
+                first_to_go = {"forward": 1, "backward": 2}[direction]
+                added = {name: self.values.add(array, expendable=first_to_go) for name, array in arrays.items()}
+                op.about[direction] = {**added, "kept": kept.places.shape[1]}
 
     def _op_of(self, node: Any) -> _Op:
         return self.ops[self._of_node[node].number]
@@ -252,11 +281,18 @@ class _Seen(Trace):
             self._drawn[id(x)] = x, self.blob(x.data, x.device, "filters" if about["parameter"] else "activation")
         return {**about, "from": None, "blob": self._drawn[id(x)][1]}
 
-    def blob(self, array: Array, device: Device, kind: str) -> dict[str, Any]:
-        """An array's shape, dtype, bytes, picture and distribution."""
+    def blob(self, array: Array, device: Device, kind: str, recipe: dict[str, Any] | None = None) -> dict[str, Any]:
+        """An array's shape, dtype, bytes, distribution, the end of its colours, and where its numbers are."""
         host = array if isinstance(array, np.ndarray) else device.to_host(array)
         spread = {name: _finite(value) for name, value in asdict(distribution(host)).items()}
-        return {**_measures(host), "picture": self.pictures.add(host, kind), "distribution": spread}
+        place = self.values.add(host, recipe)
+        about = {**_measures(host), "kind": kind, "limit": limit(host), "distribution": spread, "values": place}
+        if self.values.entries[place].array is None and host.ndim > 1:
+            matrix = host.reshape(host.shape[0], -1)
+            about["blocks"] = self.values.add(blocks(matrix))
+            if recipe is None:
+                about["window"] = self.values.add(matrix[:SIDE, :SIDE])
+        return about
 
 
 def _measures(array: np.ndarray) -> dict[str, Any]:
@@ -289,11 +325,6 @@ def _saved(node: Any, arrays: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]
     ]
 
 
-def _ramp(low: float) -> np.ndarray:
-    """A picture's colours from the end at `low` to that at 1: (2, 128), in two rows because one would be a vector."""
-    return np.tile(np.linspace(low, 1, 128), (2, 1))
-
-
 # ---------------------------------------------------------------------------------------------------- the network as data
 
 
@@ -304,7 +335,6 @@ def _about(
     classes: Sequence[str],
     notes: Sequence[str],
     pixels: np.ndarray | None,
-    seen: _Seen,
 ) -> dict[str, Any]:
     """The model, the image and the loss."""
     return {
@@ -312,7 +342,7 @@ def _about(
         "input": list(x.shape),
         "dtype": str(x.dtype),
         "notes": list(notes),
-        "image": None if pixels is None else seen.pictures.add(pixels.transpose(2, 0, 1)[None], "image"),
+        "image": None if pixels is None else picture(pixels),
         "loss": {"value": _finite(loss.value), "label": loss.label, **_chances(loss, classes)},
     }
 
@@ -329,7 +359,12 @@ def _chances(loss: _Loss, names: Sequence[str]) -> dict[str, Any]:
     def chance(label: int) -> dict[str, Any]:
         return {"label": label, "name": name_of.get(label, ""), "probability": _finite(float(p[label]))}
 
-    return {"classes": p.size, **chance(loss.label), "best": [chance(i) for i in np.argsort(-p, kind="stable")[:3].tolist()]}
+    return {
+        "classes": p.size,
+        "names": list(names),
+        **chance(loss.label),
+        "best": [chance(i) for i in np.argsort(-p, kind="stable")[:3].tolist()],
+    }
 
 
 def _network(seen: _Seen, overall: Summary) -> dict[str, Any]:
@@ -385,6 +420,7 @@ def _op_data(op: _Op, seen: _Seen, passages: _Passages) -> dict[str, Any]:
     forward, backward = seen.lines.of(op.node)
     return {
         "op": record.op,
+        "minidl": is_known(op.node),
         "layer": record.layer,
         "is_layer": record.is_layer,
         "device": record.device,
@@ -394,6 +430,7 @@ def _op_data(op: _Op, seen: _Seen, passages: _Passages) -> dict[str, Any]:
         "arriving": op.arriving,
         "leaving": op.leaving,
         "saved": op.saved,
+        "about": op.about,
         "saved_bytes": record.saved_bytes,
         "freed_after": record.freed_event,
         "crossing": {
@@ -475,7 +512,7 @@ def _title(layer: str, is_layer: bool, group: Sequence[OpRecord]) -> str:
     if not layer:
         return "input"
     targets = {record.device for record in group if record.crossing_forward}
-    what = ", ".join(dict.fromkeys(r.op for r in group))
+    what = ", ".join(dict.fromkeys("concat" if r.op == "cat" else r.op for r in group))
     return f"{('gather' if len(targets) == 1 else 'exchange') if targets else what} after {layer}"
 
 
@@ -496,17 +533,27 @@ def _unique(titles: Iterable[str]) -> list[str]:
 
 
 def _html(data: Mapping[str, Any]) -> str:
-    """The template with the style sheet, the script, the data and the section about im2col in their places."""
+    """The template with the style sheet, the scripts, the data and the section about im2col in their places."""
     convolves = any("conv2d" in op["formulas"] for op in data["ops"])
     pieces = {
         "title": f"{data['model']}: one step, forward and backward",
         "style": _asset("explorer.css"),
-        "script": _asset("explorer.js"),
-        "data": _json({name: value for name, value in data.items() if name != "pictures"}),
-        "pictures": _json(data["pictures"]),
+        "script": "\n".join(f"<script>\n{_asset(name)}</script>" for name in _SCRIPTS),
+        "data": _json(_once(data)),
+        "texts": "\n".join(f'<script type="text/plain" id="text-{i}">{text}</script>' for i, text in enumerate(data["texts"])),
         "im2col": im2col.section() if convolves else "",
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda place: pieces[place[1]], _asset("index.html"))
+
+
+def _once(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data without its texts, and with each op's output once: not again as an input of other ops."""
+
+    def input_of(x: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in x.items() if name != "blob" or x["from"] is None}
+
+    ops = [{**op, "inputs": [input_of(x) for x in op["inputs"]]} for op in data["ops"]]
+    return {**{name: value for name, value in data.items() if name != "texts"}, "ops": ops}
 
 
 def _asset(name: str) -> str:

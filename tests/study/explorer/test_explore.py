@@ -19,6 +19,7 @@ from minidl.observer import Observer
 from minidl.study import Trace, summary
 from minidl.study.__main__ import main
 from minidl.study.explorer.explore import Page, explore, prepare_folder
+from minidl.study.explorer.values import from_text, inflate
 from minidl.study.models import ALEXNET_FILE, module_from
 
 SHAPE = (1, 3, 10, 10)
@@ -114,6 +115,15 @@ def station(step, name):
     return found, [step["ops"][n] for n in found["ops"]]
 
 
+def whole(data):
+    """The data of a page, where an op's output is there once: also as the input that it is of other ops."""
+    for op in data["ops"]:
+        for x in op["inputs"]:
+            if x["from"] is not None:
+                x["blob"] = data["ops"][x["from"]]["output"]
+    return data
+
+
 def agrees(blob, array):
     """Shape, dtype, bytes, and a distribution that no other array of the step has."""
     spread = blob["distribution"]
@@ -193,7 +203,7 @@ def test_the_image_s_gradient_is_not_computed(step):
     assert all(op["arriving"] is None and op["leaving"] == [] for op in station(step, "input")[1])
 
 
-def test_a_gradient_that_is_a_sum_is_pictured_whole(image):
+def test_a_gradient_that_is_a_sum_is_there_whole(image):
     """x is used twice: what arrives at the op that made it is the sum, which the engine adds up in place."""
 
     class Twice(nn.Module):
@@ -262,14 +272,25 @@ def test_formulas_are_of_the_op_and_of_those_that_it_calls(step):
     assert all(e["forward"] and e["file"].startswith("minidl/ops/") for e in step["equations"].values())
 
 
-def test_each_picture_is_there_once(step):
-    assert len(set(step["pictures"])) == len(step["pictures"])
+def test_each_array_is_there_once(step):
+    texts = [text for text in step["texts"] if len(text) > 40]
+    assert len(set(texts)) == len(texts) > 15
     blobs = [op["output"] for op in step["ops"]] + [x["blob"] for op in step["ops"] for x in op["inputs"]]
-    assert {b["picture"]["source"] for b in blobs} <= set(range(len(step["pictures"])))
-    _, (conv, _) = station(step, "conv1")
-    assert [x["blob"]["picture"]["ramp"] for x in conv["inputs"]] == ["signed", None, "signed"]  # filters of RGB are in RGB
-    assert [blob and blob["picture"]["ramp"] for blob in conv["leaving"]] == [None, None, "signed"]
-    assert conv["output"]["picture"]["ramp"] == "positive" and set(step["ramps"]) == {"signed", "positive"}
+    assert {b["values"] for b in blobs} <= set(range(len(step["values"])))
+    _, (copy,) = station(step, "input")
+    assert copy["op"] == "to_device" and copy["output"]["values"] == copy["inputs"][0]["blob"]["values"]
+
+
+def test_the_page_has_each_number(step, arrays):
+    """What is stored is what passed; what has a recipe is what passed too: test_why_browser.py."""
+    stored = 0
+    for op, output in zip(step["ops"], arrays.outputs, strict=True):
+        how = step["values"][op["output"]["values"]]
+        if how["how"] == "stored":
+            found = inflate(from_text(step["texts"][how["text"]]), output.size)
+            np.testing.assert_allclose(found, output.ravel(), rtol=1e-5, atol=1e-6)  # those of the fast twins
+            stored += 1
+    assert stored > 10
 
 
 # ----------------------------------------------------------------------------------------------------------- the loss
@@ -408,7 +429,8 @@ def test_a_model_on_a_gpu_is_explored_as_on_the_host(image, monkeypatch):
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 9, 5)).to(device)
         page = explore(model, image[:, :, :8, :8], check_grads=True)
         assert len(page.data["checks"]) == 9 and not any(check["failed"] for check in page.data["checks"])
-        seen = {name: value for name, value in page.data.items() if name not in ("checks", "totals")}
+        own = ("checks", "totals", "values", "texts")  # the page repeats no arithmetic of a GPU: arrays come along instead
+        seen = {name: value for name, value in page.data.items() if name not in own}
         pages.append(json.dumps(seen, sort_keys=True).replace(device, "the device"))
     assert pages[0] == pages[1] and "the device" in pages[1] and fake_cupy.errors == []
 
@@ -481,16 +503,18 @@ def test_the_page_needs_nothing_else(page):
     assert links.targets and all(target.startswith("#") for target in links.targets)
     assert links.tags["link"] == links.tags["iframe"] == 0 and links.tags["script"] >= 3
     assert re.findall(r"https?:|url\(|@import|fetch\(|XMLHttpRequest|import\(", page.html) == []
-    assert "{{" not in page.html and page.html.startswith("<!doctype html>")
+    assert page.html.startswith("<!doctype html>")
+    assert "{{" not in re.sub(r'<script type="text/plain".*?</script>', "", page.html)
 
 
 def test_the_page_holds_its_data(page):
     def content(name):
         return json.loads(re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page.html)[1])
 
-    assert content("data") == {name: value for name, value in page.data.items() if name != "pictures"}
-    assert content("pictures") == page.data["pictures"]
-    assert content("data")["notes"] == ["A note."]
+    data = whole(content("data"))
+    assert data == {name: value for name, value in page.data.items() if name != "texts"}
+    assert re.findall(r'<script type="text/plain" id="text-\d+">(.*?)</script>', page.html) == page.data["texts"]
+    assert data["notes"] == ["A note."]
 
 
 def test_no_text_ends_a_script(model, image):
@@ -510,7 +534,7 @@ def test_im2col_is_there_where_something_convolves(page, image):
 def test_the_image_is_shown(model, image):
     pixels = np.random.default_rng(0).integers(0, 256, (10, 10, 3), np.uint8)
     shown = explore(model, image, 1, pixels=pixels).data["image"]
-    assert (shown["width"], shown["height"], shown["ramp"]) == (10, 10, None)
+    assert (shown["width"], shown["height"]) == (10, 10) and shown["src"].startswith("data:image/png;base64,")
 
 
 def test_save(page, tmp_path):
@@ -554,7 +578,7 @@ def net(tmp_path):
 
 
 def data_of(folder):
-    return json.loads(re.search(r'id="data">(.*?)</script>', (folder / "index.html").read_text("utf-8"))[1])
+    return whole(json.loads(re.search(r'id="data">(.*?)</script>', (folder / "index.html").read_text("utf-8"))[1]))
 
 
 @pytest.mark.parametrize("option", [[], ["--model"]])

@@ -4,12 +4,9 @@ import importlib
 import itertools
 import re
 
-import numpy as np
 import pytest
-from test_explore import SHAPE, Towers
+from test_explore import Towers
 
-from minidl.study.__main__ import main
-from minidl.study.explorer.explore import explore
 from minidl.study.models import load_model
 
 pytestmark = pytest.mark.browser
@@ -41,44 +38,14 @@ LOW_CONTRAST = """() => {
 TOO_WIDE = "() => document.documentElement.scrollWidth - innerWidth"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The page of a small network with two towers."""
-    image = np.random.default_rng(5).normal(size=SHAPE).astype(np.float32)
-    pixels = np.random.default_rng(6).integers(0, 256, (10, 10, 3), np.uint8)
-    page = explore(Towers(), image, 2, pixels=pixels, check_grads=True)
-    folder = tmp_path_factory.mktemp("small")
-    page.save(folder)
-    return folder, page.data
-
-
-@pytest.fixture(scope="module")
-def alexnet(tmp_path_factory):
-    """The page of the full AlexNet, as the command makes it."""
-    folder = tmp_path_factory.mktemp("alexnet")
-    main(["explore", "--out", str(folder)])
-    return folder
+@pytest.fixture
+def folder(small):
+    return small.folder, small.data
 
 
 @pytest.fixture
-def open_page(browser):
-    """open_page(folder, hash, **context): its page in a window; fails at the end if the console said anything or the net was
-    asked for something."""
-    contexts, complaints = [], []
-
-    def open_page(folder, name="", **context):
-        contexts.append(browser.new_context(**context))
-        window = contexts[-1].new_page()
-        window.on("console", lambda message: complaints.append(message.text))
-        window.on("pageerror", lambda error: complaints.append(str(error)))
-        window.on("request", lambda request: complaints.extend([request.url] if request.url.startswith("http") else []))
-        window.goto(f"{(folder / 'index.html').as_uri()}{name}")
-        return window
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+def alexnet(full_alexnet):
+    return full_alexnet.folder
 
 
 def is_at(window, title):
@@ -260,6 +227,9 @@ def test_blobs_code_saved_and_checks(open_page, folder):
     for text in ("1×3×10×10", "weight", "4×3×3×3", "432 B", "weight.grad", "gx: not computed", "cpu:0"):
         assert text in flow
     code = window.locator(".code", has_text="conv2d_backward minidl/ops/conv2d.py")
+    short = window.locator(".code.key", has_text="conv2d_backward").last.inner_text()
+    assert "gyg.T @ col" in short and short.count("\u25b8") <= 3 and not code.locator("pre").is_visible()
+    code.locator("summary").click()
     lines, ran = ("".join(code.locator(lines).all_inner_texts()) for lines in (".line", ".line.ran"))
     assert "gyg.T @ col" in ran and "col2im(gcol" in lines and "col2im(gcol" not in ran  # no gradient of the image
     assert "gcol = gy @ w^T" in window.locator(".formula").inner_text()
@@ -270,28 +240,11 @@ def test_blobs_code_saved_and_checks(open_page, folder):
     assert any("tower1.conv1.weight: relative error" in text for text in badges)
 
 
-def test_pictures_are_there_and_can_be_enlarged(open_page, folder):
-    path, data = folder
-    window = open_page(path, "#conv1")
-    pictures = window.locator(".tensor img:not(.ramp img)")
-    assert pictures.count() == 2 * 4 and "Filters, tower0.conv1.weight. 4 " in pictures.nth(1).get_attribute("alt")
-    conv = data["ops"][next(s for s in data["stations"] if s["id"] == "conv1")["ops"][0]]
-    blobs = [*(x["blob"] for x in conv["inputs"]), conv["output"]]
-    wanted = [data["pictures"][blob["picture"]["source"]] for blob in blobs]
-    assert [pictures.nth(i).get_attribute("src") for i in range(4)] == wanted
-    pictures.nth(1).scroll_into_view_if_needed()
-    window.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=pictures.nth(1).element_handle())
-    window.locator(".tensor .picture").nth(1).click()
-    assert window.locator("#large img").is_visible()
-    press(window, "Escape")
-    assert not window.locator("#large").is_visible()
-
-
 def test_pictures_are_enlarged_by_whole_factors(open_page, folder):
     window = open_page(folder[0], "#exchange-after-pool1", viewport={"width": 1240, "height": 900})
     sizes = window.evaluate(
-        "[...document.querySelectorAll('.tensor img[data-width]')].map((image) =>"
-        " [image.clientWidth / image.dataset.width, image.clientHeight / image.dataset.height])"
+        "[...document.querySelectorAll('.picture')].map((picture) =>"
+        " [picture.clientWidth / picture.dataset.width, picture.clientHeight / picture.dataset.height])"
     )
     assert len(sizes) >= 4 and all(across == down == int(across) > 1 for across, down in sizes)
 
@@ -389,3 +342,183 @@ def test_alexnet(open_page, alexnet):
 @pytest.mark.parametrize("name", ["", "#conv2/backward", "#exchange-after-pool2", "#fc6", "#norm1"])
 def test_alexnet_on_a_phone(open_page, alexnet, name):
     assert open_page(alexnet, name, **PHONE).evaluate(TOO_WIDE) == 0
+
+
+# --------------------------------------------------------------------------------------------- finding one's way, and paper
+
+
+def test_stepping_keeps_the_section(open_page, folder):
+    window = open_page(folder[0], "#conv1", viewport={"width": 1300, "height": 700})
+    window.locator("section[data-part=Tensors] h2").scroll_into_view_if_needed()
+    window.evaluate("document.querySelector('section[data-part=Tensors]').scrollIntoView()")
+    press(window, "b")
+    is_at(window, "conv1")
+    window.wait_for_selector("section[data-part=Gradients]")
+    press(window, "]")
+    is_at(window, "norm1")
+    top = window.evaluate("document.querySelector('section[data-part=Gradients]').getBoundingClientRect().top")
+    assert -5 <= top <= 150
+
+
+@pytest.mark.parametrize("device", [{}, PHONE])
+def test_layers_can_be_searched(open_page, folder, device):
+    window = open_page(folder[0], "#norm1/backward", **device)
+    window.locator("#layers").click()
+    assert window.locator("#find-list li").count() == len(folder[1]["stations"]) + 2
+    window.locator("#find-text").fill("max_pool")
+    assert window.locator("#find-list b").all_inner_texts() == ["pool1"]
+    window.locator("#find-list a").click()
+    is_at(window, "pool1")
+    assert hash_of(window) == "#pool1/backward" and not window.locator("#find").is_visible()
+    press(window, "/")
+    window.locator("#find-text").fill("no such thing")
+    assert window.locator("#find-none").is_visible()
+
+
+def test_colours_can_be_chosen(open_page, folder):
+    window = open_page(folder[0], "#conv1")
+    backgrounds = []
+    for name in ("light", "dark", "system"):
+        window.locator("#theme").click()
+        assert name in window.locator("#theme").get_attribute("aria-label")
+        backgrounds.append(window.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
+    assert backgrounds[0] == backgrounds[2] == "rgb(255, 255, 255)" != backgrounds[1]
+
+
+@pytest.mark.parametrize("name", ["#no-such-layer", "#conv1/sideways", "#%E0%A4%A", "#conv1/forward/1/why/9"])
+def test_an_unknown_address_says_so(open_page, folder, name):
+    window = open_page(folder[0], name)
+    is_at(window, "Towers, one step")
+    assert "Nothing here has the address" in window.locator("#unknown").inner_text()
+    window.locator("#view .network a").first.click()
+    window.locator("#unknown").wait_for(state="hidden")
+
+
+def test_buttons_are_large_enough_for_a_finger(open_page, folder):
+    window = open_page(folder[0], "#conv1", **PHONE)
+    small = window.evaluate(
+        """() => [...document.querySelectorAll('button, .direction a')].filter((e) => e.checkVisibility()).filter((e) => {
+          const { width, height } = e.getBoundingClientRect();
+          return width < 44 || height < 44;
+        }).map((e) => e.id || e.textContent)"""
+    )
+    assert small == []
+
+
+def test_paper_has_what_is_read_and_no_bar(open_page, folder):
+    window = open_page(folder[0], "#conv1")
+    window.emulate_media(media="print")
+    assert not window.locator(".bar").is_visible() and window.locator(".formula").first.is_visible()
+    assert window.evaluate("getComputedStyle(document.querySelector('.tensor')).breakInside") == "avoid"
+    assert len(window.pdf()) > 10_000
+
+
+# -------------------------------------------------------------------------------------------- formulas, the loss, one map
+
+
+def test_formulas_are_mathematics_and_text(open_page, folder):
+    window = open_page(folder[0], "#conv1/backward")
+    formula = window.locator(".formula").first
+    assert formula.locator("math").count() >= 3 and "gw = col^T @ gy" in " ".join(formula.inner_text().split())
+    sum_of = window.evaluate("Formulas.mathml('y[i] = sum over j of a[i,j] * x[j]^2')")
+    assert sum_of == (
+        '<math display="block"><mrow><msub><mi>y</mi><mrow><mrow><mi>i</mi></mrow></mrow></msub><mo>=</mo>'
+        "<munder><mo>\u2211</mo><mtext>j</mtext></munder><msub><mi>a</mi><mrow><mrow><mi>i</mi><mo>,</mo><mi>j</mi></mrow></mrow></msub>"
+        "<mo>\u00b7</mo><msup><msub><mi>x</mi><mrow><mrow><mi>j</mi></mrow></mrow></msub><mn>2</mn></msup></mrow></math>"
+    )
+    prose = ["gx = the inside of gy", "no formula", "y = x, copied from the source", "y = (x", "y = <script>", "y = x ` z"]
+    assert window.evaluate("texts => texts.map(Formulas.mathml)", prose) == [None] * 4 + [prose_in_tags(), None]
+
+
+def prose_in_tags():
+    """What looks like a tag is text."""
+    return '<math display="block"><mrow><mi>y</mi><mo>=</mo><mo>&lt;</mo><mi>script</mi><mo>&gt;</mo></mrow></math>'
+
+
+def test_the_loss_class_by_class(open_page, folder):
+    path, data = folder
+    window = open_page(path, "#loss")
+    rows = window.locator(".classes tbody tr")
+    rows.first.wait_for()
+    assert rows.count() == 5 and rows.filter(has_text="(true)").locator("th").inner_text() == "class 2 (true)"
+    cells = [[text.replace("\u2212", "-") for text in rows.nth(i).locator("td").all_inner_texts()] for i in range(5)]
+    p, t, gradient = ([float(row[k]) for row in cells] for k in (1, 2, 3))
+    assert p == sorted(p, reverse=True) and sum(p) == pytest.approx(1, abs=1e-3) and sum(gradient) == pytest.approx(0, abs=1e-3)
+    assert gradient == pytest.approx([a - b for a, b in zip(p, t, strict=True)], abs=1e-3)
+    lse, score = (float(text) for text in (window.locator("[data-key=lse]").inner_text(), cells[t.index(1.0)][0]))
+    assert lse - score == pytest.approx(data["loss"]["value"], abs=1e-3)
+    lines = window.locator("section[data-part=Data] .plumbing > summary").all_inner_texts()
+    assert lines[0] == "permute, reshape: the numbers stay as they are" and "sum of one number, mul by 1" in lines[1]
+
+
+def test_a_concat_says_what_it_joins(open_page, folder):
+    window = open_page(folder[0], "#exchange-after-pool1")
+    assert "of pool1, tower 0 and pool1, tower 1" in window.locator(".op", has_text="concat").first.inner_text()
+
+
+def zoomed(window, slot):
+    picture = window.locator(f".picture[data-slot='{slot}']")
+    picture.scroll_into_view_if_needed()
+    window.locator(f".picture[data-slot='{slot}'][data-drawn]").wait_for()
+    picture.focus()
+    press(window, "z")
+    window.wait_for_selector("#zoom[open]")
+    return window.locator("#zoom")
+
+
+def test_one_map_with_its_numbers(open_page, folder):
+    path, data = folder
+    op = next(i for i, op in enumerate(data["ops"]) if op["layer"] == "tower0.pool1")
+    window = open_page(path, "#pool1")
+    zoom = zoomed(window, f"{op}.x0")
+    assert "map [0, 0] of 1×4×8×8" in zoom.locator("[data-part=title]").inner_text()
+    assert "Arrows" in zoom.locator("[data-part=words]").inner_text()
+    size = zoom.locator("canvas").bounding_box()["width"]
+    press(window, "-")
+    assert zoom.locator("canvas").bounding_box()["width"] < size
+    for key in ("ArrowRight", "ArrowDown", "ArrowDown", "PageDown"):
+        press(window, key)
+    assert zoom.locator("[data-part=said]").inner_text().startswith("x[0, 1, 2, 1] = ")
+    press(window, "Enter")
+    window.wait_for_selector("#why[data-answered]")
+    assert not zoom.is_visible() and "norm1, tower 0: y[0, 1, 2, 1]" in window.locator("#why").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("layer", "slot", "words"),
+    [
+        ("conv1", "y", "gate is shut"),
+        ("drop2", "y", "silenced by the mask"),
+        ("norm1", "x0", "3 channels around it"),
+        ("pool1", "y", ""),
+        ("fc2", "x1", ""),
+    ],
+)
+def test_what_makes_backward_work_is_drawn(open_page, folder, layer, slot, words):
+    path, data = folder
+    op = next(i for i, op in enumerate(data["ops"]) if op["layer"] == f"tower0.{layer}")
+    window = open_page(path, f"#{layer}")
+    zoom = zoomed(window, f"{op}.{slot}")
+    assert words in zoom.locator("[data-part=words]").inner_text()
+    if layer == "norm1":
+        zoom.locator("[data-part=side]").click()
+        assert "d = " in zoom.locator("[data-part=said]").inner_text()
+
+
+# ---------------------------------------------------------------------------------------------------- what a machine can judge
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["", "#conv1", "#conv1/backward", "#loss", "#fc2/backward/12/why/12.g0.0.3", "zoom", "find"])
+def test_axe_finds_nothing_serious(open_page, folder, scheme, name):
+    axe = importlib.import_module("axe_playwright_python.sync_playwright").Axe()
+    window = open_page(folder[0], name if name.startswith("#") else "#norm1", color_scheme=scheme)
+    if name == "zoom":
+        window.locator(".zoom").first.click()
+        window.wait_for_selector("#zoom[open]")
+    elif name == "find":
+        window.locator("#layers").click()
+    elif "why" in name:
+        window.wait_for_selector("#why[data-answered]")
+    found = [v for v in axe.run(window).response["violations"] if v["impact"] in ("serious", "critical")]
+    assert found == [], [(v["id"], [node["html"][:200] for node in v["nodes"]][:3]) for v in found]

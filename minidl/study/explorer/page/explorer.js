@@ -1,81 +1,26 @@
 "use strict";
-// The explorer's page. The step is in #data (its form: `_network` in minidl/study/explorer/explore.py), the pictures are in #pictures.
-// The address says what is shown: #overview, #conv2, #conv2/backward, #conv2/backward/10 (the op of that number), #im2col.
+// The explorer's page. The step is in #data (its form: `_network` in minidl/study/explorer/explore.py).
+// The address says what is shown: #overview, #conv2, #conv2/backward, #conv2/backward/10 (the op of that number), #im2col; and
+// #conv2/forward/9/why/9.y.0.3.5.6 the number that is asked, or the path to it (why.js).
 (() => {
-  const byId = (id) => document.getElementById(id);
-  const step = JSON.parse(byId("data").textContent);
-  const pictures = JSON.parse(byId("pictures").textContent);
+  const { whole, bytes, plural, sizes, short, percent } = Words;
+  const { stationOf, severalLanes, title: opTitle, place: placeName } = Ops;
   const view = byId("view"), extra = byId("extra");
   const hasIm2col = extra.childElementCount > 0;
 
-  const stationOf = []; // op -> its station
-  step.stations.forEach((station) => station.ops.forEach((n) => { stationOf[n] = station; }));
-  step.ops.forEach((op, n) => { op.number = n; });
   const eventOf = { forward: {}, backward: {} }; // direction, op -> place among the events
   step.events.forEach(([n, direction], i) => { eventOf[direction][n] = i; });
   const opsOf = (station) => station.ops.map((n) => step.ops[n]);
 
-  let shown = { section: "overview", station: null, direction: "forward", event: -1 };
+  let shown = { section: "overview", station: null, direction: "forward", event: -1, trail: [] };
 
-  // ------------------------------------------------------------------------------------------------------------- words
-
-  const whole = (n) => n.toLocaleString("en-US");
-  const bytes = (n) => `${whole(n)} B`;
-  const plural = (n, what) => `${whole(n)} ${what}${n === 1 ? "" : "s"}`;
-  const sizes = (shape) => shape.length ? shape.join("\u00d7") : "1 number";
-
-  function short(v) {
-    if (v === null) return "not finite";
-    const plain = v === 0 || (Math.abs(v) >= 1e-3 && Math.abs(v) < 1e5);
-    return (plain ? String(Number(v.toPrecision(4))) : v.toExponential(2)).replaceAll("-", "\u2212");
-  }
-
-  function percent(part, all) {
-    const p = 100 * part / all;
-    return `${p === 0 || p >= 10 ? p.toFixed(0) : p >= 0.1 ? p.toFixed(1) : "<0.1"} %`;
-  }
-
-  const severalLanes = step.lanes.length > 1;
   const onDevices = (lane) => severalLanes ? `${lane.name} on ${lane.devices.join(", ")}` : lane.devices.join(", ");
-  const withoutTower = (name) => name.replace(/^tower\d+\./, "");
-
-  // "conv2, tower 1"; the op's name where it is no layer's.
-  function opTitle(op) {
-    const name = op.is_layer ? withoutTower(op.layer) : op.op;
-    return severalLanes ? `${name}, ${step.lanes[op.lane].name}` : name;
-  }
-
-  const placeName = (op) => op.is_layer ? stationOf[op.number].title : op.op;
-
-  // ------------------------------------------------------------------------------------------------------------ making
-
-  // An element: el("a", { href: "#conv1", class: "box" }, "text", child). Children may be nested lists; null is left out.
-  function el(tag, attributes, ...children) {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) {
-      if (name === "onclick") element.addEventListener("click", value);
-      else if (value === true) element.setAttribute(name, "");
-      else if (value !== null && value !== undefined) element.setAttribute(name, value);
-    }
-    element.append(...children.flat(Infinity).filter((child) => child !== null));
-    return element;
-  }
-
-  // A drawing, from the text of its shapes. Without a label it is decoration.
-  function svg(width, height, shapes, label) {
-    const holder = el("div", {});
-    holder.innerHTML = `<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}">${shapes}</svg>`;
-    const drawing = holder.firstChild;
-    if (label) drawing.setAttribute("role", "img");
-    drawing.setAttribute(label ? "aria-label" : "aria-hidden", label || "true");
-    return drawing;
-  }
 
   const muted = (...text) => el("p", { class: "muted" }, text);
   const small = (...text) => el("p", { class: "muted small" }, text);
   const mono = (text, more = "") => el("span", { class: `mono ${more}` }, text);
   const sign = (text) => el("span", { class: "to", "aria-hidden": "true" }, text);
-  const section = (title, ...children) => el("section", {}, el("h2", {}, title), children);
+  const section = (title, ...children) => el("section", { "data-part": title.split(/[, ]/)[0] }, el("h2", {}, title), children);
   const breakable = (name) => name.split(/(?<=[_.])/).flatMap((part) => [part, el("wbr", {})]);
   const laneGrid = (more, ...cells) => el("div", { class: `lanes ${more}`, style: `--lanes:${step.lanes.length}` }, cells);
   const im2colLink = () => el("a", { href: "#im2col" }, "im2col, number by number");
@@ -111,7 +56,7 @@
             "while that happened: every shape, every byte, every picture and the lines of code that ran."),
           step.notes.map((note) => muted(note)),
           lossText(step.loss)),
-        step.image ? el("figure", {}, image(step.image, "The image that was given to the network")) : null),
+        step.image ? el("figure", {}, el("img", { alt: "The image that was given to the network", src: step.image.src })) : null),
       facts(step.totals),
       section("Data flow",
         muted("Down: ", el("b", {}, "forward"), ", arrays. Up: ", el("b", {}, "backward"), ", gradients. ",
@@ -172,7 +117,26 @@
     const where = severalLanes ? `, ${step.lanes[lane].name}` : "";
     const label = `${station.title}${where}: ${sizes(last.output.shape)}, ${bytes(last.output.bytes)}`;
     return el("a", { class: "box", href: `#${station.id}`, "aria-label": label },
-      image(last.output.picture, ""), el("b", {}, breakable(station.title)), mono(laneShape(station, lane)));
+      thumb(last), el("b", {}, breakable(station.title)), mono(laneShape(station, lane)));
+  }
+
+  // A small picture of an op's output, drawn when there is time.
+  function thumb(op) {
+    const canvas = el("canvas", { class: "blank", "aria-hidden": "true" });
+    thumbs.push([op, canvas]);
+    return canvas;
+  }
+
+  let thumbs = [], drawing = 0;
+  async function drawThumbs() {
+    const mine = ++drawing, all = thumbs;
+    thumbs = [];
+    for (const [op, canvas] of all) {
+      await Tensors.load([op.output.values]);
+      await Ask.idle();
+      if (mine !== drawing || !canvas.isConnected) return;
+      if (Tensors.has(op.output.values)) Picture.draw(canvas, op.output, Picture.arrangement(op.output.shape, "activation"), scaleOf(op, "y"));
+    }
   }
 
   // The arrows above a box: one down, and one up where a gradient went back.
@@ -300,16 +264,37 @@
       el("div", { class: "head" }, el("h1", { tabindex: -1 }, breakable(station.title)), directions(station, direction)),
       muted(kinds(opsOf(station))),
       facts(figures),
+      lossSection(station),
       section("Data flow",
         exchange(station, "forward"),
         exchange(station, "backward"),
-        panels(station, (ops) => ops.map(flow))),
+        panels(station, (ops) => folded(ops, flow))),
       section(`Formula, and the lines that ran ${direction}`, formulas(station, direction)),
-      section(direction === "forward" ? "The tensors" : "The gradients", tensors(station, direction)),
+      section(direction === "forward" ? "Tensors" : "Gradients", tensors(station, direction)),
       section("Saved for backward", saved(station)),
       section("Gradient check", checks(station)),
       onward(station),
     ];
+  }
+
+  // Ops that leave every number as it is take a line, between those that compute.
+  function folded(ops, content) {
+    const runs = [];
+    for (const op of ops) {
+      const plumbing = Ops.isPlumbing(op) && ops.some((other) => !Ops.isPlumbing(other));
+      if (plumbing && runs.at(-1)?.plumbing) runs.at(-1).ops.push(op);
+      else runs.push({ plumbing, ops: [op] });
+    }
+    return runs.map(({ plumbing, ops: some }) => !plumbing ? some.map(content) : el("details", { class: "plumbing" },
+      el("summary", {}, `${some.map((op) => op.op === "mul" ? "mul by 1" : op.op === "sum" ? "sum of one number" : op.op).join(", ")}: the numbers stay as they are`),
+      some.map(content)));
+  }
+
+  function lossSection(station) {
+    if (!opsOf(station).some((op) => op.op === "cross_entropy")) return null;
+    const holder = section("Classes");
+    Loss.element().then((element) => { if (element) holder.append(element); });
+    return holder;
   }
 
   function directions(station, direction) {
@@ -376,9 +361,10 @@
       class: now ? "op now" : "op",
       href: address(event),
       "aria-current": now ? "step" : null,
-      "aria-label": `${op.op}, ${direction}, step ${event + 1}`,
+      "aria-label": `${Ops.kind(op)}, ${direction}, step ${event + 1}`,
     };
-    return el("a", attributes, el("b", {}, breakable(op.op)), mono(`step ${event + 1}`));
+    return el("a", attributes, el("b", {}, breakable(Ops.kind(op))), op.op === "cat" ? el("span", { class: "small" }, `of ${Ops.joined(op)}`) : null,
+      mono(`step ${event + 1}`));
   }
 
   const feeds = (arrowSign, boxes) => boxes.length ? [sign(arrowSign), boxes] : [];
@@ -409,7 +395,7 @@
     return [
       small("Marked lines ran in this step. The fast twins of these functions were switched off, so that what ran is what ",
         "you read."),
-      [...alike.values()].map((ops) => formula(ops, direction)),
+      folded([...alike.values()].map(([op]) => op), (op) => formula([...alike.values()].find(([first]) => first === op), direction)),
     ];
   }
 
@@ -427,7 +413,7 @@
   function equation(name, direction) {
     const { source, file, [direction]: text } = step.equations[name];
     return el("div", {},
-      el("h3", {}, `${name}, ${direction}`),
+      el("h3", {}, `${name === "cat" ? "concat" : name}, ${direction}`),
       el("div", { class: "mono" }, text ? reflowed(text) : "Its file states no formula."),
       small(`From ${file}.`, source ? ` Source: ${source}` : ""));
   }
@@ -445,16 +431,33 @@
     return lines.map((line) => {
       const [, indent, formula, remark] = line.match(/^(\s*)(.*?)(?:\s{3,}([^\s=].*))?$/);
       return el("span", { class: "formula-line", style: `--indent:${indent.length}ch` },
-        formula || "\u00a0", remark ? el("span", { class: "muted remark" }, remark) : null);
+        (formula && Formulas.element(formula)) || null, formula || "\u00a0", remark ? el("span", { class: "muted remark" }, remark) : null);
     });
   }
 
   function code(op, direction) {
     const passages = op.source[direction].map((n) => step.passages[n]);
     if (!passages.length) return muted("No line of Python ran for it.");
-    return passages.map((passage) => el("details", { class: "code", open: true },
-      el("summary", {}, el("b", {}, passage.function), ` ${passage.file}, line ${passage.first_line}`),
-      el("pre", {}, passage.lines.map((text, i) => codeLine(text, passage.first_line + i, passage.ran)))));
+    const own = op.formulas.map((name) => `${name}_${direction}`);
+    return [
+      passages.filter((passage) => own.includes(passage.function)).map(keyLines),
+      passages.map((passage) => el("details", { class: "code" },
+        el("summary", {}, el("b", {}, passage.function), ` ${passage.file}, line ${passage.first_line}`),
+        el("pre", {}, passage.lines.map((text, i) => codeLine(text, passage.first_line + i, passage.ran))))),
+    ];
+  }
+
+  // The lines of a plain function that carry its formula: of those that ran the ones with most arithmetic, three at most.
+  const KEY_LINES = 3;
+  function keyLines(passage) {
+    const weight = (line) => weighed(line.replace(/\[[^[\]]*\]/g, "[]")); // indices are no arithmetic
+    const weighed = (text) => 3 * (text.match(/ @ /g) || []).length + (text.match(/ [-+*\/]=? |\*\*|maximum|exp\(|where\(|\.sum\(|copyto/g) || []).length +
+      (/^\s*return /.test(text) ? 0.5 : 0);
+    const ran = passage.lines.map((text, i) => [text, passage.first_line + i]).filter(([, number]) => passage.ran.includes(number));
+    const best = ran.filter(([text]) => weight(text) >= 0.5 && !/^\s*def /.test(text)).toSorted((a, b) => weight(b[0]) - weight(a[0])).slice(0, KEY_LINES);
+    if (!best.length) return null;
+    return el("figure", { class: "code key" }, el("figcaption", {}, el("b", {}, passage.function), " in short"),
+      el("pre", {}, ran.filter((line) => best.includes(line)).map(([text, number]) => codeLine(text.trim(), number, passage.ran))));
   }
 
   function codeLine(text, number, ranLines) {
@@ -469,19 +472,19 @@
   function tensors(station, direction) {
     const each = direction === "forward" ? forwardTensors : backwardTensors;
     return [
-      small("One square is one number. Dark grey is 0, orange above, blue below, brighter the farther from 0; each picture ",
-        "has its own range, written under it. Filters that see an RGB image are in colour, around mid grey. The bars of a ",
-        "distribution have logarithmic heights; the dashed line is 0."),
-      panels(station, (ops) => ops.map((op) => each(op, ops.length > 1))),
+      small("One square is one number: choose it, and it says why it is what it is. Dark grey is 0, orange above, blue below, ",
+        "brighter the farther from 0; the range is written under the picture. Filters that see an RGB image are in colour, ",
+        "around mid grey. The bars of a distribution have logarithmic heights; the dashed line is 0."),
+      panels(station, (ops) => folded(ops, (op) => each(op, ops.length > 1))),
     ];
   }
 
   // `several`: the op is not alone in its panel. What one of them makes is not shown again as another's input.
   function forwardTensors(op, several) {
-    const inputs = op.inputs.filter((x) => !several || x.from === null);
+    const inputs = op.inputs.map((x, i) => [x, i]).filter(([x]) => !several || x.from === null);
     return [
-      inputs.map((x) => tensor(inputTitle(x), x.blob)),
-      tensor(several ? `Output of ${op.op}` : "Output y", op.output),
+      inputs.map(([x, i]) => tensor(op, `x${i}`, inputTitle(x))),
+      tensor(op, "y", several ? `Output of ${Ops.kind(op)}` : "Output y"),
     ];
   }
 
@@ -494,64 +497,74 @@
     if (op.arriving === null) return muted("No gradient came here.");
     const leaving = op.inputs.map((x, i) => {
       const title = x.parameter ? `Gradient of ${x.name}` : `Gradient that leaves, g${x.name}`;
-      if (op.leaving[i]) return tensor(title, op.leaving[i]);
+      if (op.leaving[i]) return tensor(op, `g${i}`, title);
       return el("div", { class: "tensor" }, el("h4", {}, title), small(`${NOT_COMPUTED}.`));
     });
-    return [tensor(several ? `Arrives at ${op.op}` : "Gradient that arrives, gy", op.arriving), leaving];
+    return [tensor(op, "gy", several ? `Arrives at ${Ops.kind(op)}` : "Gradient that arrives, gy"), leaving];
   }
 
-  function tensor(title, blob) {
-    const { picture } = blob;
-    const label = `Enlarge: ${title}`, onclick = () => enlarge(title, picture);
+  // The colours of an array: of a gradient by the signed root. Towers share one scale, so that they can be compared.
+  function scaleOf(op, slot) {
+    const peers = stationOf[op.number].ops.map((n) => step.ops[n]).filter((other) => other.op === op.op && other.inputs.length === op.inputs.length);
+    const blobs = peers.map((other) => Layers.blob(other, slot)).filter(Boolean), blob = Layers.blob(op, slot);
+    return { limit: Math.max(...blobs.map(({ limit }) => limit)), root: blob.kind.endsWith("gradient"), signed: blobs.some((b) => b.distribution.low < 0), shared: blobs.length };
+  }
+
+  function tensor(op, slot, title) {
+    const blob = Layers.blob(op, slot);
     return el("figure", { class: "tensor" },
       el("h4", {}, title),
       el("span", { class: "numbers" }, `${sizes(blob.shape)}, ${blob.dtype}, ${bytes(blob.bytes)}`),
-      el("button", { type: "button", class: "picture", "aria-label": label, onclick },
-        fitted(picture, `${title}. ${picture.caption}`)),
-      el("figcaption", {}, ramp(picture), el("span", { class: "numbers" }, besideRamp(picture))),
+      "blocks" in blob ? largeMatrix(op, slot, title, blob) : wholePicture(op, slot, title, blob),
       histogram(title, blob.distribution));
   }
 
-  // The picture's colours, from its lowest to its highest number.
-  function ramp(picture) {
-    if (!picture.ramp) return null;
-    return el("div", { class: "ramp" }, short(picture.low), image(step.ramps[picture.ramp], "to"), short(picture.high));
+  function wholePicture(op, slot, title, blob) {
+    if (!Tensors.has(blob.values)) return small(leftOut(blob));
+    const scale = scaleOf(op, slot), figure = Ask.picture(op, slot, blob, title, scale), legend = el("figcaption", {});
+    figure.drawn.then(() => legend.append(...legendOf(figure)));
+    return [figure.holder, figure.said, legend, figure.zoom];
   }
 
-  // A caption without what the ramp says.
-  function besideRamp(picture) {
-    return picture.caption.split("; ").filter((part) => !picture.ramp || !part.startsWith("colours")).join("; ");
+  const leftOut = (blob) => `Left out, as the page would be too large: ${bytes(blob.bytes)}. With --full it is here.`;
+
+  // A matrix that did not come along: all of it by blocks, and a window of numbers.
+  function largeMatrix(op, slot, title, blob) {
+    const blocks = el("canvas", { role: "img", "aria-label": `${title}, by blocks`, class: "blocks" }), about = el("figcaption", {});
+    Tensors.load([blob.blocks]).then(() => {
+      const { limit } = Picture.drawBlocks(blocks, blob), [rows, columns] = Tensors.matrix(blob.shape);
+      about.append(ramp({ limit, signed: false }), small(`All of it: each square is the root mean square of a block of ${Math.ceil(rows / 64)} × ${Math.ceil(columns / 64)}.`));
+    });
+    const figure = Ask.picture(op, slot, blob, title, scaleOf(op, slot), [0, 0]), legend = el("figcaption", {});
+    figure.drawn.then(() => legend.append(...legendOf(figure)));
+    return [blocks, about, figure.holder, figure.said, legend, figure.zoom];
   }
 
-  // Decoded when it comes into sight.
-  const image = (picture, alt) => el("img", { alt, src: pictures[picture.source], loading: "lazy", decoding: "async" });
+  function legendOf({ arranged, blob, scale, counts }) {
+    const beyond = counts.beyond ? `; ${percent(counts.beyond, counts.count)} beyond, in the end's colour` : "";
+    const odd = counts.notFinite ? `; ${plural(counts.notFinite, "number")} not finite (magenta)` : "";
+    const zero = blob.limit === 0 && !counts.notFinite ? "; 0 (grey) everywhere" : "";
+    return [
+      arranged.inRgb || !scale.limit ? null : ramp(scale),
+      el("span", { class: "numbers" }, `${arranged.words}${zero}${scale.limit && scale.root ? "; colours by the signed root" : ""}${beyond}${odd}` +
+        `${scale.shared > 1 ? "; one scale for both towers".replace("both", scale.shared > 2 ? "all" : "both") : ""}`),
+    ].filter(Boolean);
+  }
 
-  function fitted(picture, alt) {
-    const element = image(picture, alt);
-    element.dataset.width = picture.width;
-    element.dataset.height = picture.height;
-    return element;
+  function ramp({ limit, signed }) {
+    return el("div", { class: "ramp" }, signed ? short(-limit) : "0", Picture.ramp(signed), short(limit));
   }
 
   // Enlarges pictures by whole factors, to the width that there is and a moderate height.
-  function fitImages() {
-    for (const element of view.querySelectorAll("img[data-width]")) {
+  function fitPictures() {
+    reachable(view);
+    for (const element of view.querySelectorAll(".picture")) {
       const width = Number(element.dataset.width), height = Number(element.dataset.height);
       const room = element.closest(".panel").clientWidth - 34;
       const factor = Math.max(1, Math.floor(Math.min(room / width, 420 / height, 24)));
       element.style.width = `${Math.min(room, width * factor)}px`;
       element.style.aspectRatio = `${width} / ${height}`;
     }
-  }
-
-  function enlarge(title, picture) {
-    const dialog = byId("large"), element = image(picture, picture.caption);
-    const factor = Math.floor(Math.min(innerWidth * 0.88 / picture.width, innerHeight * 0.7 / picture.height));
-    element.width = picture.width * Math.max(1, factor);
-    element.height = picture.height * Math.max(1, factor);
-    dialog.querySelector(".scroll").replaceChildren(element);
-    dialog.querySelector("p").textContent = `${title}. ${picture.caption}`;
-    dialog.showModal();
   }
 
   function histogram(title, d) {
@@ -564,7 +577,11 @@
     const drawing = svg(10 * d.counts.length, 52, bars(d), `Distribution of ${title}: ${words}`);
     drawing.setAttribute("class", "histogram");
     drawing.setAttribute("preserveAspectRatio", "none");
-    return el("div", {}, drawing, text);
+    const zero = -d.low / (d.high - d.low);
+    const ticks = [[0, d.low], ...(zero > 0.15 && zero < 0.85 ? [[zero, 0]] : []), [1, d.high]];
+    return el("div", { class: "distribution" },
+      el("span", { class: "count", "aria-hidden": "true" }, `${whole(Math.max(...d.counts))} in the tallest bar`), drawing,
+      el("div", { class: "ticks", "aria-hidden": "true" }, ticks.map(([at, value]) => el("span", { style: `left:${100 * at}%` }, short(value)))), text);
   }
 
   // Bars 10 wide on a line at 50.5, and a line at 0 if the numbers have both signs.
@@ -649,16 +666,55 @@
       hasIm2col ? item("im2col", "im2col") : null);
   }
 
+  function decoded(hash) {
+    try {
+      return decodeURIComponent(hash);
+    } catch {
+      return hash; // a % that is no code
+    }
+  }
+
+  // The layers as a list to search, by their names, their ops' and their parameters'.
+  function findLayers() {
+    const words = (station) => [station.title, ...opsOf(station).flatMap((op) => [Ops.kind(op), op.op, ...op.inputs.map((x) => x.name)])];
+    const all = [["overview", "overview", ["start loss image"]], ...step.stations.map((s) => [s.id, s.title, words(s)]),
+      ...(hasIm2col ? [["im2col", "im2col", ["patches columns"]]] : [])];
+    const asked = byId("find-text").value.trim().toLowerCase();
+    const found = all.filter(([, title, texts]) => [title, ...texts].some((text) => text.toLowerCase().includes(asked)));
+    byId("find-list").replaceChildren(...found.map(([id, title, texts]) => el("li", {},
+      el("a", { href: `#${id}${id === shown.section || !shown.station ? "" : `/${shown.direction}`}`.replace(/#(overview|im2col)\/.*/, "#$1"), onclick: () => byId("find").close() },
+        el("b", {}, title), el("span", { class: "muted small" }, ` ${[...new Set(texts)].filter((text) => asked && text.toLowerCase().includes(asked)).join(", ")}`)))));
+    byId("find-none").hidden = found.length > 0;
+  }
+
+  function find() {
+    byId("find-text").value = "";
+    findLayers();
+    byId("find").showModal();
+  }
+
+  // Light, dark, or what the system says.
+  const THEMES = ["system", "light", "dark"];
+  function setTheme(name) {
+    if (name === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = name;
+    byId("theme").setAttribute("aria-label", `Colours: ${name}`);
+    byId("theme").title = `Colours: ${name}`;
+  }
+  const nextTheme = () => setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme || "system") + 1) % 3]);
+
   // What an address shows; null for an address of something else.
   function parse(hash) {
-    const [name, direction = "forward", number] = decodeURIComponent(hash.replace(/^#/, "")).split("/");
-    const page = { section: name || "overview", station: null, direction: "forward", event: -1 };
+    const [place, asked] = decoded(hash).replace(/^#/, "").split("/why/"), trail = asked ? Ask.parse(asked.split("/")) : [];
+    const [name, direction = "forward", number] = place.split("/");
+    const page = { section: name || "overview", station: null, direction: "forward", event: -1, trail: [] };
+    if (trail.includes(null)) return null;
     if (page.section === "overview" || (page.section === "im2col" && hasIm2col)) return page;
     const station = step.stations.find(({ id }) => id === name);
     if (!station || !(direction in eventOf)) return null;
     const events = station.ops.map((n) => eventOf[direction][n]).filter((event) => event !== undefined);
-    const asked = number === undefined ? Math.min(...events) : eventOf[direction][number];
-    return { section: "station", station, direction, event: events.includes(asked) ? asked : -1 };
+    const event = number === undefined ? Math.min(...events) : eventOf[direction][number];
+    return { section: "station", station, direction, event: events.includes(event) ? event : -1, trail };
   }
 
   function address(event) {
@@ -673,20 +729,59 @@
     show();
   }
 
+  // The section that is being read: stepping keeps it, gradients come beside gradients.
+  const PEERS = { Tensors: "Gradients", Gradients: "Tensors" };
+  function partInSight() {
+    const above = [...view.querySelectorAll("section")].filter((part) => part.getBoundingClientRect().top < innerHeight / 3);
+    return above.length > 1 ? above.at(-1).dataset.part : null; // the first one follows the heading, which stays in sight
+  }
+  function toPart(name) {
+    const find = (part) => view.querySelector(`section[data-part="${part}"]`), part = find(name) || find(PEERS[name]);
+    if (part) scrollTo(0, part.getBoundingClientRect().top + scrollY - byId("content").offsetTop - 16);
+    return Boolean(part);
+  }
+
   function show() {
-    const first = view.childElementCount === 0, next = parse(location.hash) || (first ? shown : null);
+    const first = view.childElementCount === 0, found = parse(location.hash), next = found || (first ? shown : null);
+    byId("unknown").hidden = Boolean(found);
+    byId("unknown").textContent = `Nothing here has the address ${decoded(location.hash)}.`;
     if (!next) return;
     const stays = !first && next.section === shown.section && next.station === shown.station, scroll = scrollY;
-    shown = next;
+    const same = stays && next.direction === shown.direction && (next.event === shown.event || next.trail.length > 0);
+    const turned = stays && next.direction === shown.direction ? null : next; // to another layer, or to its other direction
+    shown = same ? { ...next, event: shown.event } : next;
+    if (same) {
+      Ask.show(shown.trail);
+      return;
+    }
+    const part = first || turned === null ? null : partInSight();
+    Ask.forget();
     document.documentElement.dataset.direction = shown.direction;
     view.hidden = shown.section === "im2col";
     extra.hidden = !view.hidden;
     const content = shown.station ? stationView(shown.station, shown.direction) : overview();
     view.replaceChildren(...content.filter(Boolean));
     drawCrossings();
-    fitImages();
-    scrollTo(0, stays ? scroll : 0);
+    fitPictures();
+    drawThumbs();
+    if (shown.station) prepare(shown.station);
+    if (!part || !toPart(part)) scrollTo(0, stays ? scroll : 0);
     showPlace();
+    Ask.show(shown.trail);
+  }
+
+  // So that the first answer doesn't wait: what answers about this layer read.
+  async function prepare(station) {
+    const numbers = opsOf(station).flatMap(Why.arrays);
+    await Ask.idle();
+    if (shown.station !== station) return;
+    await Tensors.load(numbers);
+    for (const n of numbers) {
+      await Ask.idle();
+      if (shown.station !== station) return;
+      if (Tensors.has(n) && "op" in step.values[n] && !["sums", "product"].includes(step.values[n].how)) Tensors.get(n);
+    }
+    Ask.drawRest();
   }
 
   // The title, the timeline and the list of layers say where we are.
@@ -746,13 +841,15 @@
     "]": () => stationBy(1),
     "[": () => stationBy(-1),
     o: () => go("#overview"),
+    "/": find,
     "?": () => byId("help").showModal(),
+    Escape: () => { if (shown.trail.length) Ask.close(); },
   };
 
   // Keys belong to what has the focus where that uses them: the timeline, im2col's tables, a dialog.
   function onKey(event) {
     const taken = event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey;
-    const used = event.target.closest("input, select, textarea, #extra") || document.querySelector("dialog[open]");
+    const used = event.target.closest("input, select, textarea, #extra, .picture") || document.querySelector("dialog[open]");
     if (taken || used || !(event.key in KEYS)) return;
     event.preventDefault();
     KEYS[event.key]();
@@ -767,14 +864,24 @@
     byId("previous").addEventListener("click", () => stepBy(-1));
     byId("next").addEventListener("click", () => stepBy(1));
     byId("keys").addEventListener("click", KEYS["?"]);
+    byId("layers").addEventListener("click", find);
+    byId("find-text").addEventListener("input", findLayers);
+    byId("theme").addEventListener("click", nextTheme);
+    setTheme("system");
+    Zoom.start();
     addEventListener("keydown", onKey);
+    byId("why-close").addEventListener("click", Ask.close);
     addEventListener("hashchange", () => {
+      const before = shown;
       show();
-      view.querySelector("h1").focus({ preventScroll: true });
+      if (shown.trail.length) byId("why").focus({ preventScroll: true });
+      else if (before.station !== shown.station || before.direction !== shown.direction || !before.trail.length) {
+        view.querySelector("h1").focus({ preventScroll: true });
+      }
     });
     addEventListener("resize", () => {
       drawCrossings();
-      fitImages();
+      fitPictures();
     });
     show();
   }

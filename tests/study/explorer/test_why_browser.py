@@ -1,0 +1,342 @@
+"""Every number answers: the page has minidl's numbers, and the terms that it writes out add up to them. In Chromium."""
+
+import os
+
+import numpy as np
+import pytest
+
+import minidl
+from minidl import Function, nn
+
+pytestmark = pytest.mark.browser
+
+ASKED = int(os.environ.get("MINIDL_ASKED", "20"))  # numbers of each array; 200 takes ten times as long
+
+# Of arrays by number: how many elements, and two sums of their bits as integers, one weighted with the place, modulo 2^32.
+BITS = """async (numbers) => {
+  await Tensors.load(numbers);
+  return numbers.map((n) => {
+    const words = new Uint32Array(Tensors.get(n).buffer);
+    let sum = 0, weighted = 0;
+    words.forEach((word, i) => { sum = (sum + word) >>> 0; weighted = (weighted + Math.imul(word, i)) >>> 0; });
+    return [words.length, sum, weighted];
+  });
+}"""
+
+# Asks up to `count` numbers of every array of every op, by what `random` says.
+ASK = """async ([count, seed]) => {
+  const random = () => (seed = seed * 16807 % 2147483647) / 2147483647, answers = [];
+  for (const op of step.ops) {
+    const slots = ["y", ...op.inputs.map((_, i) => `x${i}`), ...(op.arriving ? ["gy"] : []),
+      ...op.leaving.flatMap((g, i) => g ? [`g${i}`] : [])];
+    for (const slot of slots) {
+      const { shape, values } = Layers.blob(op, slot), size = Index.size(shape);
+      for (let k = 0; k < Math.min(count, size); k++) {
+        const place = size <= count ? k : Math.floor(random() * size);
+        const { kind, value, sum, agrees, digits } = await Why.explain({ op, slot, index: Index.of(shape, place) });
+        answers.push({ op: op.op, slot, values, place, kind, value, sum, agrees, digits });
+      }
+    }
+  }
+  return answers;
+}"""
+
+
+def bits(flat):
+    """As BITS has it."""
+    words, places = flat.view("u4"), np.arange(flat.size, dtype="u4")
+    return [words.size, int(words.sum(dtype="u4")), int((words * places).sum(dtype="u4"))]
+
+
+def numbers_are_minidl_s(window, values):
+    """Stored arrays and those that have a recipe, to the bit."""
+    whole = ("stored", "forward", "backward", "add")
+    there = [i for i, entry in enumerate(values.entries) if entry.array is not None and entry.how["how"] in whole]
+    for i, found in zip(there, window.evaluate(BITS, there), strict=True):
+        assert found == bits(values.entries[i].array), f"array {i}: {values.entries[i].how}"
+    return there
+
+
+def terms_add_up(answers, values):
+    """Each answer's sum is the number that it shows, which is minidl's; returns how many of each kind there were."""
+    kinds = {}
+    for answer in answers:
+        kinds[answer["kind"]] = kinds.get(answer["kind"], 0) + 1
+        entry = values.entries[answer["values"]]
+        if entry.array is not None:
+            close = entry.how.get("worst", 0.0) * 1.01
+            assert abs(answer["value"] - float(entry.array[answer["place"]])) <= close, answer
+        if answer["kind"] in ("terms", "added"):
+            assert answer["agrees"], answer
+            value, total = (f"{answer[name] + 0.0:.{answer['digits'] - 1}e}" for name in ("value", "sum"))
+            assert value == total, answer
+    return kinds
+
+
+# ------------------------------------------------------------------------------------------------------- small networks
+
+
+class Odd(nn.Module):
+    """What AlexNet has not: uneven strides and padding, dilation, groups, even windows, several rows, a number used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2)
+        self.norm = nn.LocalResponseNorm(4, alpha=0.3, k=1.5)
+        self.pool = nn.MaxPool2d(3, 2, padding=1, dilation=2, ceil_mode=True)
+        self.linear = nn.Linear(6, 3, bias=False)
+        self.drop = nn.Dropout(0.4)
+
+    def forward(self, x):
+        x = self.pool(self.norm(self.conv(x)))
+        rows = self.linear(x.permute(0, 2, 3, 1).reshape(-1, 6))
+        twice = self.drop(rows.relu())
+        return (minidl.cat([twice, rows], 1) * 0.5).reshape(1, -1)
+
+
+@pytest.fixture(scope="module")
+def odd(explored):
+    minidl.manual_seed(1)
+    return explored(Odd(), np.random.default_rng(2).normal(size=(1, 4, 9, 10)).astype(np.float32))
+
+
+def test_the_small_network_s_numbers(open_page, small):
+    there = numbers_are_minidl_s(open_page(small.folder), small.values)
+    assert {small.values.entries[i].how["how"] for i in there} == {"stored", "forward", "backward", "add"}
+
+
+def test_the_small_network_s_terms(open_page, small):
+    kinds = terms_add_up(open_page(small.folder).evaluate(ASK, [ASKED, 3]), small.values)
+    assert set(kinds) == {"terms", "added", "leaf"} and kinds["terms"] > 1000
+
+
+def test_other_settings_numbers_and_terms(open_page, odd):
+    window = open_page(odd.folder)
+    numbers_are_minidl_s(window, odd.values)
+    answers = window.evaluate(ASK, [ASKED, 4])
+    kinds = terms_add_up(answers, odd.values)
+    assert set(kinds) == {"terms", "added", "leaf"}
+    assert {answer["op"] for answer in answers} >= {"conv2d", "linear", "relu", "dropout", "cat", "mul", "permute", "reshape"}
+
+
+# Nudges up to `count` numbers of each output and parameter.
+PROVE = """async ([count, seed]) => {
+  const random = () => (seed = seed * 16807 % 2147483647) / 2147483647, found = [];
+  for (const op of step.ops) {
+    for (const slot of ["y", ...op.inputs.map((_, i) => `x${i}`)]) {
+      const { shape } = Layers.blob(op, slot), size = Index.size(shape);
+      for (let k = 0; k < count; k++) {
+        const ref = { op, slot, index: Index.of(shape, Math.floor(random() * size)) };
+        if (!Why.canBeNudged(ref)) continue;
+        found.push({ name: Ops.number(ref), ...await Why.proof(ref) });
+      }
+    }
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("network", ["small", "odd"])
+def test_a_nudge_finds_the_gradient(open_page, network, request):
+    """Numeric slopes in float64, of float32 data: gradients were rounded 2^-24 a few times, and so were the loss's."""
+    found = open_page(request.getfixturevalue(network).folder).evaluate(PROVE, [6, 5])
+    largest = max(abs(proof["analytic"]) for proof in found)
+
+    def differs(proof):
+        sides = [proof["up"], proof["down"]] if proof["kink"] else [proof["numeric"]]
+        off = min(abs(slope - proof["analytic"]) for slope in sides)
+        return off > 1e-5 * max(abs(proof["analytic"]), largest / 100)
+
+    wrong = [proof for proof in found if differs(proof)]
+    assert len(found) > 100
+    assert not wrong, str(wrong[0])
+
+
+class CubeFunction(Function):
+    """The third power."""
+
+    name = "cube"
+
+    def forward(ctx, x):
+        ctx.save(x)
+        return x * x * x
+
+    def backward(ctx, gy):
+        (x,) = ctx.saved
+        return (3 * gy * x * x,)
+
+
+class Imposter(CubeFunction):
+    """An op of one's own with the name of minidl's."""
+
+    name = "relu"
+
+
+class Cube(nn.Module):
+    def __init__(self, op):
+        super().__init__()
+        self.op = op
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.linear(self.op.apply(x * 2.0))
+
+
+@pytest.mark.parametrize("op", [CubeFunction, Imposter])
+def test_an_op_of_one_s_own_has_no_terms_and_no_wrong_ones(open_page, explored, op):
+    page = explored(Cube(op), np.ones((1, 4), np.float32), 1)
+    number = next(i for i, o in enumerate(page.data["ops"]) if o["op"] == op.name)
+    window = open_page(page.folder)
+    assert window.evaluate(f"Why.explain(Why.parse('{number}.y.0.2')).then((answer) => answer.kind)") == "unknown"
+    window.evaluate(f"Ask.ask(Why.parse('{number}.y.0.2'))")
+    window.wait_for_selector("#why .unknown")
+    assert "terms are not written out" in window.locator("#why .unknown").inner_text()
+
+
+# ------------------------------------------------------------------------------------------------------ the full AlexNet
+
+
+def test_alexnet_s_numbers(open_page, full_alexnet):
+    """Every activation, gradient and weight of a convolution that the page has or computes is minidl's to the bit."""
+    there = numbers_are_minidl_s(open_page(full_alexnet.folder), full_alexnet.values)
+    assert sum(full_alexnet.values.entries[i].array.size for i in there) > 5_000_000
+
+
+def test_alexnet_s_terms(open_page, full_alexnet):
+    kinds = terms_add_up(open_page(full_alexnet.folder).evaluate(ASK, [ASKED, 6]), full_alexnet.values)
+    assert set(kinds) == {"terms", "added", "leaf"}
+
+
+# ---------------------------------------------------------------------------------------------------------------- asking
+
+
+def answered(window, ref):
+    """The panel shows this number's answer."""
+    window.wait_for_selector(f"#why[data-answered='{ref}']")
+    return window.locator("#why")
+
+
+def picture(window, slot):
+    window.locator(f".picture[data-slot='{slot}']").scroll_into_view_if_needed()
+    found = window.locator(f".picture[data-slot='{slot}'][data-drawn]")
+    found.wait_for()
+    return found
+
+
+def conv1(small):
+    """The number of tower 0's conv1."""
+    return next(i for i, op in enumerate(small.data["ops"]) if op["layer"] == "tower0.conv1")
+
+
+def middle_of(found, x, y):
+    """Where element (x, y) of a picture is drawn."""
+    box = found.bounding_box()
+    width, height = (float(found.get_attribute(f"data-{side}")) for side in ("width", "height"))
+    return {"x": (x + 0.5) * box["width"] / width, "y": (y + 0.5) * box["height"] / height}
+
+
+def test_the_pointer_says_index_and_value_and_marks_the_patch(open_page, small):
+    window, op = open_page(small.folder, "#conv1"), conv1(small)
+    output = picture(window, f"{op}.y")
+    output.hover(position=middle_of(output, 9 + 2, 3))  # map 1, which is to the right of map 0 and a gap
+    said = output.locator("xpath=following-sibling::p").inner_text()
+    value = small.values.entries[small.data["ops"][op]["output"]["values"]].array.reshape(1, 4, 8, 8)[0, 1, 3, 2]
+    assert said.startswith("y[0, 1, 3, 2] = ")
+    assert float(said.split("= ")[1].replace("\u2212", "-")) == pytest.approx(float(value), rel=1e-5, abs=1e-9)
+    marked = """(slot) => {
+      const marks = document.querySelector(`.picture[data-slot='${slot}'] .marks`);
+      const pixels = marks.getContext("2d").getImageData(0, 0, marks.width, marks.height).data;
+      let top = 1e9, bottom = -1;
+      for (let p = 3; p < pixels.length; p += 4) if (pixels[p]) {
+        const y = Math.floor(p / 4 / marks.width);
+        top = Math.min(top, y); bottom = Math.max(bottom, y);
+      }
+      return [top / marks.height, bottom / marks.height];
+    }"""
+    window.mouse.move(0, 0)
+    output.hover(position=middle_of(output, 9 + 2, 3))
+    top, bottom = window.evaluate(marked, f"{op}.x0")
+    assert bottom > top >= 0  # the patch, in the input
+
+
+def test_a_click_asks(open_page, small):
+    window, op = open_page(small.folder, "#conv1"), conv1(small)
+    output = picture(window, f"{op}.y")
+    output.click(position=middle_of(output, 9 + 2, 3))
+    panel = answered(window, f"{op}.y.0.1.3.2")
+    text = panel.inner_text()
+    assert "28 terms" in text and "max(0, sum)" in text and "conv1, tower 0: y[0, 1, 3, 2]" in text
+    assert panel.locator("[data-key=sum]").inner_text() == panel.locator(".answer").inner_text()
+    assert window.evaluate("document.activeElement.id") == "why"
+    window.locator("#why-close").click()
+    panel.wait_for(state="hidden")
+    assert "/why/" not in window.evaluate("location.hash")
+
+
+def test_the_whole_way_by_keyboard(open_page, small):
+    window, op = open_page(small.folder, "#conv1"), conv1(small)
+    picture(window, f"{op}.y").focus()
+    for key in ("ArrowRight", "ArrowDown", "PageDown", "Enter"):
+        window.keyboard.press(key)
+    panel = answered(window, f"{op}.y.0.1.1.1")
+    assert panel.locator(".terms tbody tr").count() == 8
+    panel.get_by_role("button", name="Show").focus()
+    window.keyboard.press("Enter")
+    assert panel.locator(".terms tbody tr").count() == 28
+    panel.get_by_role("button", name="Nudge").focus()
+    window.keyboard.press("Enter")
+    window.wait_for_selector("#why .analytic")
+    window.keyboard.press("Escape")
+    window.wait_for_selector("#why", state="hidden")
+
+
+def test_a_tap_asks(open_page, small):
+    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+    window, op = open_page(small.folder, "#conv1/backward", **phone), conv1(small)
+    weights = picture(window, f"{op}.g1")
+    weights.tap(position=middle_of(weights, 1, 2))
+    panel = answered(window, f"{op}.g1.0.0.2.1")
+    assert panel.bounding_box()["width"] == 390
+    assert window.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
+    assert window.evaluate("byId('why').scrollWidth - byId('why').clientWidth") == 0
+
+
+# Of an answer: a factor among its first terms that is a number further down, and the slope to it; null at the image.
+NEXT = """(words) => {
+  const answer = Why.explained(Why.parse(words));
+  if (answer.kind === "leaf") return null;
+  const size = (term) => Math.abs(term.value);
+  const parts = answer.terms.toSorted((a, b) => size(b) - size(a)).slice(0, 8).flatMap((term) => term.parts);
+  const next = parts.map(Why.origin).find((ref) => ref.slot === "y" || ref.slot === "x0");
+  return [Why.text(next), Why.slope(answer, next)];
+}"""
+
+
+def test_a_path_from_a_score_to_a_pixel(open_page, small):
+    """Each step is a link; the product of the slopes is by how much the score grows with the pixel on that path."""
+    last = next(i for i, op in enumerate(small.data["ops"]) if op["layer"] == "fc3")
+    refs, product = [f"{last}.y.0.1"], 1.0
+    window = open_page(small.folder, f"#fc3/forward/{last}/why/{refs[0]}")
+    panel = answered(window, refs[0])
+    while (found := window.evaluate(NEXT, refs[-1])) is not None:
+        refs.append(found[0])
+        product *= found[1]
+        panel.locator(f".terms a[href$='/{found[0]}']").first.click()
+        answered(window, found[0])
+    assert len(refs) >= 8 and refs[-1].split(".")[1] == "x0"  # the image
+    shown = panel.locator(".product").inner_text().replace("\u2212", "-")
+    assert float(shown) == pytest.approx(product, rel=1e-2)
+    assert panel.locator(".trail li").count() == len(refs)
+    address = window.url
+    window.go_back()
+    answered(window, refs[-2])
+    again = open_page(small.folder, address.partition("index.html")[2])
+    answered(again, refs[-1])
+    assert again.locator(".trail li").count() == len(refs)
+    assert again.locator(".product").inner_text().replace("\u2212", "-") == shown
+
+
+def test_an_address_of_no_number_is_no_answer(open_page, small):
+    for wrong in ("99.y.0", "3.y.0.99.0.0", "3.y.0.0", "3.z.0.0.0.0", "3.x9.0", "3.y.0.0.0.a", "3"):
+        window = open_page(small.folder, f"#conv1/forward/3/why/{wrong}")
+        assert not window.locator("#why").is_visible()

@@ -97,11 +97,11 @@ class _Export:
             self._write(call, again)
         outputs = [self._output(i) for i in range(len(first.outputs))]
         graph = helper.make_graph(
-            self.graph.nodes,
+            self.graph.constants + self.graph.nodes,
             "minidl",
             [self._described(n, x, y) for n, x, y in zip(input_names, first.inputs, second.inputs, strict=True)],
             [self._described(n, x, y) for n, x, y in zip(outputs, first.outputs, second.outputs, strict=True)],
-            [initializer(name, array) for name, array in self.graph.constants.items()],
+            [initializer(name, array) for name, array in self.graph.weights.items()],
         )
         opset = helper.make_opsetid("", OPSET)
         return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=[opset], producer_name="minidl")
@@ -150,7 +150,8 @@ class _Export:
                 f"export: {title}: input {position} {x.shape} depends on the batch, but was made by no op that can be seen "
                 "(NumPy, a comparison or an index of positions made it)"
             )
-        return self.graph.keep(self.names.get(id(x.data), "constant"), host)
+        name = self.names.get(id(x.data))
+        return self.graph.constant(host, host.dtype) if name is None else self.graph.weight(name, host)
 
     def _output(self, position: int) -> str:
         """An output under its own name, which no other value has."""

@@ -1,4 +1,4 @@
-"""An ONNX graph while it is being made: nodes, and the constants that they take."""
+"""An ONNX graph while it is being made: nodes, and what they take: weights (initializers) and constants (nodes too)."""
 
 from typing import Any
 
@@ -13,11 +13,12 @@ IR_VERSION = 8  # the file format that came with opset 18
 
 
 class Graph:
-    """Nodes in the order in which they were added, and constants by name. Values are strings, their names."""
+    """Nodes in the order in which they were added, and weights by name. Values are strings, their names."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, np.ndarray] = {}
+        self.weights: dict[str, np.ndarray] = {}
+        self.constants: list[onnx.NodeProto] = []  # they come before the others
         self.place = ""  # where the op that is being written ran, the first part of its nodes' names
         self._numbers: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
         self._names: set[str] = set()
@@ -39,18 +40,19 @@ class Graph:
         self._names.add(name)
         return name
 
-    def keep(self, name: str, array: np.ndarray) -> str:
-        """A constant of this name, or one like it."""
+    def weight(self, name: str, array: np.ndarray) -> str:
+        """A parameter or buffer of the model: what a program that reads the file may train."""
         name = self.unused(name)
-        self.constants[name] = np.array(array, order="C")
+        self.weights[name] = np.array(array, order="C")
         return name
 
     def constant(self, value: Any, dtype: Any) -> str:
-        """A number, or a list of them; equal ones are kept once."""
-        array = np.array(value, dtype)
+        """A number, or an array of them, that belongs to the ops and is not trained; equal ones are kept once."""
+        array = np.array(value, dtype, order="C")
         key = array.dtype.str, array.tobytes(), array.shape
         if key not in self._numbers:
-            self._numbers[key] = self.keep("constant", array)
+            name = self._numbers[key] = self.unused("constant")
+            self.constants.append(helper.make_node("Constant", [], [name], name, value=initializer(name, array)))
         return self._numbers[key]
 
     def ints(self, *values: int) -> str:

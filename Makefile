@@ -12,7 +12,7 @@ PARALLEL := -m pytest -n auto
 OUT ?= gpu-check
 SECONDS ?= 60
 
-.PHONY: train study test test-newest test-oldest oracle samples stand-in nvrtc browser docs fuzz gpu-check package lint types clean
+.PHONY: train study test test-newest test-oldest oracle samples stand-in nvrtc browser docs onnx fuzz gpu-check package lint types clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.train
@@ -55,6 +55,10 @@ browser: $(VENV)/.browser
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(IN)mkdocs build --strict
 	MINIDL_SITE=site $(IN)python -m pytest -m docs tests/docs $(ARGS)
+
+# models in onnxruntime
+onnx: $(VENV)/.onnx
+	$(IN)python $(PARALLEL) -m onnx tests/onnx $(ARGS)
 
 # each reader of data files, for SECONDS
 fuzz: $(VENV)/.fuzz
@@ -112,6 +116,10 @@ $(VENV)/.browser: $(VENV)/.test
 
 $(VENV)/.docs: $(VENV)/.test
 	$(IN)python -m pip install --quiet --editable ".[docs]"
+	touch $@
+
+$(VENV)/.onnx: $(VENV)/.test
+	$(IN)python -m pip install --quiet --editable ".[onnx]"
 	touch $@
 
 $(VENV)/.fuzz: $(VENV)/.test

@@ -65,6 +65,7 @@ MARKED = {
     "docs": ["docs"],
     "package": ["package"],
     "types": ["typed"],
+    "onnx": ["onnx"],
 }
 
 NO_GPU = _gpu_reason()

@@ -15,7 +15,20 @@ ORDER = ["shapes", "device", "layout", "memory", "changes", "parallel", "random"
 ORDER += ["tensor", "destination", "dtypes", "kernels"]
 # what a layer's file takes from nn comes before ops; nn itself, which gathers the layers, after
 ORDER += ["nn.init", "nn.module", "nn.loss", "nn.weighted", "ops", "ops.operators"]
-ORDER += ["create", "nn", "optim", "cfg", "anomaly", "gradcheck", "data", "utils", "checkpoint", "serialization", "onnx", "cuda"]
+ORDER += [
+    "create",
+    "nn",
+    "optim",
+    "cfg",
+    "anomaly",
+    "gradcheck",
+    "data",
+    "utils",
+    "checkpoint",
+    "serialization",
+    "onnx",
+    "cuda",
+]
 ORDER += ["accelerator", "pipe", "convert", "study"]
 OPTIONAL = ["PIL", "matplotlib", "cupy", "safetensors", "tqdm", "torch", "h5py", "onnx", "onnxruntime"]
 

@@ -162,6 +162,13 @@ def test_importing_minidl_where_optional_things_are_missing():
     assert run(f"{block}import minidl; print(float(minidl.Tensor([2.0]).sum()))") == "2.0"
 
 
+def test_onnx_that_is_missing_is_named_with_what_installs_it():
+    code = (
+        "import sys; sys.modules['onnx'] = None\ntry:\n    import minidl.onnx\nexcept ImportError as error:\n    print(error)"
+    )
+    assert run(code) == 'minidl.onnx needs the onnx package: pip install "minidl[onnx]"'
+
+
 def test_importing_minidl_loads_no_package_but_numpy():
     """It is other packages that make an import slow."""
     code = "import sys, numpy; before = set(sys.modules); import minidl; print(*set(sys.modules) - before)"

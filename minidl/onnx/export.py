@@ -207,5 +207,11 @@ def _write(proto: onnx.ModelProto, path: Path, external: bool) -> None:
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
         tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=str(value)) for key, value in place.items())
+    replaces = data.exists()
     write_whole(data, bytes(content))
-    write_whole(path, proto.SerializeToString())
+    try:
+        write_whole(path, proto.SerializeToString())
+    except BaseException:
+        if not replaces:
+            data.unlink()
+        raise

@@ -15,7 +15,7 @@ from onnx import helper
 
 from minidl.nn.module import Module, Parameter
 from minidl.onnx.errors import OnnxError
-from minidl.onnx.read import NEWEST_OPSET, OLDEST_OPSET, READERS, Node, Run, array_of
+from minidl.onnx.read import MOST_ELEMENTS, NEWEST_OPSET, OLDEST_OPSET, READERS, Node, Run, array_of
 from minidl.tensor import Tensor
 
 _RUNNING = {"BatchNormalization": (3, 4)}  # inputs that are moved in training, and have no gradient
@@ -106,6 +106,7 @@ def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> OnnxModel:
     known = {"", *weights, *inputs}
     steps: list[tuple[str, Run, list[str], str]] = []
     running: set[str] = set()
+    filled = 0  # elements of weights that are no longer in the file than a shape and a number
     used = frozenset({name for node in graph.node for name in node.input if name} | {out.name for out in graph.output})
     for node in graph.node:
         if not node.output:
@@ -116,6 +117,9 @@ def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> OnnxModel:
         if node.op_type == "ConstantOfShape" and node.input[0] in weights and "value" in read.attributes:
             made = _filled(read, weights[node.input[0]])
             if made is not None:
+                filled += made.size
+                if filled > MOST_ELEMENTS:
+                    raise read.refuse(f"shapes by themselves may ask for at most {MOST_ELEMENTS} elements, got {filled}")
                 weights[node.output[0]] = made
                 known.add(node.output[0])
                 continue

@@ -154,6 +154,8 @@ def constant_of_shape(node: Node) -> Run:
 
     def run(model: Module, x: Inputs) -> Tensor:
         sizes = _ints(x[0])
+        if min(sizes, default=0) < 0:
+            raise node.refuse(f"sizes must be at least 0, got {sizes}")
         if math.prod(sizes) > MOST_ELEMENTS:
             raise node.refuse(f"a shape by itself may ask for at most {MOST_ELEMENTS} elements, got {sizes}")
         return Tensor(np.full(sizes, value.reshape(-1)[0], value.dtype))

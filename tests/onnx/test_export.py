@@ -193,6 +193,13 @@ def test_weights_in_a_file_of_their_own(tmp_path):
     close(run(tmp_path / "net.onnx", x)[0], model(Tensor(x)))
 
 
+def test_weights_do_not_stay_without_their_model(tmp_path):
+    (tmp_path / "net.onnx").mkdir()
+    with pytest.raises(OSError):
+        minidl.onnx.export(nn.Linear(5, 3), floats(2, 5), tmp_path / "net.onnx", external_data=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+
+
 @pytest.mark.parametrize(
     "function, words",
     [

@@ -203,6 +203,16 @@ def test_bad_files_are_refused(proto, words, tmp_path):
         minidl.onnx.load(folder / "f.onnx")
 
 
+@pytest.mark.parametrize("sizes", [[2**40], [2**14, 2**15], [2**27, 1], [-5]])
+def test_shapes_alone_take_bounded_memory(sizes):
+    """One too large, and two of the half."""
+    shape = helper.make_tensor("s", TensorProto.INT64, [len(sizes)], sizes)
+    value = helper.make_tensor("v", TensorProto.FLOAT, [1], [0.5])
+    nodes = [node("ConstantOfShape", "s", f"w{i}", value=value) for i in range(3)] + [node("Relu")]
+    with pytest.raises(OnnxError, match=r"ConstantOfShape: (a shape|shapes|sizes)"):
+        from_proto(graph(nodes, [shape]))
+
+
 @pytest.mark.parametrize("content", [b"", b"no ONNX file", b"\x08"])
 def test_what_is_no_onnx_file_is_refused(content, tmp_path):
     (tmp_path / "f.onnx").write_bytes(content)
@@ -225,3 +235,22 @@ def test_inputs_that_do_not_fit_name_the_operator():
         model(np.ones((2, 3), np.float32))
     with pytest.raises(OnnxError, match=r"1 inputs are needed \(\['x'\]\), got 2"):
         model(1.0, 2.0)
+
+
+def test_files_with_changed_bytes_are_read_or_refused(tmp_path):
+    """Never another error."""
+    minidl.onnx.export(small_net(), images(1), tmp_path / "f.onnx")
+    whole = (tmp_path / "f.onnx").read_bytes()
+    rng = np.random.default_rng(5)
+    refused = 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for at in rng.integers(len(content), size=3):
+            content[at] = rng.integers(256)
+        (tmp_path / "f.onnx").write_bytes(content)
+        try:
+            with np.errstate(all="ignore"):
+                minidl.onnx.load(tmp_path / "f.onnx")(images(1))
+        except OnnxError:
+            refused += 1
+    assert 0 < refused < 300

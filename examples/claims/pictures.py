@@ -72,7 +72,7 @@ def cifar10(place: Path, cache: Path) -> Pictures:
             content = io.BytesIO()
             np.savez(content, **_decoded(place, files))
             write_whole(kept, content.getvalue())
-    with np.load(kept) as arrays:
+    with np.load(kept, allow_pickle=False) as arrays:
         train, train_labels, test, test_labels = (arrays[name] for name in _ARRAYS)
     return Pictures("CIFAR-10, JPEG copy", fingerprint, train, train_labels, test, test_labels, 10)
 

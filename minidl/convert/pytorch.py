@@ -126,7 +126,7 @@ def _entries(content: bytes) -> dict[str, bytes]:
     total = 0
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for entry in archive.infolist():
-            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+            if entry.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"entries must be stored as they are, got {entry.filename[:80]!r} packed")
             total += entry.file_size
             if total > len(content):  # entries that lie on each other

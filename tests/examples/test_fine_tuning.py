@@ -9,6 +9,7 @@ import train
 from model import LAYERS, AlexNet
 from run_checks import TINY
 
+import minidl
 from minidl.checkpoint import load_checkpoint
 from minidl.convert import save_weights
 
@@ -25,6 +26,7 @@ def call(call_main):
 def weights(tmp_path):
     """Of the tests' narrow net, for five classes; the images have two."""
     path = tmp_path / "w.safetensors"
+    minidl.manual_seed(99)  # other weights than a run draws
     net = AlexNet(5, width=WIDTH)
     save_weights(path, net.merged_state_dict(), {"variant": "two_towers", "profile": "paper"})
     return path, net.merged_state_dict()

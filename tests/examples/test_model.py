@@ -519,3 +519,23 @@ def test_devices_by_name_or_object():
 
 def test_the_docstrings_numbers(full):
     assert f"{sum(forward_and_backward(full(), 1)[0].values()):,} bytes" in alexnet.__doc__
+
+
+@pytest.mark.parametrize(("variant", "expected"), [("torchvision", 1.0), ("ungrouped", 0.0)])
+def test_where_dropout_stands(variant, expected):
+    """Where all is dropped before fc6, its bias of 1 is left; after it, nothing."""
+    tower = AlexNet(5, "cpu:0", variant=variant, profile="torchvision", width=0.02).tower0
+    for layer in (tower.drop6, tower.drop7):
+        layer.p = 1.0
+    x = Tensor(np.ones((1, tower.fc6.in_features), np.float32))
+    for y in (tower.layer6(x), tower.layer7(tower.layer6(x))):
+        np.testing.assert_array_equal(y.detach().numpy(), expected)
+
+
+def test_images_of_the_torchvision_variant():
+    net = AlexNet(5, "cpu:0", variant="torchvision", width=0.02)
+    assert net.profile is PROFILES["torchvision"] and net(zeros(1, 63)).shape == (1, 5)
+    with pytest.raises(
+        ValueError, match=r"AlexNet: images must be \(N, 3, H, W\) with sides of at least 63, got \(1, 3, 62, 62\)"
+    ):
+        net(zeros(1, 62))

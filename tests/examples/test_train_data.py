@@ -11,15 +11,17 @@ from functools import partial
 import data
 import evaluate
 import listing
+import numpy as np
 import prepare
 import pytest
 import train
-from data import open_data
+from data import mean_of, open_data
 from image_folders import ALEXNET, make_folder, save_image
+from model import PROFILES
 from run_checks import TINY, assert_same_run, checkpoint, contents, rows
 
 from minidl.checkpoint import load_checkpoint
-from minidl.data import image_names
+from minidl.data import ColorStatistics, image_names
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 
@@ -480,3 +482,10 @@ def test_prepare_lists_the_files_of_which_pillow_warns(folder, tmp_path, call_ma
     assert out.endswith(f"; 0 unreadable files\nof 2 readable files Pillow warns, the first is train/dog/1.png: {WHY}\n")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["warned"] == [{"path": path, "reason": WHY} for path in ("train/dog/1.png", "val/cat/0.png")]
+
+
+def test_a_profile_may_subtract_a_colour_and_not_the_mean_image():
+    statistics = ColorStatistics(np.ones((4, 5, 3), np.float32), np.ones(3), np.eye(3))
+    assert mean_of(PROFILES["paper"], statistics) is statistics.mean
+    mean = mean_of(PROFILES["torchvision"], statistics)
+    assert mean.shape == (4, 5, 3) and (mean == np.float32([123.675, 116.28, 103.53])).all()

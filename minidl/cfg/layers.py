@@ -258,7 +258,8 @@ class Filters(WeightLayer):
         sizes, self.strides = section.integers("filterSize", n, least=1), section.integers("stride", n, 1, 1)
         self.paddings = section.integers("padding", n, 0, 0)
         self.map_shapes = [maps(section, i, self, c) for i, c in enumerate(channels)]
-        self.more, outputs = [], []  # zeros at the right and bottom, by the rule of the ceiling
+        self.more: list[int] = []  # zeros at the right and bottom, by the rule of the ceiling
+        outputs: list[Shape] = []
         for (_, side, _), size, stride, padding, o in zip(
             self.map_shapes, sizes, self.strides, self.paddings, filters, strict=True
         ):

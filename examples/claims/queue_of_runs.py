@@ -20,7 +20,7 @@ from typing import Any
 from claim import Claim, claims
 from filelock import FileLock, Timeout
 from guards import Signals
-from nets import cost
+from networks import cost
 from pictures import Pictures, cifar10, patterns, photographs
 from settings import Run, Settings
 from store import Results

@@ -20,7 +20,7 @@ Changes = Mapping[str, Mapping[str, str] | None]  # section -> key -> value; Non
 class Settings:
     """One training run, but for its seed.
 
-    net          : a name in nets.py
+    net          : a name in networks.py
     epochs       : passes over the training images. Batches are whole: images that fill none are left out of that epoch
     changes      : what differs from the net's files, section by section, as `minidl.cfg.read` takes `overrides`
     data         : "cifar10", "photographs" or "patterns"

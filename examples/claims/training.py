@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nets import build
+from networks import build
 from pictures import Pictures
 from settings import Run
 

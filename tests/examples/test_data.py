@@ -307,6 +307,11 @@ def test_statistics_of_wrong_shapes_or_kinds(statistics, tmp_path, change):
 # --------------------------------------------------------------------------------------------------------------- loaders
 
 
+def mean_of(profile, statistics):
+    """(256, 256, 3): of the training images, or the colour that the profile has."""
+    return statistics.mean if profile.mean_color is None else np.full((256, 256, 3), profile.mean_color, np.float32)
+
+
 def expected_training_image(image, key, profile, statistics, noise):
     """Crop, mirror, minus the mean image's centre (never mirrored), plus noise, divided."""
     size, shared = profile.image_size, profile.crop_shared_by
@@ -316,7 +321,7 @@ def expected_training_image(image, key, profile, statistics, noise):
     if key.generator(transforms.FLIP, shared).bernoulli(0.5, 1)[0]:
         x = x[:, ::-1]
     margin = (256 - size) // 2
-    x = x.astype(np.float64) - statistics.mean[margin : margin + size, margin : margin + size]
+    x = x.astype(np.float64) - mean_of(profile, statistics)[margin : margin + size, margin : margin + size]
     if not noise:
         return x
     z = key.generator(transforms.NOISE).normal(3)
@@ -333,7 +338,7 @@ def test_what_training_does_to_an_image(name, noise, statistics):
     assert sorted(labels) == [0, 1, 2, 3] and list(labels) == list(Generator(3, transforms.ORDER, 2).permutation(4))
     for position, (x, index) in enumerate(zip(images, labels, strict=True)):
         key = SampleKey(3, 2, int(index), position)
-        with_noise = noise and name != "caffe"  # whose recipe has none
+        with_noise = noise and profile.color_noise > 0
         expected = expected_training_image(dataset.images[index], key, profile, statistics, with_noise)
         # float32 of values up to 300: half of 3e-5 for each of three operations
         np.testing.assert_allclose(x.transpose(1, 2, 0), expected, rtol=0, atol=1e-4)
@@ -390,7 +395,7 @@ def test_testing_with_ten_views(name, statistics):
     images, _ = only_batch(data.test_loader(dataset, PROFILES[name], statistics, ten_views=True, **SETTINGS))
     assert images.shape == (2, 10, 3, size, size)
     far, middle = 256 - size, (256 - size) // 2
-    mean = statistics.mean[middle : middle + size, middle : middle + size]
+    mean = mean_of(PROFILES[name], statistics)[middle : middle + size, middle : middle + size]
     for v, (top, left) in enumerate([(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]):
         view = dataset.images[1, top : top + size, left : left + size]
         np.testing.assert_array_equal(images[1, v].transpose(1, 2, 0), view - mean)

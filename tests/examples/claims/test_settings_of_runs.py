@@ -5,7 +5,7 @@ import json
 
 import pytest
 from claim import claims
-from nets import files_of
+from networks import files_of
 from settings import Run, Settings
 
 from minidl.cfg.sections import read_sections

@@ -383,7 +383,7 @@ def test_towers_on_one_device(image):
     data = explore(Towers(("cpu:0", "cpu:0")), image, 1).data
     assert [lane["name"] for lane in data["lanes"]] == ["tower 0", "tower 1"]
     assert "exchange after pool1" not in [s["title"] for s in data["stations"]]
-    assert "cat, reshape after pool1" in [s["title"] for s in data["stations"]] and data["totals"]["crosses_forward"] == 0
+    assert "concat, reshape after pool1" in [s["title"] for s in data["stations"]] and data["totals"]["crosses_forward"] == 0
 
 
 def test_names_that_the_page_has_itself(image):

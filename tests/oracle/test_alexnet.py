@@ -41,11 +41,18 @@ def scores_of(p, x, profile, masks=(0.5, 0.5)):
         return torch.cat([T.local_response_norm(part, 5, 1e-4, 0.75, profile.k) for part in parts], 1)
 
     x = conv(T.pad(x, (0, 227 - x.shape[3], 0, 227 - x.shape[2])), "conv1", stride=4)
-    x = T.relu(T.max_pool2d(norm(x), 3, 2)) if profile.norm_first else T.max_pool2d(norm(T.relu(x)), 3, 2)
-    x = norm(T.relu(conv(x, "conv2", padding=2, groups=2)))
+
+    def pool_and_norm(x):
+        return norm(T.max_pool2d(x, 3, 2)) if profile.pool_first else T.max_pool2d(norm(x), 3, 2)
+
+    x = T.relu(pool_and_norm(x)) if profile.norm_first else pool_and_norm(T.relu(x))
+    x = T.relu(conv(x, "conv2", padding=2, groups=2))
     if profile.same_map_norm:
-        x = x / (1 + 0.001 * T.avg_pool2d(x * x, 5, 1, 2)) ** 0.75
-    x = T.relu(conv(T.max_pool2d(x, 3, 2), "conv3", padding=1))
+        x = norm(x)
+        x = T.max_pool2d(x / (1 + 0.001 * T.avg_pool2d(x * x, 5, 1, 2)) ** 0.75, 3, 2)
+    else:
+        x = pool_and_norm(x)
+    x = T.relu(conv(x, "conv3", padding=1))
     x = T.relu(conv(x, "conv4", padding=1, groups=2))
     x = T.max_pool2d(T.relu(conv(x, "conv5", padding=1, groups=2)), 3, 2).flatten(1)
     x = T.relu(T.linear(x, p["fc6.weight"], p["fc6.bias"])) * masks[0]
@@ -82,7 +89,7 @@ def test_scores_and_gradients(which, profile, rng):
     images, labels = batch(rng, 1 if which == "full convolutions" else 3, net.profile)
     p = parameters_for_torch(net)
     x, their_x = Tensor(images, requires_grad=True), torch.tensor(images, requires_grad=True)
-    scale = 1.0 if profile == "caffe" else 0.5
+    scale = 1.0 if net.profile.dropout_scale_at == "train" else 0.5
 
     scores, their_scores = net(x), scores_of(p, their_x, net.profile, (scale, scale))
     assert_same("scores", scores, their_scores, VALUE)
@@ -110,7 +117,7 @@ def test_five_training_steps(profile, rng):
     ]
     theirs = torch.optim.SGD(groups, lr=rate, momentum=0.9)
     images, labels = batch(rng, 4, net.profile)
-    scale = 2.0 if profile == "caffe" else 1.0
+    scale = 2.0 if net.profile.dropout_scale_at == "train" else 1.0
     losses = []
     for step in range(5):
         minidl.manual_seed(step)

@@ -1,5 +1,5 @@
 # make train   train AlexNet on the embedded images, in about three minutes
-# make study   look inside a training step of AlexNet: a page, look/index.html
+# make study   look inside a training step of AlexNet, as the last run trained it: a page, look/index.html
 # make test    run the tests, on all cores
 # Each makes .venv first, with what it needs, if it is not there.
 
@@ -19,7 +19,7 @@ train: $(VENV)/.train
 	$(IN)python examples/alexnet/train.py $(ARGS)
 
 study: $(VENV)/.train
-	$(IN)python -m minidl.study explore --out look $(ARGS)
+	$(IN)python -m minidl.study explore --run last --out look $(ARGS)
 
 test: $(VENV)/.test
 	$(IN)python $(PARALLEL) $(ARGS)

@@ -24,6 +24,7 @@ from minidl.layout import center
 from minidl.nn import Module
 from minidl.pipe import until_the_reader_leaves
 from minidl.study.explorer.explore import explore, prepare_folder
+from minidl.study.explorer.steps import steps_page
 from minidl.study.gallery.mutation_checks import updated
 from minidl.study.gallery.mutations import listing
 from minidl.study.laboratory import pages
@@ -33,6 +34,7 @@ from minidl.study.step.summary import summary
 
 DEFAULT_INPUT = (1, 3, 224, 224)
 MEAN_COLOUR = (123.675, 116.28, 103.53)  # of ImageNet's pixels: torchvision's (0.485, 0.456, 0.406) on the scale 0 to 255
+LAST = "last"
 PATTERN = 3  # which of the embedded images: a checkered square
 
 
@@ -79,6 +81,17 @@ def batch_shape(text: str) -> tuple[int, ...]:
     return shape
 
 
+def step_numbers(text: str) -> list[int]:
+    """ "0,50,500" -> [0, 50, 500]."""
+    try:
+        steps = [int(part) for part in text.split(",")]
+    except ValueError:
+        steps = []
+    if not steps or min(steps) < 0:
+        raise argparse.ArgumentTypeError(f"must be steps with commas between, as 0,50,500, got {text!r}")
+    return steps
+
+
 def _summary(args: argparse.Namespace) -> str:
     result = summary(load_model(args.model), args.input)
     return {"text": result.__str__, "markdown": result.markdown, "json": result.json}[args.format]()
@@ -116,7 +129,14 @@ def _add_explore(commands: Any) -> None:
     command = commands.add_parser("explore", help="one step on one image as a page: every op, forward and backward")
     command.add_argument("model", nargs="?", default=argparse.SUPPRESS, help="alexnet (default), or file.py:function")
     command.add_argument("--model", dest="model", default=ALEXNET, help="the same")
-    command.add_argument("--run", metavar="DIR", help="a run folder of examples/alexnet: its network as it was trained")
+    command.add_argument(
+        "--run",
+        metavar="DIR",
+        help="a run folder of examples/alexnet: its network as it was trained; 'last': the newest in runs/, if there is one",
+    )
+    command.add_argument(
+        "--steps", type=step_numbers, metavar="N,N,...", help="these steps of the run side by side: steps.html"
+    )
     command.add_argument("--input", type=batch_shape, default=DEFAULT_INPUT, metavar="1xCxHxW", help="what the model takes")
     command.add_argument("--image", metavar="FILE", help="a picture; by default one of the embedded patterns")
     command.add_argument("--label", type=int, metavar="K", help="the image's class; by default the one that the scores favour")
@@ -127,7 +147,10 @@ def _add_explore(commands: Any) -> None:
 
 def _explore(args: argparse.Namespace) -> str:
     folder = prepare_folder(args.out)
-    network = _network(args.model, args.run)
+    run = _last_run(args.model) if args.run == LAST else args.run
+    if args.steps and run is None:
+        raise ValueError(f"explore: --steps needs --run with a folder, got --run {args.run}")
+    network = _network(args.model, run)
     example = _example(args.input, args.image, network.mean)
     label = args.label
     if label is None and example.name in network.classes:
@@ -143,7 +166,39 @@ def _explore(args: argparse.Namespace) -> str:
         full=args.full,
     )
     path = page.save(folder).resolve()
-    return f"{path}: {path.stat().st_size / 1e6:.1f} MB. Open it in a browser: {path.as_uri()}"
+    told = f"{path}: {path.stat().st_size / 1e6:.1f} MB. {network.note} Open it in a browser: {path.as_uri()}"
+    if run is None or not args.steps:
+        return told
+    compared = steps_page(_at_steps(run, args.steps), example.batch, label, notes=[example.note]).save(folder).resolve()
+    return f"{told}\n{compared}: {compared.stat().st_size / 1e6:.1f} MB, steps side by side: {compared.as_uri()}"
+
+
+def _last_run(model: str) -> str | None:
+    """The run in runs/ that began last and has a checkpoint; None if there is none, or another model is asked for."""
+    run = module_from(ALEXNET_FILE.with_name("run.py"))
+    folders = [path.parent for path in Path("runs").glob(f"*/{run.ARGUMENTS}")] if model == ALEXNET else []
+    begun = sorted(folders, key=lambda folder: (folder / run.ARGUMENTS).stat().st_mtime)
+    return next((str(folder) for folder in reversed(begun) if run.list_checkpoints(folder)), None)
+
+
+def _at_steps(folder: str, steps: Sequence[int]) -> list[tuple[str, Module]]:
+    """The network at each of these steps, which the run has checkpoints of; at step 0 as its seed made it."""
+    run, model = (module_from(ALEXNET_FILE.with_name(f"{part}.py")) for part in ("run", "model"))
+    where = run.find_run(folder)
+    there = {int(path.name.removeprefix("step-")): path for path in run.list_checkpoints(where)}
+    missing = [step for step in steps if step and step not in there]
+    if missing or not there:
+        found = ", ".join(map(str, [0, *there] if there else []))
+        raise FileNotFoundError(f"explore: {where} has checkpoints of steps {found or '(none)'}, got --steps {steps}")
+    networks = []
+    for step in steps:
+        saved = run.read_checkpoint(there[step] if step else next(iter(there.values())), "give {} instead")
+        random.manual_seed(run.arguments_of(where).get("seed", 0))
+        network = model.AlexNet(**saved.state["architecture"])
+        if step:
+            network.load_state_dict(saved.model_state)
+        networks.append((f"step {step}", network))
+    return networks
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ The page is a template, a style sheet and scripts, in minidl/study/explorer/page
 numbers themselves, so each can be asked where it is from: minidl/study/explorer/values.py says how they come along.
 """
 
+import html
 import itertools
 import json
 import os
@@ -45,9 +46,7 @@ _ASSETS = Path(__file__).with_name("page")
 _FILE = "index.html"
 _RESERVED = ("overview", "im2col")  # names of sections of the page, which no layer's may be
 # each needs those before it
-_SCRIPTS = [
-    f"{name}.js" for name in ("tensors", "words", "formulas", "layers", "why", "picture", "ask", "zoom", "loss", "explorer")
-]
+_SCRIPTS = ("tensors", "words", "formulas", "layers", "why", "picture", "ask", "zoom", "loss", "explorer")
 _FIGURES = [name for name in HEADINGS if name != "workspace"]  # that depends on which kernels ran
 
 
@@ -56,18 +55,20 @@ class Page:
     """The page, and what it shows.
 
     html : the whole document
-    data : what the script in it reads, made of dicts, lists, strings and numbers. See `_data`.
+    data : what the script in it reads, made of dicts, lists, strings and numbers. See `_network`.
+    file : its name in a folder
     """
 
     html: str
     data: dict[str, Any]
+    file: str = _FILE
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write `folder`/index.html, whole or not at all, and return its path. The folder is made if it is not there.
+        """Write the file into the folder, whole or not at all, and return its path. The folder is made if it is not there.
 
         NotADirectoryError or FileExistsError: something else has that name. Another OSError: the disk's.
         """
-        path = prepare_folder(folder) / _FILE
+        path = prepare_folder(folder) / self.file
         write_whole(path, self.html.encode())
         return path
 
@@ -113,7 +114,7 @@ def explore(
     Gradients, modes and random state are put back. ValueError: more than one image, or a label that is no class; TypeError:
     the model's output is no Tensor.
     """
-    x = _batch_for(model, image)
+    x = batch_for(model, image)
     with left_as_it_was(model):
         model.zero_grad()
         model.train()
@@ -128,7 +129,9 @@ def explore(
         "values": values,
         "texts": texts,
     }
-    return Page(_html(data), data)
+    convolves = any("conv2d" in op["formulas"] for op in data["ops"])
+    more = {"im2col": im2col.section() if convolves else ""}
+    return page_of(data, _FILE, _FILE, _SCRIPTS, f"{data['model']}: one step, forward and backward", **more)
 
 
 # ------------------------------------------------------------------------------------------------------------- the step
@@ -143,7 +146,7 @@ class _Loss:
     scores: np.ndarray
 
 
-def _batch_for(model: Module, image: np.ndarray | Tensor) -> Tensor:
+def batch_for(model: Module, image: np.ndarray | Tensor) -> Tensor:
     """One image as the model's first parameter would have it. A model without parameters gives the image a gradient."""
     first = next(model.parameters(), Tensor(np.float32(0)))
     host = image.detach().numpy() if isinstance(image, Tensor) else np.asarray(image)
@@ -158,12 +161,12 @@ def _observed_step(model: Module, x: Tensor, label: int | None, values: Values) 
         scores = model(x)
         if not isinstance(scores, Tensor):
             raise TypeError(f"explore: the model must return a Tensor, got {type(scores).__name__}")
-        loss, label = _loss_of(scores, label)
+        loss, label = loss_of(scores, label)
         loss.backward()
     return seen, _Loss(loss.item(), label, scores.device.to_host(scores.data))
 
 
-def _loss_of(scores: Tensor, label: int | None) -> tuple[Tensor, int | None]:
+def loss_of(scores: Tensor, label: int | None) -> tuple[Tensor, int | None]:
     """The loss, and the label that it is about."""
     if scores.ndim == 2 and scores.shape[1] > 1:
         classes = scores.shape[1]
@@ -532,18 +535,18 @@ def _unique(titles: Iterable[str]) -> list[str]:
 # ----------------------------------------------------------------------------------------------------------------- html
 
 
-def _html(data: Mapping[str, Any]) -> str:
-    """The template with the style sheet, the scripts, the data and the section about im2col in their places."""
-    convolves = any("conv2d" in op["formulas"] for op in data["ops"])
+def page_of(data: dict[str, Any], file: str, template: str, scripts: Sequence[str], title: str, **more: str) -> Page:
+    """A template of minidl/study/explorer/page with the title, the style sheet, scripts, the data and more in their places."""
     pieces = {
-        "title": f"{data['model']}: one step, forward and backward",
+        "title": html.escape(title),
         "style": _asset("explorer.css"),
-        "script": "\n".join(f"<script>\n{_asset(name)}</script>" for name in _SCRIPTS),
+        "script": "\n".join(f"<script>\n{_asset(f'{name}.js')}</script>" for name in scripts),
         "data": _json(_once(data)),
         "texts": "\n".join(f'<script type="text/plain" id="text-{i}">{text}</script>' for i, text in enumerate(data["texts"])),
-        "im2col": im2col.section() if convolves else "",
+        **more,
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: pieces[place[1]], _asset("index.html"))
+    whole = re.sub(r"\{\{(\w+)\}\}", lambda place: pieces[place[1]], _asset(template))
+    return Page(whole, data, file)
 
 
 def _once(data: Mapping[str, Any]) -> dict[str, Any]:

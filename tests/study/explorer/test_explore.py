@@ -19,6 +19,8 @@ from minidl.observer import Observer
 from minidl.study import Trace, summary
 from minidl.study.__main__ import main
 from minidl.study.explorer.explore import Page, explore, prepare_folder
+from minidl.study.explorer.pictures import limit
+from minidl.study.explorer.steps import steps_page
 from minidl.study.explorer.values import from_text, inflate
 from minidl.study.models import ALEXNET_FILE, module_from
 
@@ -585,7 +587,9 @@ def data_of(folder):
 def test_the_command(net, tmp_path, capsys, option):
     assert main(["explore", *option, net, "--input", "1x3x10x10", "--label", "3", "--out", str(tmp_path / "look")]) == 0
     path = tmp_path / "look" / "index.html"
-    assert capsys.readouterr().out == f"{path}: {path.stat().st_size / 1e6:.1f} MB. Open it in a browser: {path.as_uri()}\n"
+    told = "The network has the weights that it starts with: nothing was trained."
+    size = f"{path.stat().st_size / 1e6:.1f} MB"
+    assert capsys.readouterr().out == f"{path}: {size}. {told} Open it in a browser: {path.as_uri()}\n"
     data = data_of(path.parent)
     assert (data["model"], data["input"], data["loss"]["label"], data["checks"]) == ("Sequential", [1, 3, 10, 10], 3, None)
     assert "nothing was trained" in data["notes"][0] and "checkered square" in data["notes"][1]
@@ -641,6 +645,69 @@ def test_mistakes_are_one_line(net, tmp_path, capsys, arguments, message):
     errors = capsys.readouterr().err
     assert end.value.code == 2 and errors.startswith("minidl.study: error: ") and errors.count("\n") == 1
     assert message.format(tmp=tmp_path) in errors and not (tmp_path / "out" / "index.html").exists()
+
+
+def narrow_run(folder, steps):
+    """A run's folder, with checkpoints of a very narrow AlexNet at these steps, of which nothing was trained."""
+    model, run, data = (module_from(ALEXNET_FILE.with_name(name)) for name in ("model.py", "run.py", "data.py"))
+    (folder / run.CHECKPOINTS).mkdir(parents=True)
+    (folder / run.ARGUMENTS).write_text('{"arguments": {"seed": 5}}')
+    mean = np.full((256, 256, 3), 20, np.float32)
+    data.save_statistics(folder / run.STATISTICS, minidl.data.ColorStatistics(mean, np.ones(3), np.eye(3)))
+    for step in steps:
+        minidl.manual_seed(step)
+        network = model.AlexNet(10, width=1 / 48)
+        state = {"architecture": {"num_classes": 10, "width": 1 / 48}, "classes": minidl.data.Patterns.classes, "step": step}
+        minidl.checkpoint.save_checkpoint(run.checkpoint_path(folder, step), network.state_dict(), **state)
+    return folder
+
+
+def test_the_last_run_is_shown_where_there_is_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["explore", "--run", "last", "--input", "1x3x227x227", "--out", "look"]
+    older, newer, empty = (narrow_run(tmp_path / "runs" / name, steps) for name, steps in (("b", [3]), ("a", [7]), ("c", [])))
+    for age, folder in enumerate((empty, newer, older)):
+        os.utime(folder / "arguments.json", (1e9 - age, 1e9 - age))
+    main(arguments)
+    assert "step-000007" in data_of(tmp_path / "look")["notes"][0] and "step-000007" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path / "look")  # here are no runs
+    monkeypatch.setattr("minidl.study.__main__.load_model", lambda name: module_from(ALEXNET_FILE).AlexNet(10, width=1 / 48))
+    main(arguments)
+    assert "nothing was trained" in data_of(tmp_path / "look" / "look")["notes"][0]
+
+
+def test_steps_side_by_side(tmp_path, capsys):
+    folder = narrow_run(tmp_path / "run", [50, 500])
+    main(["explore", "--run", str(folder), "--steps", "0,50,500", "--out", str(tmp_path)])
+    assert "steps.html" in capsys.readouterr().out
+    page = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "steps.html").read_text("utf-8"))[1])
+    assert [column["name"] for column in page["columns"]] == ["step 0", "step 50", "step 500"]
+    kinds = ("filters", "output y", "gradient gy", "gradient of filters")
+    assert {(row["layer"], row["what"]) for row in page["rows"]} == {
+        (f"tower{i}.conv{n}", what) for i in (0, 1) for n in range(1, 6) for what in kinds
+    }
+    assert all(
+        len(row["blobs"]) == 3 and len({blob["values"] for blob in row["blobs"]}) == 3
+        for row in page["rows"]
+        if "conv1" in row["layer"]
+    )
+    minidl.manual_seed(5)
+    first = module_from(ALEXNET_FILE).AlexNet(10, width=1 / 48).tower0.conv1.weight
+    row = next(row for row in page["rows"] if row["layer"] == "tower0.conv1" and row["what"] == "filters")
+    assert row["blobs"][0]["limit"] == pytest.approx(limit(first.detach().numpy()))
+    with pytest.raises(SystemExit):
+        main(["explore", "--run", str(folder), "--steps", "0,7", "--out", str(tmp_path)])
+    assert "has checkpoints of steps 0, 50, 500, got --steps [0, 7]" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["explore", "--steps", "0,7", "--out", str(tmp_path)])
+    assert "--steps needs --run" in capsys.readouterr().err
+
+
+def test_steps_of_networks_that_have_none():
+    with pytest.raises(ValueError, match=r"^steps_page: at least 1 network is needed, got 0$"):
+        steps_page([], np.ones((1, 3)))
+    with pytest.raises(ValueError, match=r"^steps_page: the network must have a convolution, got Linear$"):
+        steps_page([("one", nn.Linear(3, 4))], np.ones((1, 3)))
 
 
 def test_a_run(tmp_path, capsys):

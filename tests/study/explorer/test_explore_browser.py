@@ -4,9 +4,12 @@ import importlib
 import itertools
 import re
 
+import numpy as np
 import pytest
-from test_explore import Towers
+from test_explore import SHAPE, Towers
 
+import minidl
+from minidl.study.explorer.steps import steps_page
 from minidl.study.models import load_model
 
 pytestmark = pytest.mark.browser
@@ -522,3 +525,23 @@ def test_axe_finds_nothing_serious(open_page, folder, scheme, name):
         window.wait_for_selector("#why[data-answered]")
     found = [v for v in axe.run(window).response["violations"] if v["impact"] in ("serious", "critical")]
     assert found == [], [(v["id"], [node["html"][:200] for node in v["nodes"]][:3]) for v in found]
+
+
+def test_steps_side_by_side(open_page, tmp_path):
+    networks = []
+    for step in (0, 50):
+        minidl.manual_seed(step)
+        networks.append((f"step {step}", Towers()))
+    image = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
+    path = steps_page(networks, image, 2, notes=["A note."]).save(tmp_path)
+    path.rename(tmp_path / "index.html")
+    window = open_page(tmp_path, **PHONE)
+    window.wait_for_selector("#view[data-drawn]")
+    assert window.locator("thead th").all_inner_texts()[1].startswith("step 0")
+    assert window.locator("tbody tr").count() == 2 * 4 and window.locator("tbody td > canvas").count() == 16
+    assert window.evaluate(TOO_WIDE) == 0
+    ramps = window.locator("tbody tr").nth(1).locator(".ramp")
+    before = ramps.all_inner_texts()
+    window.locator("#shared").check()
+    after = ramps.all_inner_texts()
+    assert before[0] != before[1] and after[0] == after[1]

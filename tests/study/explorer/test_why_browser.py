@@ -336,6 +336,24 @@ def test_a_path_from_a_score_to_a_pixel(open_page, small):
     assert again.locator(".product").inner_text().replace("\u2212", "-") == shown
 
 
+def test_why_is_this_gradient_negative_in_four_clicks(open_page, small):
+    """From the first page to the factor that is negative."""
+    window, op = open_page(small.folder), conv1(small)
+    window.locator('#view .network a[href="#conv1"]').first.click()
+    window.locator(".direction a").nth(1).click()
+    gradient = small.values.entries[small.data["ops"][op]["leaving"][1]["values"]].array.reshape(4, 3, 3, 3)
+    o, c, u, v = (int(i) for i in np.argwhere(gradient < 0)[0])
+    tile = f"Ask.figures.find((f) => f.op.number === {op} && f.slot === 'g1').arranged.place([{o}, {c}, {u}, {v}])"
+    weights = picture(window, f"{op}.g1")
+    weights.click(position=middle_of(weights, *window.evaluate(tile)))
+    panel = answered(window, f"{op}.g1.{o}.{c}.{u}.{v}")
+    assert panel.locator(".answer").inner_text().startswith("\u2212")
+    first = panel.locator(".terms tbody tr").first
+    negative = first.locator("a", has_text="\u2212").first if first.locator("i.below").count() else first.locator("a").first
+    negative.click()
+    window.wait_for_selector("#why .trail")
+
+
 def test_an_address_of_no_number_is_no_answer(open_page, small):
     for wrong in ("99.y.0", "3.y.0.99.0.0", "3.y.0.0", "3.z.0.0.0.0", "3.x9.0", "3.y.0.0.0.a", "3"):
         window = open_page(small.folder, f"#conv1/forward/3/why/{wrong}")

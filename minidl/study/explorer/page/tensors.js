@@ -191,7 +191,7 @@ const Tensors = (() => {
   }
 
   return {
-    load, get, has, at, numbers, start,
+    load, get, has, at, numbers, note, start,
     matrix: (shape) => [shape[0], Index.size(shape.slice(1))],
     // Arrays that may differ from minidl's in their last bits, by at most this; null for the others.
     worst: (blob) => step.values[blob.values].how === "sums" ? step.values[blob.values].worst : null,

@@ -81,6 +81,7 @@ class Odd(nn.Module):
 
     def __init__(self):
         super().__init__()
+        self.first = nn.Conv2d(4, 4, 1)  # so that the next one has a gradient to give
         self.conv = nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2)
         self.norm = nn.LocalResponseNorm(4, alpha=0.3, k=1.5)
         self.pool = nn.MaxPool2d(3, 2, padding=1, dilation=2, ceil_mode=True)
@@ -88,7 +89,7 @@ class Odd(nn.Module):
         self.drop = nn.Dropout(0.4)
 
     def forward(self, x):
-        x = self.pool(self.norm(self.conv(x)))
+        x = self.pool(self.norm(self.conv(self.first(x))))
         rows = self.linear(x.permute(0, 2, 3, 1).reshape(-1, 6))
         twice = self.drop(rows.relu())
         return (minidl.cat([twice, rows], 1) * 0.5).reshape(1, -1)
@@ -148,6 +149,36 @@ def test_a_nudge_finds_the_gradient(open_page, network, request):
         return off > 1e-5 * max(abs(proof["analytic"]), largest / 100)
 
     wrong = [proof for proof in found if differs(proof)]
+    assert len(found) > 100
+    assert not wrong, str(wrong[0])
+
+
+# Of answers about outputs: each factor's slope, and the same numerically, by moving the op's input a little.
+SLOPES = """async ([count, seed]) => {
+  const random = () => (seed = seed * 16807 % 2147483647) / 2147483647, found = [];
+  for (const op of step.ops) {
+    for (let k = 0; k < count; k++) {
+      const size = Index.size(op.output.shape), index = Index.of(op.output.shape, Math.floor(random() * size));
+      const answer = await Why.explain({ op, slot: "y", index });
+      if (answer.rectified && answer.value === 0) continue; // the ReLU is off: a term's slope is that of the sum before it
+      const parts = answer.terms.flatMap((term) => term.parts).filter((part) => part.slope !== null);
+      const part = parts[Math.floor(random() * parts.length)];
+      if (!part) continue;
+      const i = Number(part.slot.slice(1)), eps = 1e-4 * Math.max(Math.abs(part.value), 1e-2);
+      const [down, up] = [-eps, eps].map((by) => Layers.of(op).evaluate(op, index, i, part.index, part.value + by));
+      if (up === null) continue;
+      found.push({ name: `${Ops.number(answer.ref)} with ${part.slot}`, slope: Why.slope(answer, Why.origin({ op, ...part })),
+        numeric: (up - down) / (2 * eps) });
+    }
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("network", ["small", "odd"])
+def test_a_slope_is_how_a_number_grows_with_a_factor(open_page, network, request):
+    found = open_page(request.getfixturevalue(network).folder).evaluate(SLOPES, [20, 9])
+    wrong = [f for f in found if abs(f["slope"] - f["numeric"]) > 1e-5 * max(abs(f["slope"]), 1e-2)]
     assert len(found) > 100
     assert not wrong, str(wrong[0])
 

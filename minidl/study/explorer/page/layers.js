@@ -695,14 +695,14 @@ const Layers = (() => {
     terms: {
       y(op, [r]) {
         const { scores, t, p, logSum, shift, sum, all } = row(op, r), places = range(scores.length);
-        const favourites = places.toSorted((a, b) => p[b] - p[a]).slice(0, 5);
-        const terms = [{ name: "ln Σ e^x", value: all * logSum, parts: favourites.map((c) => part("x0", [r, c], scores[c], p[c] * all - t[c])) }];
+        const favourites = places.toSorted((a, b) => p[b] - p[a]).slice(0, 5), shown = [...new Set([...favourites, ...places.filter((c) => t[c])])];
+        const terms = [{ name: "ln Σ e^x", value: all * logSum, parts: shown.map((c) => part("x0", [r, c], scores[c], p[c] * all)) }];
         for (const c of places) {
-          if (t[c]) terms.push({ name: `−t[${c}] · x[${c}]`, value: -t[c] * scores[c], parts: [part("x0", [r, c], scores[c], p[c] * all - t[c])] });
+          if (t[c]) terms.push({ name: `−t[${c}] · x[${c}]`, value: -t[c] * scores[c], parts: [part("x0", [r, c], scores[c], -t[c])] });
         }
         return { formula: "loss = ln Σ e^x[c] − Σ t[c] · x[c]", terms,
           notes: [`ln Σ e^x is ${shift.toPrecision(6)} + ln ${sum.toPrecision(6)}: the largest score is taken out first, so that no e^x overflows.`,
-            "A slope is p − t: by how much the loss grows with a score, all its ways together."] };
+            "A score's slopes add up to p − t: p by the first term, −t by the other."] };
       },
       g0(op, [r, c]) {
         const { p, t, all, scores, shift, logSum } = row(op, r), gy = at(op, "gy", [r]);

@@ -42,3 +42,44 @@ def random_images(batch: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     images = rng.standard_normal((batch, 224, 224, 3), np.float32).transpose(0, 3, 1, 2) * 50
     return images, rng.integers(0, 1000, batch)
+
+
+# ---------------------------------------------------------------------------------------------------------- where people learn
+
+
+def cifar_80sec(nn: ModuleType) -> Any:
+    """cuda-convnet's "80sec" net for images (N, 3, 32, 32) and 10 classes; its pools' last windows hang over the edge."""
+    return nn.Sequential(
+        *(nn.Conv2d(3, 32, 5, padding=2), nn.MaxPool2d(3, 2, ceil_mode=True), nn.ReLU(inplace=True)),
+        *(nn.Conv2d(32, 32, 5, padding=2), nn.ReLU(inplace=True), nn.AvgPool2d(3, 2, ceil_mode=True)),
+        *(nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(inplace=True), nn.AvgPool2d(3, 2, ceil_mode=True)),
+        *(nn.Flatten(), nn.Linear(1024, 64), nn.Linear(64, 10)),
+    )
+
+
+def mnist(nn: ModuleType) -> Any:
+    """The net of PyTorch's MNIST example, for images (N, 1, 28, 28) and 10 classes."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 32, 3), nn.ReLU(inplace=True), nn.Conv2d(32, 64, 3), nn.ReLU(inplace=True)),
+        *(nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten()),
+        *(nn.Linear(9216, 128), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(128, 10)),
+    )
+
+
+def six_convs(nn: ModuleType) -> Any:
+    """Six convolutions 3 x 3 of 64 to 256 channels, for images (N, 3, 32, 32) and 10 classes."""
+    layers: list[Any] = []
+    channels = 3
+    for filters in (64, 128, 256):
+        for _ in range(2):
+            layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU(inplace=True)]
+            channels = filters
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(256 * 4 * 4, 10))
+
+
+def mlp(nn: ModuleType) -> Any:
+    """Three layers, for rows (N, 784) and 10 classes."""
+    return nn.Sequential(
+        *(nn.Linear(784, 256), nn.ReLU(inplace=True), nn.Linear(256, 128), nn.ReLU(inplace=True), nn.Linear(128, 10)),
+    )

@@ -7,8 +7,8 @@ thread happens to be faster. With another number only sums over images (a weight
 
 NumPy releases the interpreter's lock inside its loops and products, which is where the time goes. But two threads that take it
 turn by turn for short loops wait for each other: slabs are large, and little work is not shared at all. BLAS runs on one thread
-inside `run`, since every core has a share already, and gets its own number back after it; work in one share leaves BLAS its
-threads, up to minidl's number.
+inside `run`, and gets its own number back after it: every core has a share already. Nor has it its threads where all the work is
+one share, since OpenBLAS's go on spinning for some 20 ms after a product, on the cores of the shares that come next.
 """
 
 import math
@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 _VIEWS = 100  # of a scratch buffer, kept because making one takes longer than many a loop
 
-_WORTH_A_THREAD = 1 << 22  # operations on a number: less, and waking a thread and sharing the interpreter's lock cost more
+_WORTH_A_THREAD = 1 << 20  # operations on a number: less, and waking a thread and sharing the interpreter's lock cost more
 
 
 def _default_threads() -> int:
@@ -49,7 +49,6 @@ class _Threads:
         self.pool: ThreadPoolExecutor | None = None
         self.blas: list[Any] | None = None  # threadpoolctl's controllers, looked up once
         self.blas_before: list[int] = []
-        self.blas_most = 0
         self.blas_holders = 0
 
     def submit(self, share: Callable[[], R]) -> "Future[R]":
@@ -72,20 +71,23 @@ class _Threads:
         if pool is not None:
             pool.shutdown(wait=False)  # shares already submitted still run
 
-    def hold_blas(self, most: int) -> None:
-        """BLAS on `most` threads, or fewer if that is its own number, or what another holder asks for."""
+    def blas_libraries(self) -> list[Any]:
+        """threadpoolctl's controllers."""
         with self.lock:
             if self.blas is None:
                 from threadpoolctl import ThreadpoolController
 
                 self.blas = ThreadpoolController().select(user_api="blas").lib_controllers
+            return self.blas
+
+    def hold_blas(self) -> None:
+        """BLAS on one thread, until all holders have released it."""
+        with self.lock:
             if self.blas_holders == 0:
-                self.blas_before = [library.get_num_threads() for library in self.blas]
-            if self.blas_holders == 0 or most < self.blas_most:
-                self.blas_most = most
-                for library, number in zip(self.blas, self.blas_before, strict=True):
-                    if number > most:
-                        _set_num_threads(library, most)
+                self.blas_before = [library.get_num_threads() for library in self.blas_libraries()]
+                for library, number in zip(self.blas_libraries(), self.blas_before, strict=True):
+                    if number > 1:
+                        _set_num_threads(library, 1)
             self.blas_holders += 1
 
     def release_blas(self) -> None:
@@ -96,7 +98,7 @@ class _Threads:
 
     def _give_blas_back(self) -> None:
         for library, number in zip(self.blas or [], self.blas_before, strict=True):
-            if number > self.blas_most:
+            if number > 1:
                 _set_num_threads(library, number)
 
     def forget_parent(self) -> None:
@@ -136,6 +138,11 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=lambda: _threads.lock.release(),
         after_in_child=_threads.forget_parent,
     )
+
+
+def blas_architectures() -> set[str]:
+    """Whose kernels OpenBLAS multiplies with: {"SkylakeX"}; empty for another BLAS."""
+    return {name for library in _threads.blas_libraries() if (name := getattr(library, "architecture", None))}
 
 
 def get_num_threads() -> int:
@@ -179,7 +186,7 @@ def run(work: Callable[[int, int], R], n: int, at_least: int = 1) -> list[R]:
     parts = shares(n, at_least)
     if not parts:
         return []
-    with _blas_threads(get_num_threads() if len(parts) == 1 else 1):
+    with _blas_on_one_thread():
         if len(parts) == 1 or _thread.inside:
             return [_work_on(work, part) for part in parts]
         others: list[Future[R]] = []
@@ -210,11 +217,11 @@ def _work_on(work: Callable[[int, int], R], part: tuple[int, int]) -> R:
 
 
 @contextmanager
-def _blas_threads(most: int) -> Iterator[None]:
+def _blas_on_one_thread() -> Iterator[None]:
     if _thread.inside:
         yield
         return
-    _threads.hold_blas(most)
+    _threads.hold_blas()
     try:
         yield
     finally:

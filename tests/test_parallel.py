@@ -312,29 +312,10 @@ def test_blas_is_on_one_thread_inside_and_as_before_after(number, three_blas_thr
     assert blas_threads() == {3}
 
 
-def test_one_share_leaves_blas_its_threads_up_to_the_number(number, three_blas_threads):
-    assert parallel.run(lambda first, stop: blas_threads(), 1) == [{min(3, number)}]
-    assert parallel.run(lambda first, stop: blas_threads(), 5, at_least=5) == [{min(3, number)}]
+def test_blas_is_on_one_thread_in_one_share_too(number, three_blas_threads):
+    assert parallel.run(lambda first, stop: blas_threads(), 1) == [{1}]
+    assert parallel.run(lambda first, stop: blas_threads(), 5, at_least=5) == [{1}]
     assert blas_threads() == {3}
-
-
-def test_several_shares_bring_blas_to_one_thread_while_one_share_runs(three_blas_threads):
-    parallel.set_num_threads(2)
-    alone_inside, left = threading.Event(), threading.Event()
-    seen = []
-
-    def alone(first, stop):
-        alone_inside.set()
-        assert left.wait(MINUTE)
-        seen.append(blas_threads())  # as low as anybody asked for, until all have left
-
-    user = threading.Thread(target=lambda: parallel.run(alone, 1))
-    user.start()
-    assert alone_inside.wait(MINUTE) and blas_threads() == {2}
-    assert parallel.run(lambda first, stop: blas_threads(), 2) == [{1}] * 2
-    left.set()
-    user.join(MINUTE)
-    assert seen == [{1}] and blas_threads() == {3}
 
 
 def test_blas_stays_on_one_thread_after_an_inner_run(number, three_blas_threads):

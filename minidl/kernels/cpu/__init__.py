@@ -1,6 +1,7 @@
 """Blocked, threaded NumPy replacements of plain functions: only where a benchmark shows that the plain one loses."""
 
 from minidl.kernels.cpu import (
+    avg_pool2d,
     conv2d,
     cross_entropy,
     elementwise,
@@ -13,6 +14,8 @@ from minidl.kernels.cpu import (
 )
 
 KERNELS = (
+    avg_pool2d.avg_pool2d_forward,
+    avg_pool2d.avg_pool2d_backward,
     conv2d.conv2d_forward,
     conv2d.conv2d_backward,
     conv2d.conv2d_relu_forward,
@@ -25,6 +28,7 @@ KERNELS = (
     local_response_norm.local_response_norm_forward,
     local_response_norm.local_response_norm_backward,
     max_pool2d.max_pool2d_forward,
+    max_pool2d.max_pool2d_values,
     max_pool2d.max_pool2d_backward,
     relu.relu_forward,
     relu.relu_backward,

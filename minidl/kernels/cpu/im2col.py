@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from minidl.kernels.cpu.product import add_sum_of_products, rows_at_once, tall_product
 from minidl.parallel import scratch
 from minidl.shapes import Pair, span
 
@@ -27,12 +28,13 @@ class Im2col:
         return max(AT_ONCE // (out[1] * math.prod(self.shape[1:]) * self.dtype.itemsize), 1)
 
     def prepare(self, w: np.ndarray) -> np.ndarray:
-        """Filters (O, KH, KW, C) -> (KH * KW * C, O), a view."""
-        return w.reshape(len(w), -1).T
+        """Filters (O, KH, KW, C) -> (KH * KW * C, O): a view, or where they are few a copy, which is faster to multiply with."""
+        matrix = w.reshape(len(w), -1).T
+        return np.ascontiguousarray(matrix) if rows_at_once(matrix.size, matrix.dtype) else matrix
 
     def forward(self, x: np.ndarray, corner: Pair, matrix: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
         """Images (n, H, W, C), with `corner` rows and columns of zeros before them, and bias (OW, O) into y (n, OH, OW, O)."""
-        np.matmul(self.patches(x, corner, y.shape[1:3]), matrix, out=pixels(y))
+        tall_product(self.patches(x, corner, y.shape[1:3]), matrix, pixels(y))
         if bias is not None:
             y += bias
 
@@ -43,7 +45,7 @@ class Im2col:
     def add_gradient(self, gw: np.ndarray, x: np.ndarray, corner: Pair, gy: np.ndarray) -> None:
         """gw += what images x (n, H, W, C) and gy (n, OH, OW, O) add."""
         col = self.patches(x, corner, gy.shape[1:3])
-        gw += np.matmul(gy.reshape(-1, gy.shape[3]).T, col, out=scratch("im2col gw", gw.shape, self.dtype))
+        add_sum_of_products(gy.reshape(-1, gy.shape[3]), col, gw)
 
     def gradient(self, gw: np.ndarray) -> np.ndarray:
         """The sum of gw -> (O, KH, KW, C)."""
@@ -53,11 +55,15 @@ class Im2col:
         """The patch under every output pixel: (n * OH * OW, KH * KW * C)."""
         (_, kh, kw, c), (sh, sw), (dh, dw), (oh, ow) = self.shape, self.stride, self.dilation, out
         padded = pad(x, corner, self.padded_size(out))
-        image, row, column, element = padded.strides
-        shape = (len(x), oh, ow, kh, kw, c)
-        col = scratch("im2col col", shape, self.dtype)
-        col[...] = as_strided(padded, shape, (image, sh * row, sw * column, dh * row, dw * column, element))
-        return col.reshape(len(x) * oh * ow, kh * kw * c)
+        (image, row, column, _), element = padded.strides, padded.itemsize
+        shape: tuple[int, ...] = (len(x), oh, ow, kh, kw, c)
+        col = scratch("im2col col", (len(x) * oh * ow, kh * kw * c), self.dtype)
+        strides: tuple[int, ...] = (image, sh * row, sw * column, dh * row, dw * column, element)
+        if dw * column == c * element:  # a row of the window is one run of memory
+            shape, strides = (len(x), oh, ow, kh, kw * c), (*strides[:4], element)
+        run = np.dtype((np.void, shape[-1] * element))  # NumPy copies one long item faster than many short ones
+        np.copyto(col.reshape(shape).view(run), as_strided(padded, shape, strides).view(run))
+        return col
 
     def padded_size(self, out: Pair) -> Pair:
         """Rows and columns that the windows reach."""

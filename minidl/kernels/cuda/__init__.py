@@ -29,6 +29,7 @@ KERNELS = (
     local_response_norm.local_response_norm_forward,
     local_response_norm.local_response_norm_backward,
     max_pool2d.max_pool2d_forward,
+    max_pool2d.max_pool2d_values,
     max_pool2d.max_pool2d_backward,
     relu.relu_forward,
     relu.relu_backward,

@@ -19,6 +19,11 @@ def max_pool2d_forward(x: Array, kernel: Pair, stride: Pair, padding: Pair, dila
     return y, argmax
 
 
+def max_pool2d_values(x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, out: Pair) -> Array:
+    """x (N, H, W, C) -> y (N, OH, OW, C)."""
+    return max_pool2d_forward(x, kernel, stride, padding, dilation, out)[0]
+
+
 def max_pool2d_backward(
     gy: Array, argmax: Array, x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> Array:

@@ -7,8 +7,8 @@ thread happens to be faster. With another number only sums over images (a weight
 
 NumPy releases the interpreter's lock inside its loops and products, which is where the time goes. But two threads that take it
 turn by turn for short loops wait for each other: slabs are large, and little work is not shared at all. BLAS runs on one thread
-inside `run`, and gets its own number back after it: every core has a share already. Nor has it its threads where all the work is
-one share, since OpenBLAS's go on spinning for some 20 ms after a product, on the cores of the shares that come next.
+inside `run`, since every core has a share already, and gets its own number back after it. It keeps to one where all the work is
+one share too: OpenBLAS's threads go on spinning for some 20 ms after a product, on the cores of the shares that come next.
 """
 
 import math
@@ -16,7 +16,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
@@ -40,6 +39,21 @@ def _default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class _Blas:
+    """The number of threads of one BLAS library, for whichever thread asks.
+
+    OpenBLAS's own functions: threadpoolctl's take ten times as long, and (3.8) let one thread alone set the number.
+    """
+
+    def __init__(self, controller: Any) -> None:
+        self.architecture = getattr(controller, "architecture", None)
+        self.get_num_threads, self.set_num_threads = controller.get_num_threads, controller.set_num_threads
+        if controller.internal_api == "openblas" and controller.threading_layer != "openmp":
+            found = [controller._get_symbol(f"openblas_{verb}_num_threads") for verb in ("get", "set")]
+            if None not in found:
+                self.get_num_threads, self.set_num_threads = found
+
+
 class _Threads:
     """The pool of threads, and BLAS's number of threads while it is held."""
 
@@ -47,7 +61,7 @@ class _Threads:
         self.number = number
         self.lock = threading.RLock()  # a signal's handler may fork while its thread holds it
         self.pool: ThreadPoolExecutor | None = None
-        self.blas: list[Any] | None = None  # threadpoolctl's controllers, looked up once
+        self.blas: list[_Blas] | None = None  # looked up once
         self.blas_before: list[int] = []
         self.blas_holders = 0
 
@@ -71,23 +85,23 @@ class _Threads:
         if pool is not None:
             pool.shutdown(wait=False)  # shares already submitted still run
 
-    def blas_libraries(self) -> list[Any]:
-        """threadpoolctl's controllers."""
+    def blas_libraries(self) -> list[_Blas]:
         with self.lock:
             if self.blas is None:
                 from threadpoolctl import ThreadpoolController
 
-                self.blas = ThreadpoolController().select(user_api="blas").lib_controllers
+                self.blas = [_Blas(found) for found in ThreadpoolController().select(user_api="blas").lib_controllers]
             return self.blas
 
     def hold_blas(self) -> None:
         """BLAS on one thread, until all holders have released it."""
         with self.lock:
             if self.blas_holders == 0:
-                self.blas_before = [library.get_num_threads() for library in self.blas_libraries()]
-                for library, number in zip(self.blas_libraries(), self.blas_before, strict=True):
+                libraries = self.blas_libraries()
+                self.blas_before = [library.get_num_threads() for library in libraries]
+                for library, number in zip(libraries, self.blas_before, strict=True):
                     if number > 1:
-                        _set_num_threads(library, 1)
+                        library.set_num_threads(1)
             self.blas_holders += 1
 
     def release_blas(self) -> None:
@@ -99,7 +113,7 @@ class _Threads:
     def _give_blas_back(self) -> None:
         for library, number in zip(self.blas or [], self.blas_before, strict=True):
             if number > 1:
-                _set_num_threads(library, number)
+                library.set_num_threads(number)
 
     def forget_parent(self) -> None:
         """In a forked child, which has only the thread that forked: the pool is gone, and nobody holds BLAS."""
@@ -108,16 +122,6 @@ class _Threads:
             self.blas_holders = 0
             self._give_blas_back()
         _thread.inside = False
-
-
-def _set_num_threads(library: Any, number: int) -> None:
-    """By whichever thread. threadpoolctl lets one thread alone set OpenBLAS's number, until it says that it is done (3.8)."""
-    done = getattr(library, "clear_controlling_thread", None)
-    if done is not None:
-        done(force=True)
-    library.set_num_threads(number)
-    if done is not None:
-        done()
 
 
 class _Thread(threading.local):
@@ -142,7 +146,7 @@ if hasattr(os, "register_at_fork"):
 
 def blas_architectures() -> set[str]:
     """Whose kernels OpenBLAS multiplies with: {"SkylakeX"}; empty for another BLAS."""
-    return {name for library in _threads.blas_libraries() if (name := getattr(library, "architecture", None))}
+    return {library.architecture for library in _threads.blas_libraries() if library.architecture}
 
 
 def get_num_threads() -> int:
@@ -183,20 +187,30 @@ def run(work: Callable[[int, int], R], n: int, at_least: int = 1) -> list[R]:
     other. If shares fail, all are waited for and one's error is raised: the calling thread's, else the first. So is Ctrl-C's.
     Shares see the caller's context variables, `np.errstate` among them.
     """
-    parts = shares(n, at_least)
-    if not parts:
+    if n <= 0:
         return []
-    with _blas_on_one_thread():
-        if len(parts) == 1 or _thread.inside:
-            return [_work_on(work, part) for part in parts]
-        others: list[Future[R]] = []
-        try:
-            for part in parts[:-1]:
-                others.append(_threads.submit(partial(copy_context().run, _work_on, work, part)))
-            last = _work_on(work, parts[-1])
-        finally:
-            _wait_for(others)
-        return [*(other.result() for other in others), last]
+    parts = shares(n, at_least) if n > at_least else [(0, n)]
+    if _thread.inside:
+        return [_work_on(work, part) for part in parts]
+    _threads.hold_blas()
+    try:
+        return _work_together(work, parts)
+    finally:
+        _threads.release_blas()
+
+
+def _work_together(work: Callable[[int, int], R], parts: list[tuple[int, int]]) -> list[R]:
+    """All shares but the last on other threads."""
+    if len(parts) == 1:
+        return [_work_on(work, parts[0])]
+    others: list[Future[R]] = []
+    try:
+        for part in parts[:-1]:
+            others.append(_threads.submit(partial(copy_context().run, _work_on, work, part)))
+        last = _work_on(work, parts[-1])
+    finally:
+        _wait_for(others)
+    return [*(other.result() for other in others), last]
 
 
 def _wait_for(others: "list[Future[R]]") -> None:
@@ -214,18 +228,6 @@ def _work_on(work: Callable[[int, int], R], part: tuple[int, int]) -> R:
         return work(*part)
     finally:
         _thread.inside = before
-
-
-@contextmanager
-def _blas_on_one_thread() -> Iterator[None]:
-    if _thread.inside:
-        yield
-        return
-    _threads.hold_blas()
-    try:
-        yield
-    finally:
-        _threads.release_blas()
 
 
 def slabs(first: int, stop: int, size: int) -> Iterator[slice]:

@@ -493,11 +493,11 @@ print(parallel.run(lambda first, stop: in_child(child) if first == 0 else 0, 2),
 
 
 BLAS_IS_SLOW = """
-library = type(ThreadpoolController().select(user_api="blas").lib_controllers[0])
+library = parallel._threads.blas_libraries()[0]
 set_num_threads = library.set_num_threads
 
-def slowly(self, number):
-    set_num_threads(self, number)
+def slowly(number):
+    set_num_threads(number)
     if number == 1:
         at_one()
 """

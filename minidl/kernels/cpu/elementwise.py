@@ -12,12 +12,16 @@ import numpy as np
 from minidl.device import memory_order
 from minidl.parallel import grain, run, slabs
 
+_SMALL = 1 << 14  # elements that are not worth looking for blocks
 _BLOCK = 1 << 17  # elements: SGD's parameter, gradient, velocity and one temporary array fill two megabytes
 
 
 def apply_elementwise(update: Callable[..., None], *arrays: np.ndarray | None) -> None:
     """As the plain function in minidl/optim/elementwise.py."""
     present = [array for array in arrays if array is not None]
+    if present[0].size <= _SMALL:
+        update(*arrays)
+        return
     order = memory_order(present[0])
     present = [array.transpose(order) for array in present]
     if all(array.flags.c_contiguous for array in present):

@@ -28,7 +28,7 @@ class Im2col:
         return max(AT_ONCE // (out[1] * math.prod(self.shape[1:]) * self.dtype.itemsize), 1)
 
     def prepare(self, w: np.ndarray) -> np.ndarray:
-        """Filters (O, KH, KW, C) -> (KH * KW * C, O): a view, or where they are few a copy, which is faster to multiply with."""
+        """Filters (O, KH, KW, C) -> (KH * KW * C, O): a view, or a copy where that is multiplied faster."""
         matrix = w.reshape(len(w), -1).T
         return np.ascontiguousarray(matrix) if rows_at_once(matrix.size, matrix.dtype) else matrix
 
@@ -62,7 +62,11 @@ class Im2col:
         if dw * column == c * element:  # a row of the window is one run of memory
             shape, strides = (len(x), oh, ow, kh, kw * c), (*strides[:4], element)
         run = np.dtype((np.void, shape[-1] * element))  # NumPy copies one long item faster than many short ones
-        np.copyto(col.reshape(shape).view(run), as_strided(padded, shape, strides).view(run))
+        if padded.flags.c_contiguous:
+            windows = np.ndarray(shape[:-1], run, padded, 0, strides[:-1])
+        else:
+            windows = as_strided(padded, shape, strides).view(run)[..., 0]
+        np.copyto(col.view(run).reshape(shape[:-1]), windows)
         return col
 
     def padded_size(self, out: Pair) -> Pair:

@@ -1,10 +1,9 @@
 """2-d max pooling without masked copies; the mathematics is in minidl/ops/max_pool2d.py.
 
 Forward: the largest of a window is the largest of its columns' largest, so KH + KW comparisons do instead of KH * KW. Down the
-columns whole rows of the image are compared. What is left is sorted by column
-modulo the stride: then each kernel element meets runs of memory as long as a row, where NumPy is several times faster than on
-every second pixel. Windows that hang over an edge are compared by themselves. Where backward will ask for winners, they travel along as one
-byte for each value.
+columns whole rows of the image are compared. What is left is sorted by column modulo the stride: then each kernel element meets
+runs of memory as long as a row, where NumPy is several times faster than on every second pixel. Windows that hang over an edge
+are compared by themselves. Where backward will ask for winners, they travel along as one byte for each value.
 
 Backward: one indexed addition for each slab. The winner's number says how far it lies from its window's first pixel.
 """
@@ -57,9 +56,7 @@ def _forward(
     return y
 
 
-def _down(
-    x: np.ndarray, axis: Axis, rows: slice, kw: int, argmax: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _down(x: np.ndarray, axis: Axis, rows: slice, kw: int, argmax: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
     """The largest of every column of the windows in some rows of output, (n, rows, W, C); and, if argmax is given,
     u * KW for the first of the window's rows u that has it."""
     n, _, w, c = x.shape

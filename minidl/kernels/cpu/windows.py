@@ -29,7 +29,11 @@ class Axis(NamedTuple):
         inside = self._meets(0)[0], self._meets(self.kernel - 1)[1]
         start = min(max(first, inside[0]), stop)
         end = min(max(start, inside[1]), stop)
-        for begin, beyond in [*((i, i + 1) for i in range(first, start)), (start, end), *((i, i + 1) for i in range(end, stop))]:
+        for begin, beyond in [
+            *((i, i + 1) for i in range(first, start)),
+            (start, end),
+            *((i, i + 1) for i in range(end, stop)),
+        ]:
             if begin < beyond:
                 yield slice(begin, beyond), list(self._elements(begin, beyond))
 

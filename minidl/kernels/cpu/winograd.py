@@ -12,6 +12,7 @@ import numpy as np
 
 from minidl import memory
 from minidl.kernels.cpu.im2col import AT_ONCE, Im2col
+from minidl.kernels.cpu.product import rows_at_once
 from minidl.kernels.cpu.tiles import Assembly, Canvas, Layout, Tiles, layout
 from minidl.kernels.winograd import OUTPUTS, Transforms, block_kernel, has_tiles, tile_numbers, tile_size, transforms
 from minidl.parallel import run, scratch, slabs
@@ -200,6 +201,8 @@ def _largest(flat: np.ndarray) -> float:
 _FILTER_VALUE = 140  # of U or gU: filters transformed, and gradients back
 _TILE_VALUE = 30  # of V or M: tiles cut and put together
 _PATCH_VALUE = 18  # of the patches that are gathered otherwise
+_CALLS = 20_000_000  # NumPy's many short calls, however little work there is
+_WHERE_SMALL = 0.8  # of the time by patches is left where BLAS multiplies them as they lie: see product.py
 
 
 def pays(shape: tuple[int, ...], stride: Pair, dilation: Pair, images: int, out: Pair) -> bool:
@@ -214,7 +217,9 @@ def pays(shape: tuple[int, ...], stride: Pair, dilation: Pair, images: int, out:
     points, tiles = math.prod(tile_size(kernel)), images * math.prod(tile_numbers(out, kernel))
     by_tiles = points * (channels * filters * (tiles + _FILTER_VALUE) + (channels + filters) * tiles * _TILE_VALUE)
     by_patches = images * math.prod(out) * math.prod(shape[1:]) * (filters + _PATCH_VALUE)
-    return by_tiles < by_patches
+    if rows_at_once(math.prod(shape), np.dtype(np.float32)):
+        by_patches = int(by_patches * _WHERE_SMALL)
+    return by_tiles + _CALLS < by_patches
 
 
 # -------------------------------------------------------------------------------------------------------------- filters

@@ -223,8 +223,8 @@ def test_nothing_is_tame():
 
 def test_im2col_convolutions_gather_patches(rng, monkeypatch):
     """Forward and backward, on the fast kernels' own patches: no tile is cut, and the plain function doesn't run."""
-    x, w = (Tensor(rng.standard_normal(shape, np.float32), True) for shape in ((32, 32, 13, 13), (32, 32, 3, 3)))
-    assert pays((32, 3, 3, 32), (1, 1), (1, 1), 32, (13, 13))
+    x, w = (Tensor(rng.standard_normal(shape, np.float32), True) for shape in ((32, 64, 13, 13), (64, 64, 3, 3)))
+    assert pays((64, 3, 3, 64), (1, 1), (1, 1), 32, (13, 13))
     calls = []
     for name in ("forward", "add_gradient"):
         monkeypatch.setattr(Winograd, name, lambda *given: calls.append("tiles"))

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "minidl"
 ORDER = ["shapes", "device", "layout", "memory", "changes", "parallel", "random", "observer", "grad_mode", "left_out"]
 ORDER += ["tensor", "destination", "dtypes", "kernels"]
 # what a layer's file takes from nn comes before ops; nn itself, which gathers the layers, after
-ORDER += ["nn.init", "nn.module", "nn.loss", "nn.weighted", "ops", "ops.operators"]
+ORDER += ["nn.init", "nn.module", "nn.containers", "nn.loss", "nn.weighted", "ops", "ops.operators"]
 ORDER += [
     "create",
     "nn",

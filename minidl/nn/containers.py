@@ -5,12 +5,16 @@ They are Python's lists and dicts whose content is registered. What a list holds
 
 import operator
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
 from itertools import chain
 from typing import Any, Self, SupportsIndex, overload
 
 from minidl.nn.module import Module, Parameter
+from minidl.observer import observers
 from minidl.tensor import Tensor
+
+# two kinds of modules whose outputs one op computes -> what Sequential calls in place of the one and the other
+ONE_OP: dict[tuple[type[Module], type[Module]], Callable[[Any, Any, Tensor], Tensor]] = {}
 
 # -------------------------------------------------------------------------------------------------------------- modules
 
@@ -97,11 +101,20 @@ class _ModuleSequence(Module):
         raise NotImplementedError(f"{type(self).__name__}: _part is missing")
 
 
+def _as_one_op(first: Module, second: Module) -> Callable[[Any, Any, Tensor], Tensor] | None:
+    """What computes both modules' outputs, unless somebody would miss the first one's."""
+    both = ONE_OP.get((type(first), type(second)))
+    return None if both is None or first.has_hooks() or second.has_hooks() or observers() else both
+
+
 class Sequential(_ModuleSequence):
     """Modules called one after the other, each on the output of the one before.
 
     Sequential(first, second, ...) names them "0", "1", ...; Sequential(OrderedDict(conv1=..., relu1=...)) by its keys. `+`
     joins two, `* n` repeats the same modules n times.
+
+    A Conv2d and the ReLU after it run as one op, conv2d_relu, which gives the same numbers: unless one of them has hooks, or
+    somebody observes the ops.
     """
 
     def __init__(self, *modules: "Module | OrderedDict[str, Module]") -> None:
@@ -110,8 +123,14 @@ class Sequential(_ModuleSequence):
             self.add_module(name, module)
 
     def forward(self, x: Tensor) -> Tensor:
-        for module in self:
-            x = module(x)
+        modules = list(self._modules.values())
+        both = None
+        for module, following in zip(modules, [*modules[1:], None], strict=True):
+            if both is not None:  # the one before has computed this one's output
+                both = None
+                continue
+            both = None if following is None else _as_one_op(module, following)
+            x = module(x) if both is None else both(module, following, x)
         return x
 
     def __add__(self, other: "Sequential") -> "Sequential":

@@ -393,7 +393,7 @@ class Module:
     def __call__(self: "_HasForward[P, R]", *args: P.args, **kwargs: P.kwargs) -> R:
         """What forward returns, with the hooks before and after it; it takes what forward takes."""
         module: Any = self
-        if not (module._forward_pre_hooks or module._forward_hooks or module._backward_hooks):
+        if not module.has_hooks():
             with inside(module):
                 return cast(R, module.forward(*args, **kwargs))
         call = _Call(module, args, kwargs)
@@ -402,6 +402,10 @@ class Module:
         except Exception:
             call.run_what_is_always_called()
             raise
+
+    def has_hooks(self) -> bool:
+        """Is something called before or after its forward or backward?"""
+        return bool(self._forward_pre_hooks or self._forward_hooks or self._backward_hooks)
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False

@@ -22,8 +22,9 @@ from collections.abc import Sequence
 from minidl.device import Array
 from minidl.kernels import fastest
 from minidl.layout import nchw, nhwc
+from minidl.nn.containers import ONE_OP
 from minidl.ops.conv2d import Conv2d, conv2d_backward, conv2d_forward, convolve
-from minidl.ops.relu import relu_backward, relu_forward
+from minidl.ops.relu import ReLU, relu_backward, relu_forward
 from minidl.shapes import Padding, Pair
 from minidl.tensor import Function, Tensor
 
@@ -87,3 +88,10 @@ class ConvReLU2d(Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return conv2d_relu(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+def _conv_and_relu(conv: Conv2d, relu: ReLU, input: Tensor) -> Tensor:
+    return conv2d_relu(input, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+ONE_OP[Conv2d, ReLU] = _conv_and_relu

@@ -1,4 +1,4 @@
-"""AlexNet against the fastest peers, each in a process of its own: PyTorch eager and compiled, TensorFlow, onnxruntime, OpenVINO.
+"""AlexNet against its fastest peers, a process each: PyTorch eager and compiled, TensorFlow, onnxruntime, OpenVINO.
 
     python benchmarks/bench_peers.py [--batch 1 4 16 128] [--kinds training inference] [--rounds 5] [--only NAME ...]
                                      [--env build/peers]
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 16, 128])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=list(dict.fromkeys(sum(KINDS.values(), []))))
+    parser.add_argument("--only", nargs="+", choices=list(dict.fromkeys(name for names in KINDS.values() for name in names)))
     parser.add_argument("--env", type=Path, default=Path("build/peers"))
     args = parser.parse_args()
     chosen = {kind: [name for name in KINDS[kind] if args.only is None or name in args.only] for kind in args.kinds}

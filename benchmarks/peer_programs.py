@@ -2,8 +2,9 @@
 
     python peer_programs.py NAME KIND BATCH THREADS MODEL
 
-NAME is a key of PROGRAMS, KIND "training" or "inference", MODEL the network as an ONNX file, for who reads one. When the program
-is ready, it says so on standard output; then for each line of standard input it runs one step and answers with its seconds.
+NAME is a key of PROGRAMS, KIND "training" or "inference", MODEL the network as an ONNX file, for who reads one. When the
+program is ready, it says so on standard output; then for each line of standard input it runs one step and answers with its
+seconds.
 """
 
 import os

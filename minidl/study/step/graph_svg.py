@@ -9,11 +9,8 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-_CHAR, _LINE, _PAD = (
-    7.3,
-    17.0,
-    10.0,
-)  # pixels: a character's width at 12 px (monospaced fonts have up to 0.602 em), a line's height
+# pixels: a character's width at 12 px (monospaced fonts have up to 0.602 em), a line's height, the room around text
+_CHAR, _LINE, _PAD = 7.3, 17.0, 10.0
 _LABELS, _BETWEEN = 24.0, 38.0  # below a box: where its bytes stand, then wires alone
 _GAP, _MARGIN, _HEAD = 26.0, 24.0, 84.0  # between boxes, around all, above the first row
 _APART = 4.0  # of forward's line from the middle, and of backward's
@@ -254,7 +251,8 @@ def _rows(boxes: Sequence[Box], wires: Sequence[Wire]) -> list[int]:
     """Each box's row: below all that it takes; what takes nothing stands right above the first that takes it."""
     together: dict[str, list[int]] = {}
     for i, box in enumerate(boxes):
-        together.setdefault(box.beside or str(i), []).append(i)
+        if box.beside:
+            together.setdefault(box.beside, []).append(i)
     rows = _longest_ways(len(boxes), wires, list(together.values())) or _longest_ways(len(boxes), wires, []) or []
     for i in set(range(len(boxes))) - {wire.target for wire in wires}:
         rows[i] = max(min((rows[wire.target] for wire in wires if wire.source == i), default=1) - 1, 0)

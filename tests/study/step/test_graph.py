@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,8 +86,9 @@ def test_towers_are_lanes_and_copies_say_their_bytes():
     assert [node.lane for node in seen.nodes if node.op in ("linear", "cat")] == [0, 1, 0]
 
 
-def test_alexnet_has_the_papers_numbers():
+def test_alexnet_has_the_papers_numbers_and_is_in_the_docs_as_it_is():
     seen = graph(load_model("alexnet"), np.zeros((1, 3, 224, 224), np.float32))
+    assert (Path(__file__).parents[3] / "docs/figures/alexnet.svg").read_text() == seen.svg() + "\n"
     assert sum(node.parameters for node in seen.nodes) == 60_965_224
     crossing = [node for node in seen.nodes if node.copies and seen.edges[_edge_to(seen, node)].gradient is not None]
     assert sum(node.nbytes for node in crossing) == 234_496

@@ -10,7 +10,7 @@ from minidl.study.models import load_model
 
 pytestmark = pytest.mark.browser
 
-# Every pair of texts that touch; every text that is beyond the panel, or cut by its box's edge; every text within 3 px of a wire,
+# Every pair of texts that touch; every text beyond the panel, or cut by its box's edge; every text within 3 px of a wire,
 # which is followed point by point.
 FAULTS = """() => {
   const boxes = [...document.querySelectorAll('rect.box, rect.panel')].map((r) => r.getBBox());

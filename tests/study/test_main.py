@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -185,3 +187,8 @@ def test_it_runs_as_a_module():
 
 def test_alexnet_is_found():
     assert type(load_model("alexnet")).__name__ == "AlexNet"
+
+
+def test_the_page_has_the_columns():
+    page = (Path(__file__).parents[2] / "docs" / "tensorboard.md").read_text()
+    assert re.findall(r"`(\w+)`", page.split("in this order:")[1].split(". A row")[0]) == list(COLUMNS)

@@ -162,7 +162,7 @@ def odd():
     return graph(Odd(), images(1, 2))
 
 
-@pytest.mark.filterwarnings("ignore:'setParseAction' deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.* deprecated - use:DeprecationWarning")
 def test_dot_is_read_by_a_parser():
     pydot = pytest.importorskip("pydot")
     for seen in (graph(Towers(), images(1, 6)), odd()):

@@ -51,7 +51,8 @@ import minidl
 from minidl import Tensor, pipe, random
 from minidl.checkpoint import Checkpoint, CheckpointError, clear_leftovers, keep_last, save_checkpoint
 from minidl.convert import load_weights
-from minidl.data import BadFileError
+from minidl.convert.weights import MEAN
+from minidl.data import BadFileError, ColorStatistics
 from minidl.optim import SGD
 from minidl.optim.lr_scheduler import MultiStepLR
 from minidl.study.health.autopsy import Autopsy, AutopsyLog
@@ -498,6 +499,7 @@ def start_weights(args: argparse.Namespace, model: AlexNet | FileNet) -> None:
     if args.init is None or not isinstance(model, AlexNet):
         return
     arrays, own = load_weights(args.init)[0], model.merged_state_dict()
+    arrays.pop(MEAN, None)
     for what, names in (("missing", own.keys() - arrays.keys()), ("too many", arrays.keys() - own.keys())):
         if names:
             raise ValueError(
@@ -512,6 +514,23 @@ def start_weights(args: argparse.Namespace, model: AlexNet | FileNet) -> None:
             net = f"this net at --width {args.width:g}"
             raise ValueError(f"{args.init}: {name} must have the shape {array.shape} of {net}, got {arrays[name].shape}")
     model.load_merged_state_dict(arrays)
+
+
+def starting_statistics(args: argparse.Namespace, dataset: Any, size: int) -> ColorStatistics:
+    """Of the training set, but with the mean image that came with the weights of --init, if one did.
+
+    ValueError: it is of another size than the images.
+    """
+    statistics = measure(dataset, args.on_error, size)
+    mean = None if args.init is None else load_weights(args.init)[0].get(MEAN)
+    if mean is None:
+        return statistics
+    if mean.shape != statistics.mean.shape:
+        raise ValueError(
+            f"{args.init}: its mean image must have the shape {statistics.mean.shape} of the images, got {mean.shape}"
+        )
+    print(f"{args.init}: its mean image is subtracted, not that of the data")
+    return statistics._replace(mean=mean.astype(np.float32))
 
 
 def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[Any, Any]) -> str:
@@ -800,7 +819,7 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
         print(header(args, model, datasets), flush=True)
         if args.init is not None:
             args.init = os.path.abspath(args.init)
-        save_statistics(folder / run.STATISTICS, measure(datasets[0], args.on_error, model.profile.stored_size))
+        save_statistics(folder / run.STATISTICS, starting_statistics(args, datasets[0], model.profile.stored_size))
         if args.data is not None:
             args.data = os.path.abspath(args.data)
         if args.tensorboard:
@@ -948,7 +967,7 @@ def check_grads(model: AlexNet | FileNet) -> int:
 def dry_run(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[Any, Any]) -> int:
     """One step on one batch, as training would, and nothing written."""
     train_set, _ = datasets
-    statistics = measure(train_set, args.on_error, model.profile.stored_size)
+    statistics = starting_statistics(args, train_set, model.profile.stored_size)
     loader = train_loader(
         train_set,
         model.profile,

@@ -943,9 +943,9 @@ def draw(model: AlexNet | FileNet, folder: Path) -> int:
             raise
         print(f"train.py: the run is complete, its pictures are not drawn: {error}", file=sys.stderr)
         return 1
-    autopsy = f"{AUTOPSY}, " if (folder / AUTOPSY).exists() else ""
+    more = "".join(f"{name}, " for name in (AUTOPSY, f"{TENSORBOARD}/") if (folder / name).exists())
     conv1 = "conv1.png, " if filters else ""
-    print(f"{folder}: log.jsonl, {autopsy}checkpoints/, best.json, {conv1}" + (missing or "curves.png"))
+    print(f"{folder}: log.jsonl, {more}checkpoints/, best.json, {conv1}" + (missing or "curves.png"))
     return 0
 
 

@@ -84,6 +84,11 @@ def test_the_onnx_packages_tests_of_these_operators(operators, right, refused, r
     assert counts["right"] >= right and counts["refused"] <= refused, counts
 
 
+def test_the_page_names_every_operator():
+    page = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text()
+    assert page.split("The operators: ")[1].split(".\n")[0].replace("\n", " ").split(", ") == sorted(READERS)
+
+
 def test_bvlc_alexnet_of_the_onnx_package():
     folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
     wanted = onnx.TensorProto.FromString((folder / "light_bvlc_alexnet_output_0.pb").read_bytes())

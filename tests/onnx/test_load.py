@@ -274,6 +274,17 @@ def test_names_that_are_no_text_are_refused(tmp_path):
             minidl.onnx.load(tmp_path / "f.onnx")
 
 
+@pytest.mark.parametrize(
+    ("operator", "numbers"),
+    [("Tile", [2**20, 2**20]), ("Pad", [0, 0, 2**40, 0]), ("Expand", [2**20, 2**20, 2, 2]), ("Tile", [2**20, 2**9])],
+)
+def test_outputs_that_a_files_numbers_make_large_are_refused(operator, numbers):
+    """Before their memory is asked for."""
+    model = from_proto(graph([node(operator, "x s")], [helper.make_tensor("s", TensorProto.INT64, [len(numbers)], numbers)]))
+    with pytest.raises(OnnxError, match=rf"{operator}: a shape by itself may ask for at most 268435456 elements"):
+        model(np.ones((2, 2), np.float32))
+
+
 @pytest.mark.parametrize("content", [b"", b"no ONNX file", b"\x08"])
 def test_what_is_no_onnx_file_is_refused(content, tmp_path):
     (tmp_path / "f.onnx").write_bytes(content)

@@ -62,7 +62,7 @@ onnx: $(VENV)/.onnx
 
 # each reader of data files, for SECONDS
 fuzz: $(VENV)/.fuzz
-	$(IN)python tests/fuzz/fuzz_readers.py cifar idx checkpoint packed image pth caffe --seconds $(SECONDS)
+	$(IN)python tests/fuzz/fuzz_readers.py cifar idx checkpoint packed image pth caffe keras onnx --seconds $(SECONDS)
 
 # on a machine with a GPU: with its own Python, CuPy and PyTorch; nothing is installed
 gpu-check:
@@ -123,7 +123,7 @@ $(VENV)/.onnx: $(VENV)/.test
 	touch $@
 
 $(VENV)/.fuzz: $(VENV)/.test
-	$(IN)python -m pip install --quiet --editable ".[fuzz]"
+	$(IN)python -m pip install --quiet --editable ".[fuzz,onnx]"
 	touch $@
 
 $(VENV)/.cuda: $(VENV)/.test

@@ -123,12 +123,12 @@ def check_none_held_out(folder: str | os.PathLike[str] | None, fraction: float |
         raise ValueError(f"{folder}: has {there[0]}/ with held-out images already, got --hold-out {fraction} too")
 
 
-def check_outside(folder: Path, datasets: Iterable[Any]) -> None:
-    """ValueError if a run folder, which has pictures, lies among the classes: it would be a class itself the next time."""
+def check_outside(folder: Path, datasets: Iterable[Any], flag: str = "--out") -> None:
+    """ValueError if a folder that a run makes lies among the classes: it would be a class itself the next time."""
     for source in (getattr(part, "dataset", part) for part in datasets):
         if hasattr(source, "root") and folder.resolve().is_relative_to(Path(source.root).resolve()):
             raise ValueError(
-                f"{folder}: a run folder must lie outside {source.root}, whose folders are classes; give another --out"
+                f"{folder}: a run folder must lie outside {source.root}, whose folders are classes; give another {flag}"
             )
 
 

@@ -5,6 +5,7 @@ runs/alexnet/
   log.jsonl          a line every few steps: step, epoch, lr, loss, top1, skipped, images_per_second, seconds; with --autopsy
                      also: step, illness, layers
   autopsy.csv        with --autopsy: a line for each layer and each step that was looked at
+  tensorboard/       with --tensorboard: what TensorBoard shows
   statistics.npz     the mean image and colour components of the training set
   listings/          the names of the images that it is trained on
   checkpoints/       step-000400/ and so on: the last few and the best one
@@ -438,14 +439,19 @@ def draw_filters(folder: Path, towers: list[np.ndarray], scale: int = 5) -> None
     """
     from PIL import Image
 
-    blocks = [_filter_block(filters) for filters in towers]
-    gap = np.full((4, blocks[0].shape[1], 3), 255, np.uint8)
-    rows = [part for block in blocks for part in (block, gap)][:-1]
-    picture = np.concatenate(rows)
+    picture = filter_picture(towers)
     size = (picture.shape[1] * scale, picture.shape[0] * scale)
     content = io.BytesIO()
     Image.fromarray(picture).resize(size, Image.Resampling.NEAREST).save(content, "PNG")
     write_whole(folder / "conv1.png", content.getvalue())
+
+
+def filter_picture(towers: list[np.ndarray]) -> np.ndarray:
+    """The towers' blocks as one picture (H, W, 3) uint8, a pixel for each weight, tower 0 on top."""
+    blocks = [_filter_block(filters) for filters in towers]
+    gap = np.full((4, blocks[0].shape[1], 3), 255, np.uint8)
+    rows = [part for block in blocks for part in (block, gap)][:-1]
+    return np.concatenate(rows)
 
 
 def _filter_block(filters: np.ndarray, columns: int = 16) -> np.ndarray:

@@ -7,6 +7,7 @@ python examples/alexnet/train.py DIR --device cuda:0,cuda:1  on GPUs
 python examples/alexnet/train.py --resume runs/alexnet       continue where a run stopped
 python examples/alexnet/train.py DIR --init W.safetensors --freeze conv1,conv2 --lr-scale fc8=10
                                                              from weights that minidl.convert wrote: docs/convert.md
+python examples/alexnet/train.py DIR --tensorboard           also what TensorBoard shows: docs/tensorboard.md
 python examples/alexnet/train.py DIR --layers X.cfg --params Y.cfg 120:Z.cfg
                                                              a net of the 2012 program's files; from epoch 120 on with Z.cfg
 """
@@ -22,9 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import board
 import guards
 import numpy as np
 import run
+from board import Board
 from data import (
     check_none_held_out,
     check_outside,
@@ -48,7 +51,8 @@ import minidl
 from minidl import Tensor, pipe, random
 from minidl.checkpoint import Checkpoint, CheckpointError, clear_leftovers, keep_last, save_checkpoint
 from minidl.convert import load_weights
-from minidl.data import BadFileError
+from minidl.convert.weights import MEAN
+from minidl.data import BadFileError, ColorStatistics
 from minidl.optim import SGD
 from minidl.optim.lr_scheduler import MultiStepLR
 from minidl.study.health.autopsy import Autopsy, AutopsyLog
@@ -57,7 +61,7 @@ from minidl.study.step.gradients import layer_checks
 # What differs between a run on a user's images (the paper's values) and the quick one on the embedded patterns.
 DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90, "lr": 0.01, "lr_drops": None}
 EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 1, "lr": 0.003, "lr_drops": [0.6, 0.85]}
-AUTOPSY = "autopsy.csv"  # in the run folder
+AUTOPSY, TENSORBOARD = "autopsy.csv", "tensorboard"  # in the run folder
 STOPPED_BY_SIGNAL = 128  # plus the signal's number: the exit code of a program that a signal ended
 
 
@@ -87,6 +91,7 @@ class Trainer:
         self.noise_steps = round(model.profile.noise_until * self.last_step)
         self.meter = Meter(self.step, self.last_step)
         self.autopsy = Autopsy(model, args.autopsy) if args.autopsy else None
+        self.board: Board | None = None
         self.best: dict[str, Any] | None = None
         self.left_out = 0
         self.reported: set[str] = set()  # files of which Pillow warned
@@ -138,6 +143,7 @@ class Trainer:
             self.log = run.Log(self.folder, self.step)
             if self.autopsy is not None:
                 self.autopsy_log = AutopsyLog(self.folder / AUTOPSY, self.step)
+            self._open_board()
             run.write_best(self.folder, self.best)
             self.schedule = self._schedule()
             self.model.train()
@@ -150,6 +156,25 @@ class Trainer:
         if self.disk.full:
             raise DiskFullError(self._full_disk())
         return score
+
+    def _open_board(self) -> None:
+        """TensorBoard's file, if --tensorboard asks for it, with the weights that the run begins with."""
+        if self.args.tensorboard is None:
+            return
+        hparams = {name: value for name, value in vars(self.args).items() if name not in NO_HPARAMS}
+        self.board = Board(board_folder(self.args, self.folder), self.step, hparams)
+        if self.step == 0:
+            self._board_arrays()
+
+    def _board_arrays(self) -> None:
+        if self.board is not None:
+            filters = self.model.first_filters()
+            picture = run.filter_picture(filters) if filters else None
+            self.disk.write(partial(self.board.arrays, self.step, self.model, picture))
+
+    def _board_scalars(self, part: str, values: dict[str, Any]) -> None:
+        if self.board is not None:
+            self.disk.write(partial(self.board.scalars, self.step, part, values))
 
     def _train(self, progress: Progress) -> Score | None:
         try:
@@ -235,6 +260,8 @@ class Trainer:
             progress.update(self.meter)
             if self.step % self.args.print_freq == 0 or self.step == self.last_step:
                 self._report(epoch, progress)
+            if self.step % self.args.save_every == 0 or self.step == self.last_step:
+                self._board_arrays()
             if self.step % self.args.save_every == 0 and self.step < self.last_step:
                 self.save()
             if self.step == end or self.stopping:
@@ -296,6 +323,8 @@ class Trainer:
         diagnoses = self.autopsy.after_step(loss)
         if self.autopsy.rows:
             self.disk.write(partial(self.autopsy_log.write, self.step, loss, self.autopsy.rows))
+            if self.board is not None:
+                self.disk.write(partial(self.board.autopsy, self.step, self.autopsy.rows))
         for diagnosis in diagnoses:
             row = {"illness": diagnosis.illness.name, "layers": dict(diagnosis.layers)}
             self.disk.write(partial(self.log.write, step=self.step, **row))
@@ -319,6 +348,7 @@ class Trainer:
         means, speed = self.meter.take()
         row = {"step": self.step, "epoch": epoch, "lr": self.lr, **means, "skipped": self.left_out, **speed}
         self.disk.write(partial(self.log.write, **row))
+        self._board_scalars("train", {name: value for name, value in row.items() if name not in ("step", "epoch", "seconds")})
         progress.write(
             f"step {self.step}/{self.last_step}  epoch {epoch + 1}  loss {row['loss']:.4f}  top-1 {row['top1']:.1%}  "
             f"{row['images_per_second']:.1f} images/s  {clock(self.meter.seconds_left(self.step))} left"
@@ -363,7 +393,10 @@ class Trainer:
         self._note_if_best(score)
         if self.log.has_score(self.step):
             self.disk.write(partial(self.log.drop_scores, self.step))
+        if self.board is not None:  # a kill may have come between its score and the log's
+            self.disk.write(partial(self.board.drop, self.step, "held_out"))
         row = {"held_out_loss": score.loss, "held_out_top1": score.top1, "held_out_top5": score.top5}
+        self._board_scalars("held_out", {name.removeprefix("held_out_"): value for name, value in row.items()})
         self.disk.write(partial(self.log.write, step=self.step, **row))
         self.meter.leave_out(time.monotonic() - started)
         return score
@@ -429,6 +462,11 @@ def architecture(args: argparse.Namespace, dataset: Any) -> dict[str, Any]:
     }
 
 
+def board_folder(args: argparse.Namespace, folder: Path) -> Path:
+    """Where TensorBoard's file is: in the run folder, unless --tensorboard named another."""
+    return Path(args.tensorboard) if args.tensorboard else folder / TENSORBOARD
+
+
 def stored_size(args: argparse.Namespace) -> int:
     """The side of the images before they are cropped."""
     return (image_profile(args.profile, args.image_size) if args.layers else PROFILES[args.profile]).stored_size
@@ -461,6 +499,7 @@ def start_weights(args: argparse.Namespace, model: AlexNet | FileNet) -> None:
     if args.init is None or not isinstance(model, AlexNet):
         return
     arrays, own = load_weights(args.init)[0], model.merged_state_dict()
+    arrays.pop(MEAN, None)
     for what, names in (("missing", own.keys() - arrays.keys()), ("too many", arrays.keys() - own.keys())):
         if names:
             raise ValueError(
@@ -475,6 +514,23 @@ def start_weights(args: argparse.Namespace, model: AlexNet | FileNet) -> None:
             net = f"this net at --width {args.width:g}"
             raise ValueError(f"{args.init}: {name} must have the shape {array.shape} of {net}, got {arrays[name].shape}")
     model.load_merged_state_dict(arrays)
+
+
+def starting_statistics(args: argparse.Namespace, dataset: Any, size: int) -> ColorStatistics:
+    """Of the training set, but with the mean image that came with the weights of --init, if one did.
+
+    ValueError: it is of another size than the images.
+    """
+    statistics = measure(dataset, args.on_error, size)
+    mean = None if args.init is None else load_weights(args.init)[0].get(MEAN)
+    if mean is None:
+        return statistics
+    if mean.shape != statistics.mean.shape:
+        raise ValueError(
+            f"{args.init}: its mean image must have the shape {statistics.mean.shape} of the images, got {mean.shape}"
+        )
+    print(f"{args.init}: its mean image is subtracted, not that of the data")
+    return statistics._replace(mean=mean.astype(np.float32))
 
 
 def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[Any, Any]) -> str:
@@ -580,6 +636,13 @@ def parser_() -> argparse.ArgumentParser:
         help="look at every layer in step 1 and each EVERY-th (default 10): its numbers go to autopsy.csv, and what is wrong "
         "is said; DIR comes before it",
     )
+    p.add_argument(
+        "--tensorboard",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="write what TensorBoard shows, in DIR or in the run folder; needs tensorboardX. The images' DIR comes before it",
+    )
     p.add_argument("--save-every", type=run.at_least_one, help="steps between checkpoints, default 200")
     p.add_argument("--keep", type=run.at_least_one, metavar="K", help="the last K checkpoints stay, and the best; default 3")
     p.add_argument("--on-error", choices=("stop", "skip"), help="what an unreadable image does, default stop")
@@ -616,12 +679,15 @@ COMMON: dict[str, Any] = {
     "seed": 0,
     "print_freq": 10,
     "autopsy": None,
+    "tensorboard": None,
     "save_every": 200,
     "keep": 3,
     "on_error": "stop",
 }
 # of a net of layer files. The profile says how images are made
 OF_LAYERS = {"batch_size": 128, "profile": "original"}
+# where things are, not what the run is
+NO_HPARAMS = ("data", "files", "tensorboard", "print_freq", "save_every", "keep", "workers")
 MODES = ("resume", "data_changed", "evaluate", "check_grads", "dry_run", "out")  # not part of what a run is
 
 
@@ -733,9 +799,14 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
     for name in devices:
         minidl.Device(name)  # a missing GPU is said before anything slow happens
     folder = Path(given.out or time.strftime("runs/alexnet-%Y%m%d-%H%M%S"))
+    if args.tensorboard is not None:
+        board.check_installed()
+        board.check_new(board_folder(args, folder))
     check_none_held_out(args.data, args.hold_out)
     datasets = open_data(args.data, args.hold_out, stored_size(args))
     check_outside(folder, datasets)
+    if args.tensorboard:
+        check_outside(Path(args.tensorboard), datasets, "--tensorboard")
     if given.check_grads or given.dry_run:
         model = build(args, datasets[0])
         start_weights(args, model)
@@ -748,9 +819,11 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
         print(header(args, model, datasets), flush=True)
         if args.init is not None:
             args.init = os.path.abspath(args.init)
-        save_statistics(folder / run.STATISTICS, measure(datasets[0], args.on_error, model.profile.stored_size))
+        save_statistics(folder / run.STATISTICS, starting_statistics(args, datasets[0], model.profile.stored_size))
         if args.data is not None:
             args.data = os.path.abspath(args.data)
+        if args.tensorboard:
+            args.tensorboard = os.path.abspath(args.tensorboard)
         if args.layers:
             args.files = copy_files(folder, args.layers, args.params)
         listing = save_listing(folder, listing_of(datasets))
@@ -763,6 +836,8 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
 def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) -> int:
     """Go on from a checkpoint, or from the beginning where a run was killed before its first."""
     if not given.evaluate:
+        if args.tensorboard is not None:
+            board.check_installed()
         clear_leftovers(folder / run.CHECKPOINTS)
     found = run.find_checkpoint(given.resume)
     minidl.manual_seed(args.seed)
@@ -801,7 +876,13 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) ->
     if args.data is not None:
         args.data = os.path.abspath(args.data)
     trainer.listing = save_listing(folder, listing)
-    kept = {"data": args.data, **({"params": args.params, "files": args.files} if args.layers else {})}
+    if given.tensorboard:
+        args.tensorboard = os.path.abspath(given.tensorboard)
+    kept = {
+        "data": args.data,
+        "tensorboard": args.tensorboard,
+        **({"params": args.params, "files": args.files} if args.layers else {}),
+    }
     run.remember(folder, {**run.arguments_of(folder), **kept}, trainer.listing)
     run.report_last_read(folder)
     aside = run.set_aside_later(folder, trainer.step)
@@ -862,9 +943,9 @@ def draw(model: AlexNet | FileNet, folder: Path) -> int:
             raise
         print(f"train.py: the run is complete, its pictures are not drawn: {error}", file=sys.stderr)
         return 1
-    autopsy = f"{AUTOPSY}, " if (folder / AUTOPSY).exists() else ""
+    more = "".join(f"{name}, " for name in (AUTOPSY, f"{TENSORBOARD}/") if (folder / name).exists())
     conv1 = "conv1.png, " if filters else ""
-    print(f"{folder}: log.jsonl, {autopsy}checkpoints/, best.json, {conv1}" + (missing or "curves.png"))
+    print(f"{folder}: log.jsonl, {more}checkpoints/, best.json, {conv1}" + (missing or "curves.png"))
     return 0
 
 
@@ -886,7 +967,7 @@ def check_grads(model: AlexNet | FileNet) -> int:
 def dry_run(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[Any, Any]) -> int:
     """One step on one batch, as training would, and nothing written."""
     train_set, _ = datasets
-    statistics = measure(train_set, args.on_error, model.profile.stored_size)
+    statistics = starting_statistics(args, train_set, model.profile.stored_size)
     loader = train_loader(
         train_set,
         model.profile,

@@ -2,7 +2,8 @@
 
 python -m minidl.convert alexnet.pth alexnet.safetensors            torchvision's alexnet, a state dict; or .safetensors
 python -m minidl.convert X.caffemodel caffe.safetensors              Caffe's bvlc_alexnet and bvlc_reference_caffenet
-python -m minidl.convert X.binaryproto mean.safetensors              Caffe's mean image
+python -m minidl.convert X.caffemodel caffe.safetensors --mean Y.binaryproto       with the mean image of its training set
+python -m minidl.convert X.binaryproto mean.safetensors              Caffe's mean image alone
 python -m minidl.convert X.weights.h5 keras.safetensors             a plain sequential net of Keras; or .h5; needs h5py
 python -m minidl.convert --to torchvision RUN/checkpoints/X a.pth   and back: of a checkpoint, or of a converted file
 """
@@ -24,6 +25,7 @@ from minidl.convert import (
     to_torchvision,
     write_pth,
 )
+from minidl.convert.weights import MEAN
 from minidl.data.errors import BadFileError
 from minidl.pipe import until_the_reader_leaves
 
@@ -38,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("target", metavar="DST", type=Path, help="a .safetensors file; with --to torchvision, .pth too")
     parser.add_argument("--to", choices=("minidl", "torchvision"), default="minidl", help="whose names DST has")
     parser.add_argument("--deploy", type=Path, metavar="X.prototxt", help="compare a .caffemodel with this net")
+    parser.add_argument("--mean", type=Path, metavar="X.binaryproto", help="keep this mean image with a .caffemodel's weights")
     args = parser.parse_args(arguments)
     try:
         arrays = _back(args) if args.to == "torchvision" else _forth(args)
@@ -52,13 +55,16 @@ def _forth(args: argparse.Namespace) -> dict[str, np.ndarray]:
     source, target = args.source, args.target
     _check_suffix("DST", target, ".safetensors")
     _check_suffix("SRC", source, ".pth", ".pt", ".safetensors", ".caffemodel", ".binaryproto", ".h5")
-    if args.deploy is not None and source.suffix != ".caffemodel":
-        raise ValueError(f"--deploy is for a .caffemodel, got {source}")
+    for flag in ("deploy", "mean"):
+        if getattr(args, flag) is not None and source.suffix != ".caffemodel":
+            raise ValueError(f"--{flag} is for a .caffemodel, got {source}")
     about = TORCHVISION
     if source.suffix == ".caffemodel":
         arrays, about = from_caffe(source, args.deploy)
+        if args.mean is not None:
+            arrays[MEAN] = mean_from_caffe(args.mean)
     elif source.suffix == ".binaryproto":
-        arrays, about = {"mean": mean_from_caffe(source)}, {}
+        arrays, about = {MEAN: mean_from_caffe(source)}, {}
     elif source.suffix == ".h5":
         arrays, about = from_keras(source), {}
     else:

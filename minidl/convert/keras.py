@@ -1,8 +1,11 @@
-"""Plain sequential nets of Keras, convolutions and then dense layers, from HDF5 files. Needs h5py.
+"""Plain sequential nets of Keras, convolutions, then dense layers, and batch norms among them, from HDF5 files. Needs h5py.
 
     .h5          a group for each layer; its attribute weight_names says which data sets are its kernel and its bias, and
                  layer_names of the group above which layers there are. In a file of the whole model that is model_weights
-    .weights.h5  layers/conv2d/vars/0 the kernel, .../1 the bias; layers/conv2d_1, ...: a name has the layer's kind and number
+    .weights.h5  layers/conv2d/vars/0 the kernel, .../1 the bias; layers/conv2d_1, ...: a name has the layer's kind and number.
+                 Which kind comes before which is not in the file
+
+A batch norm has gamma, beta, the moving mean and the moving variance, in this order.
 
 Keras has maps in channels-last order, kernels (KH, KW, C, O), dense weights (I, O). What a dense layer after a flatten sees is
 in the order (H, W, C) there and (C, H, W) here, so that its weights change places.
@@ -21,7 +24,8 @@ from minidl.data.errors import BadFileError
 
 
 def from_keras(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """{"conv2d.weight": (O, C, KH, KW), "conv2d.bias": (O,), "dense.weight": (O, I), ...}, in the net's order.
+    """{"conv2d.weight": (O, C, KH, KW), "conv2d.bias": (O,), "dense.weight": (O, I), ...}, in the net's order; of a
+    .weights.h5 convolutions, dense layers, batch norms. These have "weight", "bias", "running_mean" and "running_var", (C,).
 
     BadFileError: it is no such file, a layer is of another kind, shapes don't follow from each other, or arrays are packed, in
     other files, or larger than the file together. ImportError: h5py is not installed.
@@ -34,12 +38,13 @@ def from_keras(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     size = path.stat().st_size
     try:
         with h5py.File(path, "r") as file:
-            layers = _Reader(h5py, path, size).layers(file)
+            reader = _Reader(h5py, path, size)
+            layers = reader.layers(file)
     except BadFileError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError) as error:
         raise BadFileError(path, size, f"not a whole HDF5 file of Keras: {error}") from error
-    return _converted(path, size, layers)
+    return _converted(path, size, layers, reader.in_order)
 
 
 class _Reader:
@@ -48,6 +53,7 @@ class _Reader:
     def __init__(self, h5py: Any, path: Path, size: int) -> None:
         self.h5py, self.path, self.size = h5py, path, size
         self.taken = 0  # bytes
+        self.in_order = True  # are layers in the net's order?
 
     def wrong(self, what: str) -> BadFileError:
         return BadFileError(self.path, self.size, what)
@@ -61,13 +67,13 @@ class _Reader:
             groups = [(name, self.member(root, name)) for name in self.names(root, "layer_names")]
             found = [(name, [self.array(group, key) for key in self.names(group, "weight_names")]) for name, group in groups]
         elif "layers" in root:
-            found = self.of_weights(self.member(root, "layers"))
+            found, self.in_order = self.of_weights(self.member(root, "layers")), False
         else:
             raise self.wrong("must have layer_names or a group layers, as Keras writes them")
         return [(name, arrays) for name, arrays in found if arrays]
 
     def of_weights(self, group: Any) -> list[tuple[str, list[np.ndarray]]]:
-        """Of layers/NAME/vars/0, ...: convolutions by their numbers, then dense layers."""
+        """Of layers/NAME/vars/0, ...: convolutions by their numbers, then dense layers, then batch norms."""
         found = []
         for name in group:
             variables = self.member(self.member(group, name), "vars")
@@ -106,17 +112,29 @@ class _Reader:
         return np.asarray(data)
 
 
-def _converted(path: Path, size: int, layers: list[tuple[str, list[np.ndarray]]]) -> dict[str, np.ndarray]:
-    """The arrays as minidl has them. Each layer must fit to the one before."""
+_BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+def _converted(path: Path, size: int, layers: list[tuple[str, list[np.ndarray]]], in_order: bool) -> dict[str, np.ndarray]:
+    """The arrays as minidl has them. Each layer must fit to the one before; where that is not known, a batch norm to any."""
     result: dict[str, np.ndarray] = {}
     inputs: int | None = None  # channels, or units
     was_map = False
+    before: set[int] = set()  # outputs of layers
     for name, arrays in layers:
+        if len(arrays) == len(_BATCH_NORM) and all(array.ndim == 1 and len(array) == len(arrays[0]) for array in arrays):
+            channels = len(arrays[0])
+            if inputs is not None and channels not in ({inputs} if in_order else before):
+                raise BadFileError(
+                    path, size, f"{name} must have the {inputs} outputs of the layer before, got {channels} channels"
+                )
+            result |= {f"{name}.{part}": array for part, array in zip(_BATCH_NORM, arrays, strict=True)}
+            continue
         kernel = arrays[0]
         outputs = kernel.shape[-1] if kernel.ndim else 0
         if kernel.ndim not in (2, 4) or len(arrays) > 2 or (len(arrays) == 2 and arrays[1].shape != (outputs,)):
             shapes = ", ".join(str(array.shape) for array in arrays)
-            raise BadFileError(path, size, f"{name} must be a Conv2D or a Dense, with a kernel and a bias, got {shapes}")
+            raise BadFileError(path, size, f"{name} must be a Conv2D, a Dense or a whole BatchNormalization, got {shapes}")
         if kernel.ndim == 4:
             fits = inputs is None or (was_map and kernel.shape[2] == inputs)
             weight = kernel.transpose(3, 2, 0, 1)
@@ -133,6 +151,7 @@ def _converted(path: Path, size: int, layers: list[tuple[str, list[np.ndarray]]]
         if len(arrays) == 2:
             result[f"{name}.bias"] = arrays[1]
         inputs, was_map = outputs, kernel.ndim == 4
+        before.add(outputs)
     if not result:
         raise BadFileError(path, size, "must have layers with weights, got none")
     return result

@@ -11,6 +11,7 @@ import numpy as np
 from minidl.checkpoint import write_whole
 from minidl.data.errors import BadFileError
 
+MEAN = "mean"  # beside the parameters: what is subtracted from the images, (H, W, 3), RGB
 _ABOUT = "minidl.convert"  # the metadata's entry
 
 

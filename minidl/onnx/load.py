@@ -101,6 +101,7 @@ def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> OnnxModel:
     """A message as a module; `folder` is where the files beside it are. Errors as load's."""
     opset = _opset(proto)
     graph = proto.graph
+    _check_names(graph)
     weights = {t.name: array_of(_inside(t, folder), "weight") for t in graph.initializer}
     inputs = [put.name for put in graph.input if put.name not in weights]
     known = {"", *weights, *inputs}
@@ -145,6 +146,16 @@ def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> OnnxModel:
     for name, array in weights.items():
         model.hold(name, array, array.dtype.kind == "f" and array.ndim > 0 and name not in running)
     return model.eval()
+
+
+def _check_names(graph: onnx.GraphProto) -> None:
+    """OnnxError if a name is no UTF-8: protobuf hands such a one over as bytes."""
+    names = [*(value.name for value in (*graph.initializer, *graph.input, *graph.output))]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    odd = next((name for name in names if not isinstance(name, str)), None)
+    if odd is not None:
+        raise OnnxError(f"load: names must be text in UTF-8, got {odd[:80]!r}")
 
 
 def _opset(proto: onnx.ModelProto) -> int:

@@ -15,12 +15,14 @@ import onnx
 from onnx import helper, numpy_helper
 
 import minidl.nn.functional as F
+from minidl.device import Array, array_module
 from minidl.nn.module import Module
 from minidl.onnx.errors import OnnxError
 from minidl.ops import arithmetic, reduce, reshape, select
 from minidl.ops.arithmetic import cast
+from minidl.ops.gelu import normal_cdf
 from minidl.shapes import span
-from minidl.tensor import Tensor
+from minidl.tensor import Function, Tensor
 
 OLDEST_OPSET, NEWEST_OPSET = 7, 28
 MOST_ELEMENTS = 2**28  # of an array that a file can ask for by its shape alone: 1 GiB of float32
@@ -106,6 +108,23 @@ READERS |= {
 }
 
 
+class ErfFunction(Function):
+    """y = 2 P(sqrt(2) x) - 1, P the standard normal's cumulative distribution, as gelu has it; gx = gy 2/sqrt(pi) e^(-x^2)."""
+
+    name = "erf"
+
+    def forward(ctx, x: Array) -> Array:
+        ctx.save(x)
+        return (2 * normal_cdf(math.sqrt(2) * x) - 1).astype(x.dtype)
+
+    def backward(ctx, gy: Array) -> tuple[Array]:
+        (x,) = ctx.saved
+        return (gy * (2 / math.sqrt(math.pi)) * array_module(x).exp(-x * x),)
+
+
+READERS["Erf"] = _simple(lambda x: ErfFunction.apply(x))
+
+
 @reads("Pow")
 def pow_(node: Node) -> Run:
     """The result has the dtype of the base."""
@@ -156,8 +175,7 @@ def constant_of_shape(node: Node) -> Run:
         sizes = _ints(x[0])
         if min(sizes, default=0) < 0:
             raise node.refuse(f"sizes must be at least 0, got {sizes}")
-        if math.prod(sizes) > MOST_ELEMENTS:
-            raise node.refuse(f"a shape by itself may ask for at most {MOST_ELEMENTS} elements, got {sizes}")
+        _check_room(node, sizes)
         return Tensor(np.full(sizes, value.reshape(-1)[0], value.dtype))
 
     return run
@@ -288,6 +306,41 @@ def conv(node: Node) -> Run:
             y = F.conv2d(image, w, b, (sh, sw), (top, left), (dh, dw), groups)
         else:
             y = F.conv2d(_fit(image, sides), w, b, (sh, sw), 0, (dh, dw), groups)
+        return reshape.squeeze(y, 2) if line else y
+
+    return run
+
+
+@reads("ConvTranspose")
+def conv_transpose(node: Node) -> Run:
+    """Padding that differs between an axis's ends is cut off afterwards."""
+    windows, groups = _windows(node), node.take("group", 1)
+    more = node.take("output_padding")
+    if windows.auto_pad != "NOTSET":
+        raise node.refuse(f"attribute auto_pad must be 'NOTSET', got {windows.auto_pad!r}")
+    node.only("output_shape", None)
+
+    def run(model: Module, x: Inputs) -> Tensor:
+        image, w, b = (*x, None)[:3]
+        image, line = _as_images(node, image)
+        axes = 1 if line else 2
+        strides, dilations, extra = windows.strides or [1] * axes, windows.dilations or [1] * axes, more or [0] * axes
+        pads = windows.pads or [0] * 2 * axes
+        if (len(strides), len(dilations), len(extra), len(pads)) != (axes, axes, axes, 2 * axes):
+            raise node.refuse(
+                f"attributes must have a size for each of {axes} axes of pixels, got pads {pads}, strides {strides}"
+            )
+        if line:
+            w, strides, dilations, extra = reshape.unsqueeze(w, 2), [1, *strides], [1, *dilations], [0, *extra]
+            pads = [0, pads[0], 0, pads[1]]
+        sides = zip(image.shape[2:], strides, w.shape[2:], dilations, extra, strict=True)
+        _check_room(node, [*image.shape[:2], *((n - 1) * s + span(k, d) + e for n, s, k, d, e in sides)])
+        if pads[:2] == pads[2:]:
+            y = F.conv_transpose2d(image, w, b, strides, pads[:2], extra, groups, dilations)
+        else:
+            y = F.conv_transpose2d(image, w, b, strides, 0, extra, groups, dilations)
+            (top, left, bottom, right), (height, width) = pads, y.shape[2:]
+            y = y[:, :, top : height - bottom, left : width - right]
         return reshape.squeeze(y, 2) if line else y
 
     return run
@@ -441,6 +494,12 @@ def _ints(x: Tensor) -> list[int]:
     return [int(n) for n in np.asarray(x.device.to_host(x.data)).reshape(-1)]
 
 
+def _check_room(node: Node, sizes: Sequence[int]) -> None:
+    """OnnxError if an output that is as large as the file's numbers say has too many elements."""
+    if math.prod(sizes) > MOST_ELEMENTS:
+        raise node.refuse(f"a shape by itself may ask for at most {MOST_ELEMENTS} elements, got {list(sizes)}")
+
+
 def _flat(x: Tensor, axis: int) -> Tensor:
     axis = axis + x.ndim if axis < 0 else axis
     return reshape.reshape(x, math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
@@ -481,8 +540,7 @@ def concat(node: Node) -> Run:
 def expand(node: Node) -> Run:
     def run(model: Module, x: Inputs) -> Tensor:
         sizes = np.broadcast_shapes(x[0].shape, tuple(_ints(x[1])))
-        if math.prod(sizes) > MOST_ELEMENTS:
-            raise node.refuse(f"a shape by itself may ask for at most {MOST_ELEMENTS} elements, got {sizes}")
+        _check_room(node, sizes)
         return reshape.expand(x[0], sizes)
 
     return run
@@ -495,6 +553,33 @@ def gather(node: Node) -> Run:
     def run(model: Module, x: Inputs) -> Tensor:
         before = (slice(None),) * (axis % x[0].ndim)
         return reshape.getitem(x[0], (*before, cast(x[1], np.int64)))
+
+    return run
+
+
+@reads("GatherElements")
+def gather_elements(node: Node) -> Run:
+    """Positions below 0 count from the end."""
+    axis = node.take("axis", 0)
+
+    def run(model: Module, x: Inputs) -> Tensor:
+        places = np.asarray(x[1].device.to_host(x[1].data))
+        places = np.where(places < 0, places + x[0].shape[axis], places)
+        return select.gather(x[0], axis, Tensor(places.astype(np.int64), device=x[0].device))
+
+    return run
+
+
+@reads("CumSum")
+def cumsum(node: Node) -> Run:
+    node.only("exclusive", 0)
+    turned = node.take("reverse", 0)
+
+    def run(model: Module, x: Inputs) -> Tensor:
+        axis = int(x[1].item())
+        y = reshape.flip(x[0], axis) if turned else x[0]
+        y = cast(reduce.cumsum(y, axis), x[0].dtype)
+        return reshape.flip(y, axis) if turned else y
 
     return run
 
@@ -524,7 +609,13 @@ def squeeze(node: Node) -> Run:
 
 @reads("Tile")
 def tile(node: Node) -> Run:
-    return lambda model, x: reshape.repeat(x[0], _ints(x[1]))
+
+    def run(model: Module, x: Inputs) -> Tensor:
+        repeats = _ints(x[1])
+        _check_room(node, [n * times for n, times in zip(x[0].shape, repeats, strict=True)])
+        return reshape.repeat(x[0], repeats)
+
+    return run
 
 
 @reads("Slice")
@@ -561,6 +652,7 @@ def pad(node: Node) -> Run:
         pairs = [(0, 0)] * image.ndim
         for i, axis in enumerate(on):
             pairs[axis] = widths[i], widths[len(on) + i]
+        _check_room(node, [before + n + after for n, (before, after) in zip(image.shape, pairs, strict=True)])
         flat = [width for pair in reversed(pairs) for width in pair]
         return F.pad(image, flat, value=fill if value is None else value.item())
 

@@ -5,6 +5,7 @@ from minidl.study.gallery.mutations import mutation
 from minidl.study.health.autopsy import Autopsy, AutopsyLog
 from minidl.study.health.illnesses import Diagnosis, diagnose
 from minidl.study.step.gradients import Badge, check_layers
+from minidl.study.step.graph import Graph, graph
 from minidl.study.step.ledger import Ledger, Peak
 from minidl.study.step.summary import Summary, summary
 from minidl.study.step.trace import OpRecord, Trace
@@ -14,6 +15,7 @@ __all__ = [
     "AutopsyLog",
     "Badge",
     "Diagnosis",
+    "Graph",
     "Ledger",
     "OpRecord",
     "Page",
@@ -23,6 +25,7 @@ __all__ = [
     "check_layers",
     "diagnose",
     "explore",
+    "graph",
     "mutation",
     "summary",
 ]

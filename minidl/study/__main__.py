@@ -3,9 +3,11 @@
 python -m minidl.study summary                                       AlexNet, a row a layer
 python -m minidl.study summary net.py:make --input 1x3x32x32         any network: make() returns a module
 python -m minidl.study ledger --input 8x3x224x224                    every op of a training step, and the memory
+python -m minidl.study graph --out alexnet.svg                       the network as a picture; .mmd and .dot too
 python -m minidl.study explore --out look                            one step as a page to walk through, in a browser
 python -m minidl.study laboratory --out lab                          each layer on a few numbers that you can change
 python -m minidl.study mutations                                     classic mistakes in a backward pass
+python -m minidl.study log RUN --csv                                 the log of a training run, for a spreadsheet
 """
 
 import argparse
@@ -28,7 +30,9 @@ from minidl.study.explorer.steps import steps_page
 from minidl.study.gallery.mutation_checks import updated
 from minidl.study.gallery.mutations import listing
 from minidl.study.laboratory import pages
+from minidl.study.log import as_csv, as_text
 from minidl.study.models import ALEXNET, ALEXNET_FILE, load_model, module_from, random_batch
+from minidl.study.step.graph import FORMATS, graph
 from minidl.study.step.ledger import Ledger
 from minidl.study.step.summary import summary
 
@@ -45,14 +49,23 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     summarise = commands.add_parser("summary", help="a row a layer: shapes, parameters, multiply-adds, bytes")
     summarise.add_argument("--format", choices=("text", "markdown", "json"), default="text")
+    summarise.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     account = commands.add_parser("ledger", help="every op of a training step: times, what is kept, and whose the memory is")
-    for command in (summarise, account):
+    draw = commands.add_parser(
+        "graph", help="the network as a picture: every op, what flows forward and backward, towers side by side"
+    )
+    draw.add_argument("--format", choices=FORMATS, help="what is printed, default svg")
+    draw.add_argument("--out", type=Path, metavar="FILE", help="write this .svg, .mmd (Mermaid) or .dot file instead")
+    for command in (summarise, account, draw):
         command.add_argument("model", nargs="?", default=ALEXNET, help="alexnet (default), or file.py:function")
         command.add_argument("--input", type=batch_shape, default=DEFAULT_INPUT, metavar="NxCxHxW", help="the batch's shape")
     _add_explore(commands)
     laboratory = commands.add_parser("laboratory", help="a page for each layer, on numbers that can be changed")
     laboratory.add_argument("name", nargs="?", choices=pages.NAMES, metavar="NAME", help=f"{', '.join(pages.NAMES)}; or all")
     laboratory.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pages are written")
+    log = commands.add_parser("log", help="the log of a run of examples/alexnet as a table")
+    log.add_argument("run", metavar="RUN", help="a run folder; 'last': the newest in runs/")
+    log.add_argument("--csv", action="store_true", help="comma-separated, all digits")
     gallery = commands.add_parser("mutations", help="classic mistakes in a backward pass, which can be switched on by name")
     gallery.add_argument("--update", type=Path, metavar="FILE", help="compute docs/mutations.md again; needs PyTorch")
     args = parser.parse_args(arguments)
@@ -60,9 +73,11 @@ def main(arguments: list[str] | None = None) -> int:
         commands_by_name = {
             "summary": _summary,
             "ledger": _ledger,
+            "graph": _graph,
             "explore": _explore,
             "laboratory": _laboratory,
             "mutations": _mutations,
+            "log": _log,
         }
         print(commands_by_name[args.command](args))
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
@@ -108,6 +123,29 @@ def _ledger(args: argparse.Namespace) -> Ledger:
             labels = np.arange(args.input[0]) % scores.shape[1]
             F.cross_entropy(scores, labels).backward()
     return ledger
+
+
+def _graph(args: argparse.Namespace) -> str:
+    if args.out is not None and args.format is not None:
+        raise ValueError(f"graph: --format is for what is printed; {args.out} has the form that its name says")
+    model = load_model(args.model)
+    seen = graph(model, random_batch(model, args.input))
+    if args.out is None:
+        return seen.text(args.format or "svg")
+    seen.save(args.out)
+    return f"{args.out}: {len(seen.nodes)} nodes, {len(seen.edges)} edges"
+
+
+def _log(args: argparse.Namespace) -> str:
+    run = module_from(ALEXNET_FILE.with_name("run.py"))
+    folder = _last_run(ALEXNET) if args.run == LAST else args.run
+    if folder is None:
+        raise FileNotFoundError("log: there is no run with a checkpoint in runs/")
+    where = run.find_run(folder)
+    rows = run.read_log(where)
+    if not rows:
+        raise FileNotFoundError(f"log: {where} has no rows in {run.LOG} yet")
+    return as_csv(rows) if args.csv else as_text(rows)
 
 
 def _laboratory(args: argparse.Namespace) -> str:

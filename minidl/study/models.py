@@ -41,8 +41,9 @@ def load_model(name: str) -> Module:
 
 @contextmanager
 def left_as_it_was(model: Module) -> Iterator[None]:
-    """The model's gradients and modes and the random state are afterwards what they were before the block."""
+    """The model's gradients, modes and buffers and the random state are afterwards what they were before the block."""
     parameters = list(model.parameters())
+    buffers = [(buffer, buffer.data.copy(order="K")) for buffer in model.buffers()]  # running means follow each training step
     gradients, modes = [p.grad for p in parameters], [(m, m.training) for m in model.modules()]
     state = random.default_generator.state()
     try:
@@ -53,6 +54,9 @@ def left_as_it_was(model: Module) -> Iterator[None]:
             p.grad = gradient
         for module, mode in modes:
             module.training = mode
+        for buffer, values in buffers:
+            with buffer.device.active():
+                buffer.data[...] = values
 
 
 def random_batch(model: Module, shape: tuple[int, ...]) -> Tensor:

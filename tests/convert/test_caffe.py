@@ -217,6 +217,20 @@ def test_the_mean_image(tmp_path, rng, capsys):
         mean_from_caffe(tmp_path / "m.binaryproto")
 
 
+def test_the_mean_image_goes_with_the_weights(tmp_path, arrays, rng, capsys):
+    mean = rng.standard_normal((3, 4, 5)).astype(np.float32)
+    (tmp_path / "m.binaryproto").write_bytes(blob(mean))
+    (tmp_path / "x.caffemodel").write_bytes(caffemodel(arrays))
+    names = [str(tmp_path / name) for name in ("x.caffemodel", "x.safetensors", "m.binaryproto")]
+    assert main([*names[:2], "--mean", names[2]]) == 0
+    got, about = load_weights(names[1])
+    np.testing.assert_array_equal(got.pop("mean"), mean[::-1].transpose(1, 2, 0))
+    assert len(got) == 16 and about["profile"] == "caffe"
+    with pytest.raises(SystemExit):
+        main([names[2], names[1], "--mean", names[2]])
+    assert "--mean is for a .caffemodel" in capsys.readouterr().err
+
+
 def test_the_command(tmp_path, arrays, capsys):
     (tmp_path / "x.caffemodel").write_bytes(caffemodel(arrays, pool_first=True))
     (tmp_path / "d.prototxt").write_text(deploy_text(arrays))

@@ -1,10 +1,12 @@
-"""Keras's two kinds of HDF5 files, made here as Keras lays them out; a net computed channels-last gives the same scores."""
+"""Keras's two kinds of HDF5 files, made by Keras itself, and made here as Keras lays them out; scores are the same."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import minidl.nn.functional as F
-from minidl import Tensor
+from minidl import Tensor, nn
 from minidl.convert import from_keras, load_weights
 from minidl.convert.__main__ import main
 from minidl.data import BadFileError
@@ -32,7 +34,7 @@ def write(path, layers, kind="h5", **settings):
         root.attrs["layer_names"] = [name.encode() for name in (*list(layers)[:2], "flatten", *list(layers)[2:])]
         for name, arrays in {**layers, "flatten": []}.items():
             group = root.create_group(name)
-            names = [f"{name}/{kind}:0" for kind, _ in zip(("kernel", "bias"), arrays, strict=False)]
+            names = [f"{name}/{kind}:0" for kind, _ in zip(("kernel", "bias", "c", "d"), arrays, strict=False)]
             group.attrs["weight_names"] = [text.encode() for text in names]
             for key, array in zip(names, arrays, strict=True):
                 group.create_dataset(key, data=array, **settings)
@@ -66,6 +68,46 @@ def test_scores_are_those_of_the_channels_last_net(tmp_path, layers, kind, rng):
     np.testing.assert_allclose(y.numpy(), scores(layers, x), rtol=1e-11)
 
 
+class Net(nn.Module):
+    """The net of keras_files/make_files.py under Keras's names."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv2d, self.conv2d_1 = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, (3, 2), 2)
+        self.batch_normalization, self.batch_normalization_1 = nn.BatchNorm2d(4, eps=1e-3), nn.BatchNorm2d(5, eps=1e-3)
+        self.dense, self.batch_normalization_2, self.dense_1 = nn.Linear(20, 6), nn.BatchNorm1d(6, eps=1e-3), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.batch_normalization(F.relu(self.conv2d(x)))
+        x = F.max_pool2d(F.relu(self.batch_normalization_1(self.conv2d_1(x))), 2)
+        return self.dense_1(self.batch_normalization_2(F.relu(self.dense(F.flatten(x, 1)))))
+
+
+@pytest.mark.parametrize("name", ["whole.h5", "net.weights.h5"])
+def test_files_of_keras_itself_give_its_scores(name):
+    """1e-5 beside scores of 2: sums of at most 36 products of float32, through seven layers."""
+    folder = Path(__file__).parent / "keras_files"
+    net = Net().eval()
+    arrays = from_keras(folder / name)
+    given = net.load_state_dict(arrays, strict=False)
+    assert given.unexpected_keys == [] and {key.rpartition(".")[2] for key in given.missing_keys} == {"num_batches_tracked"}
+    with np.load(folder / "scores.npz") as made:
+        images, wanted = made["images"], made["scores"]
+    got = net(Tensor(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))).detach().numpy()
+    assert np.abs(wanted).max() > 1
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
+
+
+def test_the_layers_order_is_the_nets_where_the_file_has_it():
+    folder = Path(__file__).parent / "keras_files"
+    layers = [
+        list(dict.fromkeys(key.partition(".")[0] for key in from_keras(folder / f))) for f in ("whole.h5", "net.weights.h5")
+    ]
+    norms = [f"batch_normalization{end}" for end in ("", "_1", "_2")]
+    assert layers[0] == ["conv2d", norms[0], "conv2d_1", norms[1], "dense", norms[2], "dense_1"]
+    assert layers[1] == ["conv2d", "conv2d_1", "dense", "dense_1", *norms]
+
+
 def test_ten_layers_of_a_kind_stand_in_the_order_of_their_numbers(tmp_path):
     layers = {f"dense{f'_{i}' if i else ''}": [np.full((3, 3), float(i))] for i in range(11)}
     got = from_keras(write(tmp_path / "x.weights.h5", layers, "weights"))
@@ -83,8 +125,14 @@ def refused(path, match):
         ("conv2d_1", [np.zeros((2, 2, 3, 5))], r"conv2d_1 must take the 4 outputs of the layer before, got \(2, 2, 3, 5\)"),
         ("dense", [np.zeros((31, 6))], r"dense must take the 5 outputs of the layer before, got \(31, 6\)"),
         ("dense_1", [np.zeros((7, 2))], r"dense_1 must take the 6 outputs of the layer before, got \(7, 2\)"),
-        ("dense", [np.zeros((30, 6)), np.zeros(5)], r"dense must be a Conv2D or a Dense, .* got \(30, 6\), \(5,\)"),
-        ("conv2d", [np.zeros(4)] * 2, "conv2d must be a Conv2D or a Dense"),
+        ("dense", [np.zeros((30, 6)), np.zeros(5)], r"dense must be a Conv2D, a Dense or .* got \(30, 6\), \(5,\)"),
+        ("conv2d", [np.zeros(4)] * 2, "conv2d must be a Conv2D, a Dense or"),
+        ("dense", [np.zeros(6)] * 4, r"dense must have the 5 outputs of the layer before, got 6 channels"),
+        (
+            "dense",
+            [np.zeros(5)] * 3,
+            r"dense must be a Conv2D, a Dense or a whole BatchNormalization, got \(5,\), \(5,\), \(5,\)",
+        ),
         ("dense", [np.zeros((30, 6), int)], "must be an array of floating point numbers"),
     ],
 )

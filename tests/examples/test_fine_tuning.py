@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+import data as alexnet_data
 import numpy as np
 import pytest
 import train
@@ -94,6 +95,20 @@ def test_variant_and_profile_are_those_of_the_weights(call, images, tmp_path):
     assert code == 0 and "profile torchvision, variant torchvision" in out and "fc8 is new" not in out
     code, _, err = call(images, *TINY, "--init", tmp_path / "w.safetensors", "--variant", "half", "--dry-run")
     assert code == 2 and "its weights are for --variant torchvision, got half" in err
+
+
+def test_the_mean_image_that_comes_with_the_weights_is_subtracted(call, images, weights, tmp_path):
+    path, arrays = weights
+    mean = np.random.default_rng(3).uniform(0, 255, (256, 256, 3)).astype(np.float32)
+    save_weights(path, {**arrays, "mean": mean})
+    code, out, err = call(images, *TINY, "--steps", 1, "--init", path, "--out", tmp_path / "run")
+    assert code == 0 and f"{path}: its mean image is subtracted" in out, err
+    statistics = alexnet_data.load_statistics(tmp_path / "run" / "statistics.npz")
+    np.testing.assert_array_equal(statistics.mean, mean)
+    assert statistics.components.shape == (3, 3)  # these are of the data
+    save_weights(path, {**arrays, "mean": mean[:200]})
+    code, _, err = call(images, *TINY, "--init", path, "--dry-run")
+    assert code == 2 and "its mean image must have the shape (256, 256, 3) of the images, got (200, 256, 3)" in err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Fuzzing of everything that reads data files, guided by coverage: no input may do anything but be read or be refused.
 
-    python tests/fuzz/fuzz_readers.py cifar idx checkpoint packed image pth caffe --seconds 60
+    python tests/fuzz/fuzz_readers.py cifar idx checkpoint packed image pth caffe keras onnx --seconds 60
     python tests/fuzz/fuzz_readers.py idx --input crash-0123   run one input, without atheris
 
 Needs atheris: pip install -e ".[fuzz]". A failure is an exception other than those that the reader documents, an assertion
@@ -8,7 +8,8 @@ below about what was read, more than 10 seconds for an input, or more than 1 GiB
 printed, and the exit status is 1.
 
 An input is the content of files, after a byte that says which. Where checksums would turn every change into the same
-refusal, the input is signed before it is read, so that the code behind them is reached.
+refusal, the input is signed before it is read, so that the code behind them is reached. HDF5 itself does not end on some
+edited files, so that of Keras's files the layout is edited, as text, and h5py writes it.
 """
 
 import argparse
@@ -308,6 +309,112 @@ def read_caffe(folder: Path, data: bytes) -> None:
         assert isinstance(_parse(path), dict)
 
 
+# ---------------------------------------------------------------------------------------------------------------- keras
+
+_MOST_KERAS = 1 << 14  # elements of an array
+
+
+def keras_seeds() -> list[bytes]:
+    """Layouts: a line for an array (path, sizes, dtype), for an attribute (path, "@" and its name, values), or a link."""
+    names = "model_weights @layer_names c n d\n"
+    arrays = "".join(
+        f"model_weights/{layer} @weight_names {' '.join(f'{layer}/{part}' for part in parts)}\n"
+        + "".join(f"model_weights/{layer}/{layer}/{part} {sizes} f4\n" for part, sizes in parts.items())
+        for layer, parts in {
+            "c": {"k": "3,2,3,4", "b": "4"},
+            "n": {"gamma": "4", "beta": "4", "mean": "4", "var": "4"},
+            "d": {"k": "24,5", "b": "5"},
+        }.items()
+    )
+    loose = "layers/c/vars/0 1,1,2,3 f4\nlayers/c/vars/1 3 f4\nlayers/d_1/vars/0 6,2 f2\nlayers/flatten/vars/ \n"
+    return [
+        (names + arrays).encode(),
+        (names + arrays).replace("model_weights/", "").replace("model_weights", "/").encode(),
+        loose.encode(),
+    ]
+
+
+def read_keras(folder: Path, data: bytes) -> None:
+    import h5py
+    import numpy as np
+
+    from minidl.convert import from_keras
+
+    path = folder / "x.h5"
+    with h5py.File(path, "w") as file:
+        for line in data.decode("latin-1").splitlines()[:40]:
+            where, *rest = line.split(" ")
+            try:
+                if rest and rest[0].startswith("@"):
+                    file.require_group(where).attrs[rest[0][1:]] = [value.encode("latin-1") for value in rest[1:]]
+                elif rest and rest[0] in ("->", "=>"):
+                    file[where] = h5py.SoftLink(rest[1]) if rest[0] == "->" else h5py.ExternalLink("y.h5", rest[1])
+                elif rest and rest[0]:
+                    sizes = [int(n) for n in rest[0].split(",")]
+                    if 0 <= np.prod(np.array(sizes, float)) <= _MOST_KERAS:
+                        file[where] = np.zeros(sizes, rest[1] if len(rest) > 1 else "f4")
+                else:
+                    file.require_group(where)
+            except (ValueError, TypeError, OSError, KeyError, RuntimeError, IndexError, OverflowError, SyntaxError):
+                continue  # no such layout
+    for name, array in from_keras(path).items():
+        assert "." in name and array.dtype.kind == "f" and array.nbytes <= path.stat().st_size
+
+
+# ----------------------------------------------------------------------------------------------------------------- onnx
+
+
+def onnx_seeds() -> list[bytes]:
+    """Small nets, each as bytes; what they need has the operators' usual attributes."""
+    import numpy as np
+
+    import minidl.onnx
+    from minidl import nn
+
+    nets = [
+        (nn.Linear(2, 3), (1, 2)),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+            (1, 1, 4, 4),
+        ),
+        (nn.Sequential(nn.LocalResponseNorm(3), nn.AvgPool2d(2), nn.Softmax(1)), (1, 3, 4, 4)),
+    ]
+    seeds = []
+    with tempfile.TemporaryDirectory() as folder:
+        for net, shape in nets:
+            minidl.onnx.export(net, np.ones(shape, np.float32), Path(folder, "x"))
+            seeds.append(bytes([len(shape)]) + Path(folder, "x").read_bytes())
+            minidl.onnx.export(net, np.ones(shape, np.float32), Path(folder, "y"), external_data=True)
+            seeds.append(bytes([len(shape)]) + Path(folder, "y").read_bytes())
+    return seeds
+
+
+def read_onnx(folder: Path, data: bytes) -> None:
+    """Load it, and run it on ones of the first of the shapes that it takes. Its weights may be in a file of 4096 bytes."""
+    import numpy as np
+
+    import minidl.onnx
+    from minidl.onnx import load, read
+
+    (folder / "x").write_bytes(data[1:])
+    (folder / "y.data").write_bytes(bytes(4096))
+    shapes = {2: [(1, 2)], 4: [(1, 1, 4, 4), (1, 3, 4, 4)]}.get(data[0] % 5, [(2, 3)])
+    with patch.object(read, "MOST_ELEMENTS", 1 << 18), patch.object(sys.modules[load.__module__], "MOST_ELEMENTS", 1 << 18):
+        model = minidl.onnx.load(folder / "x")
+        weights = sum(p.data.nbytes for p in model.parameters())
+        assert weights <= 8 * (1 << 18) + len(data) + 4096 * (1 + len(model.state_dict()))
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for shape in shapes:
+                try:
+                    model(*[np.ones(shape, np.float32)] * len(model.input_names))
+                except minidl.onnx.OnnxError:
+                    if shape == shapes[-1]:
+                        raise
+                else:
+                    break
+
+
 # -------------------------------------------------------------------------------------------------------------- running
 
 
@@ -326,6 +433,8 @@ TARGETS = {
     "image": Target(image_seeds, read_image),
     "pth": Target(pth_seeds, read_pth),
     "caffe": Target(caffe_seeds, read_caffe),
+    "keras": Target(keras_seeds, read_keras),
+    "onnx": Target(onnx_seeds, read_onnx),
 }
 
 
@@ -334,11 +443,16 @@ def try_input(target: str, data: bytes, work: Path) -> bool:
     from minidl.checkpoint import CheckpointError
     from minidl.data import BadFileError
 
+    refusals: list[type[Exception]] = [BadFileError, CheckpointError, FileNotFoundError]
+    if target == "onnx":
+        from minidl.onnx import OnnxError
+
+        refusals.append(OnnxError)
     folder = work / "input"
     folder.mkdir(parents=True)
     try:
         TARGETS[target].read(folder, data or b"\0")
-    except (BadFileError, CheckpointError, FileNotFoundError):
+    except tuple(refusals):
         return False
     finally:
         shutil.rmtree(folder)

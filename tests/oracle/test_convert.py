@@ -1,4 +1,4 @@
-"""torchvision's AlexNet: PyTorch's own files are read, minidl's are read by PyTorch, and both nets give the same scores."""
+"""torchvision's AlexNet: PyTorch's own files are read, minidl's are read by PyTorch; scores are the same, Caffe's too."""
 
 import importlib.util
 import sys
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from minidl import Tensor
-from minidl.convert import from_torchvision, read_pth, to_torchvision, write_pth
+from minidl.convert import from_caffe, from_torchvision, read_pth, to_torchvision, write_pth
+from minidl.convert.tables import CAFFE
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "alexnet"))
 
@@ -87,3 +88,49 @@ def test_the_old_format_and_whole_modules_are_refused_by_name(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
     with pytest.raises(RuntimeError, match=r"names 'torch.nn.modules.linear Linear'"):
         read_pth(tmp_path / "module.pth")
+
+
+@pytest.mark.parametrize("pool_first", [False, True])
+def test_scores_of_a_caffemodel_are_those_of_caffes_net_in_pytorch(tmp_path, rng, pool_first):
+    """bvlc_alexnet and bvlc_reference_caffenet at an eighth of the width: groups, BGR images, norm over all channels. PyTorch
+    computes with the file's own numbers, minidl with what from_caffe makes of them, both in float64."""
+    spec = importlib.util.spec_from_file_location("caffe_files", ROOT / "tests" / "convert" / "test_caffe.py")
+    files = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(files)
+    sizes = {"a": 6, "b": 16, "c": 24, "d": 24, "e": 16, "f": 256, "g": 256, "k": 10}
+    shapes = {row.ours: tuple(n if isinstance(n, int) else n[1] * sizes[n[0]] for n in row.shape) for row in CAFFE}
+    # deviations that keep the signals of the size of 1: sqrt(2 / inputs)
+    p = {
+        name: (rng.standard_normal(shape) * (2 / np.prod(shape[1:])) ** 0.5 if len(shape) > 1 else rng.standard_normal(shape))
+        for name, shape in shapes.items()
+    }
+    p = {name: array.astype(np.float32) for name, array in p.items()}
+    (tmp_path / "x.caffemodel").write_bytes(files.caffemodel(p, pool_first=pool_first))
+    x = rng.standard_normal((2, 3, 227, 227))
+
+    t = {name: torch.from_numpy(array).double() for name, array in p.items()}
+    f = torch.nn.functional
+
+    def layer(x, name, **settings):
+        function = f.conv2d if name.startswith("conv") else f.linear
+        return function(x, t[f"{name}.weight"], t[f"{name}.bias"], **settings)
+
+    def after(x):
+        pool, norm = (lambda x: f.max_pool2d(x, 3, 2, ceil_mode=True)), (lambda x: f.local_response_norm(x, 5, 1e-4, 0.75, 1.0))
+        return norm(pool(x)) if pool_first else pool(norm(x))
+
+    y = after(f.relu(layer(torch.from_numpy(x), "conv1", stride=4)))
+    y = after(f.relu(layer(y, "conv2", padding=2, groups=2)))
+    for name, groups in (("conv3", 1), ("conv4", 2), ("conv5", 2)):
+        y = f.relu(layer(y, name, padding=1, groups=groups))
+    y = f.max_pool2d(y, 3, 2, ceil_mode=True).flatten(1)
+    wanted = layer(f.relu(layer(f.relu(layer(y, "fc6")), "fc7")), "fc8").numpy()
+
+    ours, about = from_caffe(tmp_path / "x.caffemodel")
+    net = AlexNet(10, width=1 / 8, **about).double().eval()
+    net.load_merged_state_dict(ours)
+    got = net(Tensor(np.ascontiguousarray(x[:, ::-1]))).detach().numpy()
+    assert np.abs(wanted).max() > 0.1
+    assert np.abs(got - wanted).max() <= 1e-12 * np.abs(wanted).max()  # thousands of roundings
+    back = net.merged_state_dict()
+    assert all(np.array_equal(back[name], array) for name, array in ours.items())  # out of the towers again

@@ -1,12 +1,17 @@
 """python -m minidl.study: the commands, the networks that it takes, and one line for every mistake."""
 
+import csv
+import io
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from minidl.study.__main__ import main
+from minidl.study.log import COLUMNS
 from minidl.study.models import load_model
 
 NET = """
@@ -45,6 +50,90 @@ def test_a_network_of_one_s_own(net, capsys):
 def test_the_forms_of_a_summary(net, capsys, form, start):
     main(["summary", f"{net}:make", "--input", "1x3x8x8", "--format", form])
     assert capsys.readouterr().out.startswith(start)
+
+
+def test_json_is_a_form_too(net, capsys):
+    main(["summary", f"{net}:make", "--input", "1x3x8x8", "--json"])
+    assert json.loads(capsys.readouterr().out)["version"] == 1
+
+
+@pytest.mark.parametrize(
+    "form, start", [([], "<svg "), (["--format", "mermaid"], "flowchart TD"), (["--format", "dot"], "digraph")]
+)
+def test_the_forms_of_a_graph(net, capsys, form, start):
+    main(["graph", f"{net}:make", "--input", "2x3x8x8", *form])
+    printed = capsys.readouterr().out
+    assert printed.startswith(start) and "2 x 7 float32" in printed
+
+
+def test_a_graph_in_a_file(net, tmp_path, capsys):
+    main(["graph", f"{net}:make", "--input", "1x3x8x8", "--out", str(tmp_path / "x.dot")])
+    assert capsys.readouterr().out == f"{tmp_path / 'x.dot'}: 6 nodes, 5 edges\n"
+    assert (tmp_path / "x.dot").read_text().startswith("digraph")
+    for more, message in (
+        (["--out", "x.png"], "must end in .svg, .mmd, .dot"),
+        (["--out", "x.dot", "--format", "dot"], "--format"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["graph", f"{net}:make", "--input", "1x3x8x8", *more])
+        assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+ROWS = [
+    {"step": 10, "epoch": 0, "lr": 0.003, "loss": 1.0625, "top1": 0.5, "skipped": 0, "images_per_second": 21.5, "seconds": 7.4},
+    {"step": 12, "illness": "dead units, it seems", "layers": {"conv1": 'a "third"'}, "new": None},
+    {"step": 12, "held_out_loss": 0.1 + 0.2, "held_out_top1": 0.9, "held_out_top5": 1.0},
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/arguments.json").write_text('{"arguments": {}}')
+    (tmp_path / "run/log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS) + '{"step": 1')  # cut short
+    return tmp_path / "run"
+
+
+def test_a_log_as_csv(run, capsys):
+    """Read back by the csv module, every number is what the log has, to the last digit."""
+    assert main(["log", str(run), "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert list(rows[0]) == [*COLUMNS, "new"]
+    back = [{name: _read(name, text) for name, text in row.items() if text} for row in rows]
+    assert back == [{name: value for name, value in row.items() if value is not None} for row in ROWS]
+
+
+def _read(name, text):
+    return text if name == "illness" else json.loads(text)
+
+
+def test_a_log_to_read(run, capsys):
+    assert main(["log", str(run)]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == [*COLUMNS, "new"] and len(lines) == 3 and "0.3  " in lines[2] and len(lines[0]) <= len(head)
+
+
+def test_what_is_no_log(run, tmp_path, capsys, monkeypatch):
+    (run / "log.jsonl").unlink()
+    monkeypatch.chdir(tmp_path)
+    for given, message in (
+        (str(run), "has no rows in log.jsonl yet"),
+        (str(tmp_path), "is neither a run folder"),
+        ("last", "there is no run with a checkpoint in runs/"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["log", given])
+        errors = capsys.readouterr().err
+        assert end.value.code == 2 and message in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["log", "{run}", "--csv"], ["graph", "{net}:make", "--input", "1x3x8x8"]])
+def test_whose_reader_leaves_ends_in_silence(run, net, command):
+    given = [part.format(run=run, net=net) for part in command]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-m", "minidl.study", *given], **pipes) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(timeout=60)) == ("", 141)
 
 
 def test_the_ledger(net, capsys):
@@ -98,3 +187,8 @@ def test_it_runs_as_a_module():
 
 def test_alexnet_is_found():
     assert type(load_model("alexnet")).__name__ == "AlexNet"
+
+
+def test_the_page_has_the_columns():
+    page = (Path(__file__).parents[2] / "docs" / "tensorboard.md").read_text()
+    assert re.findall(r"`(\w+)`", page.split("in this order:")[1].split(". A row")[0]) == list(COLUMNS)

@@ -37,6 +37,7 @@ from minidl.study.laboratory import im2col
 from minidl.study.models import left_as_it_was
 from minidl.study.step.explain import saved_because
 from minidl.study.step.gradients import check_layers
+from minidl.study.step.graph import lanes_of
 from minidl.study.step.source import Passage, SourceLines, equations, find_op
 from minidl.study.step.summary import HEADINGS, Row, Summary, layer_groups, summary
 from minidl.study.step.trace import OpRecord, Trace
@@ -382,7 +383,7 @@ def _network(seen: _Seen, overall: Summary) -> dict[str, Any]:
     equations : of each op that some op names in its "formulas"
     """
     passages = _Passages()
-    lanes, lane_of = _lanes(seen.records)
+    lanes, lane_of = lanes_of(seen.records)
     ops = [{**_op_data(op, seen, passages), "lane": lane} for op, lane in zip(seen.ops, lane_of, strict=True)]
     return {
         "lanes": lanes,
@@ -477,21 +478,6 @@ def _events(records: Sequence[OpRecord], count: int) -> list[list[Any]]:
         if record.backward_event is not None:
             events[record.backward_event] = [record.number, "backward"]
     return events
-
-
-def _lanes(records: Sequence[OpRecord]) -> tuple[list[dict[str, Any]], list[int]]:
-    """What stands side by side, towers or devices; and for each op the place of its lane among them.
-
-    "tower1.conv2" is in tower 1; an op between the towers is with the tower of its device, in the order of the devices' names.
-    """
-    devices = sorted({record.device for record in records})
-    found = [re.match(r"tower(\d+)\.", record.layer or "") for record in records]
-    keys = [int(match[1]) if match else devices.index(record.device) for match, record in zip(found, records, strict=True)]
-    lanes = sorted(set(keys))
-    on = {lane: sorted({r.device for r, key in zip(records, keys, strict=True) if key == lane}) for lane in lanes}
-    names = [f"tower {lane}" if any(found) else " ".join(on[lane]) for lane in lanes]
-    about = [{"name": name, "devices": on[lane]} for name, lane in zip(names, lanes, strict=True)]
-    return about, [lanes.index(key) for key in keys]
 
 
 def _stations(records: Sequence[OpRecord], rows: Sequence[Row]) -> list[dict[str, Any]]:

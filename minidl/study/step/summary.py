@@ -23,6 +23,8 @@ from minidl.study.step.table import shape as shape_text
 from minidl.study.step.trace import OpRecord, Trace, alone
 from minidl.tensor import Tensor
 
+JSON_VERSION = 1  # it grows when an entry goes or means something else; new entries alone do not change it
+
 
 @dataclass
 class Row:
@@ -108,8 +110,8 @@ class Summary:
         return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rest))
 
     def json(self) -> str:
-        """The rows and totals, as JSON."""
-        return json.dumps({**asdict(self), "totals": self.totals}, indent=1)
+        """The rows and totals, as JSON of the version `JSON_VERSION`; docs/summary.md says what each entry is."""
+        return json.dumps({"version": JSON_VERSION, **asdict(self), "totals": self.totals}, indent=1)
 
 
 def summary(model: Module, input_shape: Sequence[int]) -> Summary:

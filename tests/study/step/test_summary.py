@@ -1,6 +1,8 @@
 """summary: figures that can be done by hand, measured bytes, towers in one row, and a model that is left as it was."""
 
 import json
+import re
+from pathlib import Path
 
 import fake_cupy
 import numpy as np
@@ -11,6 +13,7 @@ import minidl
 import minidl.nn.functional as F
 from minidl import nn, random
 from minidl.study import summary
+from minidl.study.step.summary import JSON_VERSION
 
 FLOAT = 4  # bytes
 
@@ -195,3 +198,52 @@ def test_an_output_that_is_no_tensor():
 
     with pytest.raises(TypeError, match="summary: the model must return a Tensor, got tuple"):
         summary(Two(), (1, 2))
+
+
+# ------------------------------------------------------------------------------------------------------------- the JSON
+
+PAGE = (Path(__file__).parents[3] / "docs" / "summary.md").read_text()
+KINDS = {
+    "integer": lambda value: type(value) is int,
+    "text": lambda value: type(value) is str,
+    "object": lambda value: type(value) is dict,
+    "list of integers": lambda value: type(value) is list and all(type(v) is int for v in value),
+    "list of texts": lambda value: type(value) is list and all(type(v) is str for v in value),
+    "list of lists of integers": lambda value: type(value) is list and all(KINDS["list of integers"](v) for v in value),
+    "list of objects": lambda value: type(value) is list and all(type(v) is dict for v in value),
+}
+
+
+def schema(part):
+    """{entry: kind} of a table of the page."""
+    return dict(re.findall(r"^\| `(\w+)` \| ([\w ]+?) \|", part, re.MULTILINE))
+
+
+@pytest.mark.parametrize("model, shape", [(Small, (2, 3, 8, 8)), (Towers, (3, 6))])
+def test_the_json_is_what_the_page_says(model, shape):
+    whole, row = (schema(part) for part in PAGE.split("## The JSON")[1].split("\nA row:\n"))
+    content = json.loads(summary(model(), shape).json())
+    assert {name: KINDS[kind](content.get(name)) for name, kind in whole.items()} == dict.fromkeys(content, True)
+    assert content["version"] == JSON_VERSION == int(re.search(r"This is version (\d+):", PAGE)[1])
+    for found in content["rows"]:
+        assert {name: KINDS[kind](found.get(name)) for name, kind in row.items()} == dict.fromkeys(found, True)
+    summed = list(row)[list(row).index("parameters") :]
+    assert list(content["totals"]) == summed and all(type(value) is int for value in content["totals"].values())
+    assert content["totals"]["parameters"] == sum(found["parameters"] for found in content["rows"])
+
+
+def test_version_1_stays_as_it_is():
+    """Whoever changes what an entry means, or drops one, makes a new version: this list is then another."""
+    names = "version model input_shape rows batch_copied totals"
+    of_a_row = "name ops outputs kernel devices parameters neurons macs_forward macs_backward activation saved workspace"
+    content = json.loads(summary(Small(), (1, 3, 8, 8)).json())
+    assert JSON_VERSION == 1
+    assert set(content) >= set(names.split())
+    assert set(content["rows"][0]) >= {*of_a_row.split(), "crosses_forward", "crosses_backward"}
+
+
+def test_running_means_are_left_as_they_were():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    before = {name: values.copy() for name, values in model.state_dict().items()}
+    summary(model, (5, 3))
+    assert all(np.array_equal(values, before[name]) for name, values in model.state_dict().items())

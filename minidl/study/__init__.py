@@ -8,8 +8,10 @@ from minidl.study.step.gradients import Badge, check_layers
 from minidl.study.step.ledger import Ledger, Peak
 from minidl.study.step.summary import Summary, summary
 from minidl.study.step.trace import OpRecord, Trace
+from minidl.study.step.why import Answer, why
 
 __all__ = [
+    "Answer",
     "Autopsy",
     "AutopsyLog",
     "Badge",
@@ -25,4 +27,5 @@ __all__ = [
     "explore",
     "mutation",
     "summary",
+    "why",
 ]

@@ -23,18 +23,17 @@ from typing import Any
 
 import numpy as np
 
-import minidl.nn.functional as F
-from minidl import random
 from minidl.checkpoint import write_whole
 from minidl.device import Array, Device
 from minidl.kernels import plain_kernels
 from minidl.memory import owner
 from minidl.nn import Module, Parameter
 from minidl.study.explorer.pictures import distribution, limit, picture
-from minidl.study.explorer.recipes import backward_recipe, forward_recipe, is_known, kept_terms, nudged
+from minidl.study.explorer.recipes import backward_recipe, forward_recipe, kept_terms, nudged
 from minidl.study.explorer.values import SIDE, Values, blocks
 from minidl.study.laboratory import im2col
-from minidl.study.models import left_as_it_was
+from minidl.study.models import batch_for, left_as_it_was, loss_of
+from minidl.study.step.arrays import input_names, is_known
 from minidl.study.step.explain import saved_because
 from minidl.study.step.gradients import check_layers
 from minidl.study.step.source import Passage, SourceLines, equations, find_op
@@ -146,16 +145,6 @@ class _Loss:
     scores: np.ndarray
 
 
-def batch_for(model: Module, image: np.ndarray | Tensor) -> Tensor:
-    """One image as the model's first parameter would have it. A model without parameters gives the image a gradient."""
-    first = next(model.parameters(), Tensor(np.float32(0)))
-    host = image.detach().numpy() if isinstance(image, Tensor) else np.asarray(image)
-    if host.ndim == 0 or host.shape[0] != 1:
-        raise ValueError(f"explore: a batch of 1 image is needed, its first axis 1, got {host.shape}")
-    trained = any(p.requires_grad for p in model.parameters())
-    return Tensor(host, requires_grad=not trained, device=first.device, dtype=first.dtype)
-
-
 def _observed_step(model: Module, x: Tensor, label: int | None, values: Values) -> "tuple[_Seen, _Loss]":
     with plain_kernels(), SourceLines() as lines, _Seen(lines, values) as seen:
         scores = model(x)
@@ -164,20 +153,6 @@ def _observed_step(model: Module, x: Tensor, label: int | None, values: Values) 
         loss, label = loss_of(scores, label)
         loss.backward()
     return seen, _Loss(loss.item(), label, scores.device.to_host(scores.data))
-
-
-def loss_of(scores: Tensor, label: int | None) -> tuple[Tensor, int | None]:
-    """The loss, and the label that it is about."""
-    if scores.ndim == 2 and scores.shape[1] > 1:
-        classes = scores.shape[1]
-        label = int(scores.device.to_host(scores.data).argmax()) if label is None else label
-        if not 0 <= label < classes:
-            raise ValueError(f"explore: label must be in [0, {classes - 1}], a class of the model's {classes}, got {label}")
-        return F.cross_entropy(scores, np.array([label])), label
-    if label is not None:
-        raise ValueError(f"explore: a label needs scores of (1, classes), got label {label} and an output of {scores.shape}")
-    weights = random.Generator(0).normal(scores.shape, scores.dtype)
-    return (scores * Tensor(weights, device=scores.device)).sum(), None
 
 
 # ---------------------------------------------------------------------------------------------------------- what is seen
@@ -210,7 +185,7 @@ class _Seen(Trace):
 
     def forward_ends(self, node: Any, inputs: Sequence[Any], settings: Mapping[str, Any], out: Tensor) -> None:
         super().forward_ends(node, inputs, settings, out)
-        names = _names(node, inputs)
+        names = input_names(node, inputs)
         named = zip(names, inputs, node.needs_grad, strict=True)
         tensors = [self._input(name, x, needed) for name, x, needed in named if isinstance(x, Tensor)]
         op = _Op(
@@ -305,14 +280,6 @@ def _measures(array: np.ndarray) -> dict[str, Any]:
 def _finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: None stands for them."""
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _names(node: Any, inputs: Sequence[Any]) -> list[str]:
-    """Parameters by their names in the model; the other input x, or the others x1, x2, ..."""
-    names = node.layer.names_of(inputs)
-    others = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and not isinstance(x, Parameter)]
-    numbered = {i: f"x{n}" if len(others) > 1 else "x" for n, i in enumerate(others, 1)}
-    return [numbered.get(i, name) for i, name in enumerate(names)]
 
 
 def _saved(node: Any, arrays: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:

@@ -15,15 +15,11 @@ from minidl.ops.conv2d import conv2d_backward
 from minidl.ops.relu import relu_backward
 from minidl.parallel import slabs
 from minidl.study.explorer.values import BACKWARD, CARRIED, FORWARD, LargestTerms, largest_terms
+from minidl.study.step.arrays import is_known
 from minidl.study.step.trace import OpRecord
 
 _EXACT = ("cat", "pad", "max_pool2d", "relu", "dropout")
 _SUMS = 10_000  # elements of a weight's gradient that is worth adding up again
-
-
-def is_known(node: Any, *names: str) -> bool:
-    """Is it minidl's op of one of these names, or of any, and not one of the model's own that is called so?"""
-    return type(node).__module__.startswith("minidl.ops.") and (not names or node.name in names)
 
 
 def forward_recipe(node: Any, settings: Mapping[str, Any], number: int) -> dict[str, Any] | None:

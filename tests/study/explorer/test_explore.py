@@ -629,8 +629,8 @@ def test_gradients_are_checked_if_asked_for(net, tmp_path):
         (["--image", "{tmp}/missing.png"], "missing.png"),
         (["--image", "{tmp}/net.py"], "net.py (131 bytes) is not a readable image: "),
         (["--image", "{tmp}/net.py", "--input", "1x1x10x10"], "explore: a picture becomes 1x3xHxW, got --input 1x1x10x10"),
-        (["--label", "5"], "explore: label must be in [0, 4], a class of the model's 5, got 5"),
-        (["--input", "2x3x10x10"], "explore: a batch of 1 image is needed, its first axis 1, got (2, 3, 10, 10)"),
+        (["--label", "5"], "study: label must be in [0, 4], a class of the model's 5, got 5"),
+        (["--input", "2x3x10x10"], "study: a batch of 1 image is needed, its first axis 1, got (2, 3, 10, 10)"),
         (["--input", "1x3x9x9"], "linear: "),
         (["--out", "{tmp}/net.py"], "net.py must be a folder, it is a file"),
         (["--out", "{tmp}/net.py", "--model", "{tmp}/other.py:make"], "net.py must be a folder"),  # before anything slow

@@ -188,13 +188,11 @@ def _step_of(args: argparse.Namespace, run: str | None) -> "tuple[_Network, _Exa
 
 def _add_why(commands: Any) -> None:
     command = commands.add_parser("why", help="one number of a step: the terms that it is made of, which add up to it")
-    command.add_argument(
-        "number", nargs="?", metavar="NUMBER", help="as conv2.weight[5,3,2,2]; without it, the names that there are"
-    )
+    asked = "as conv2.weight[5,3,2,2]; without it, the names that there are"
+    command.add_argument("number", nargs="?", metavar="NUMBER", help=asked)
     command.add_argument("--gradient", action="store_true", help="of its gradient")
-    command.add_argument(
-        "--terms", type=int, default=SHOWN, metavar="N", help=f"how many are written out; {SHOWN} by default, 0: all"
-    )
+    many = f"how many are written out; {SHOWN} by default, 0: all"
+    command.add_argument("--terms", type=int, default=SHOWN, metavar="N", help=many)
     _add_step(command)
 
 

@@ -18,7 +18,7 @@ from minidl.study.explorer.values import BACKWARD, CARRIED, FORWARD, LargestTerm
 from minidl.study.step.arrays import is_known
 from minidl.study.step.trace import OpRecord
 
-_EXACT = ("cat", "pad", "max_pool2d", "relu", "dropout")
+_EXACT = ("cat", "max_pool2d", "relu", "dropout")
 _SUMS = 10_000  # elements of a weight's gradient that is worth adding up again
 
 
@@ -46,6 +46,8 @@ def backward_recipe(node: Any, record: OpRecord, place: int, gx: Array, gy: Arra
 def _is_exact(node: Any, settings: Mapping[str, Any]) -> bool:
     if node.device.kind != "cpu" or not all(dtype is None or dtype == np.float32 for _, dtype in node._inputs):
         return False
+    if is_known(node, "pad"):
+        return bool(settings["value"] == 0)
     return is_known(node, *_EXACT) or (is_known(node, "local_response_norm") and settings["beta"] == 0.75)
 
 

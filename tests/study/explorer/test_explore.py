@@ -10,6 +10,7 @@ from collections import Counter
 import fake_cupy
 import numpy as np
 import pytest
+from study_nets import SHAPE, Towers
 
 import minidl
 import minidl.nn.functional as F
@@ -24,41 +25,12 @@ from minidl.study.explorer.steps import steps_page
 from minidl.study.explorer.values import from_text, inflate
 from minidl.study.models import ALEXNET_FILE, module_from
 
-SHAPE = (1, 3, 10, 10)
 NETWORK = """
 from minidl import nn
 
 def make():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8 * 8, 5))
 """
-
-
-class Tower(nn.Module):
-    def __init__(self, device):
-        super().__init__()
-        self.conv1 = nn.ConvReLU2d(3, 4, 3, device=device)
-        self.norm1 = nn.LocalResponseNorm(3, alpha=0.1, k=1.0)
-        self.pool1 = nn.MaxPool2d(2)
-        self.fc2 = nn.Linear(2 * 4 * 4 * 4, 6, device=device)
-        self.drop2 = nn.Dropout(0.5)
-
-
-class Towers(nn.Module):
-    """Two towers that exchange their channels before fc2; fc3 is on the first device alone."""
-
-    def __init__(self, devices=("cpu:0", "cpu:1")):
-        super().__init__()
-        self.tower0, self.tower1 = Tower(devices[0]), Tower(devices[1])
-        self.fc3 = nn.Linear(12, 5, device=devices[0])
-
-    def forward(self, x):
-        towers = self.tower0, self.tower1
-        devices = [tower.fc2.weight.device for tower in towers]
-        x = [x.to(device) for device in devices]
-        x = [tower.pool1(tower.norm1(tower.conv1(part))) for tower, part in zip(towers, x, strict=True)]
-        x = [F.cat([part.to(device) for part in x], 1) for device in devices]
-        x = [tower.drop2(tower.fc2(F.flatten(part, 1))) for tower, part in zip(towers, x, strict=True)]
-        return self.fc3(F.cat([part.to(devices[0]) for part in x], 1))
 
 
 class Arrays(Observer):

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from test_explore import SHAPE, Towers
+from study_nets import SHAPE, Towers
 
 import minidl
 from minidl.study.explorer.steps import steps_page

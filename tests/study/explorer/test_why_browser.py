@@ -4,9 +4,11 @@ import os
 
 import numpy as np
 import pytest
+from study_nets import Odd
 
 import minidl
 from minidl import Function, nn
+from minidl.study.step.terms import terms
 
 pytestmark = pytest.mark.browser
 
@@ -76,25 +78,6 @@ def terms_add_up(answers, values):
 # ------------------------------------------------------------------------------------------------------- small networks
 
 
-class Odd(nn.Module):
-    """What AlexNet has not: uneven strides and padding, dilation, groups, even windows, several rows, a number used twice."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv2d(4, 4, 1)  # so that the next one has a gradient to give
-        self.conv = nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2)
-        self.norm = nn.LocalResponseNorm(4, alpha=0.3, k=1.5)
-        self.pool = nn.MaxPool2d(3, 2, padding=1, dilation=2, ceil_mode=True)
-        self.linear = nn.Linear(6, 3, bias=False)
-        self.drop = nn.Dropout(0.4)
-
-    def forward(self, x):
-        x = self.pool(self.norm(self.conv(self.first(x))))
-        rows = self.linear(x.permute(0, 2, 3, 1).reshape(-1, 6))
-        twice = self.drop(rows.relu())
-        return (minidl.cat([twice, rows], 1) * 0.5).reshape(1, -1)
-
-
 @pytest.fixture(scope="module")
 def odd(explored):
     minidl.manual_seed(1)
@@ -118,6 +101,60 @@ def test_other_settings_numbers_and_terms(open_page, odd):
     kinds = terms_add_up(answers, odd.values)
     assert set(kinds) == {"terms", "added", "leaf"}
     assert {answer["op"] for answer in answers} >= {"conv2d", "linear", "relu", "dropout", "cat", "mul", "permute", "reshape"}
+
+
+# Of up to `count` numbers that each op made: where they are, the terms as [[value, [[slot, index, value]]]], and what is said.
+TERMS = """async ([count, seed]) => {
+  const random = () => (seed = seed * 16807 % 2147483647) / 2147483647, found = [];
+  const written = ({ value, parts }) => [value, parts.map((part) => [part.slot, part.index, part.value])];
+  for (const op of step.ops) {
+    for (const slot of ["y", ...op.leaving.flatMap((g, i) => g ? [`g${i}`] : [])]) {
+      const { shape } = Layers.blob(op, slot), size = Index.size(shape);
+      for (let k = 0; k < Math.min(count, size); k++) {
+        const ref = { op, slot, index: Index.of(shape, Math.floor(random() * size)) };
+        await Why.load(ref);
+        const { terms, sum, bound, rectified, digits } = Why.explained(ref);
+        const said = { sum, bound, rectified: Boolean(rectified), digits };
+        found.push([op.number, slot, ref.index, terms ? terms.map(written) : null, said]);
+      }
+    }
+  }
+  return found;
+}"""
+
+
+def by_place(written):
+    return sorted(written, key=lambda term: (term[0], term[1]))
+
+
+def terms_are_python_s(found, ops):
+    """Each term, its factors and their places, the sum and what is said of it are minidl.study.step.terms'.
+
+    Products of two float32 are exact in float64; powers and exponentials differ in a last bit or two. Returns the kinds of op.
+    """
+    kinds = set()
+    for number, slot, index, written, said in found:
+        python = terms(ops[number], slot, index)
+        assert (written is None) == (python is None), (ops[number].op, slot)
+        if python is None:
+            continue
+        kinds.add((ops[number].op, slot[0]))
+        own = [[term.value, [[f.slot, list(f.index), f.value] for f in term.factors]] for term in python.terms]
+        assert len(own) == len(written), (ops[number].op, slot, index)
+        for (a, factors), (b, others) in zip(by_place(own), by_place(written), strict=True):
+            assert b == pytest.approx(a, rel=1e-13, abs=1e-300) and factors == others, (ops[number].op, slot, index)
+        value = float(ops[number].array(slot)[tuple(index)])
+        assert said["rectified"] == python.rectified and said["bound"] == pytest.approx(python.bound, rel=1e-9)
+        assert said["sum"] == pytest.approx(python.sum, rel=1e-9, abs=1e-12) and said["digits"] == python.digits(value)
+    return kinds
+
+
+@pytest.mark.parametrize("network", ["small", "odd"])
+def test_the_terms_are_python_s(open_page, network, request):
+    page = request.getfixturevalue(network)
+    kinds = terms_are_python_s(open_page(page.folder).evaluate(TERMS, [8, 7]), page.recorded.ops)
+    assert {op for op, _ in kinds} == {op["op"] for op in page.data["ops"]}
+    assert {"y", "g"} == {slot for _, slot in kinds}
 
 
 # Nudges up to `count` numbers of each output and parameter.

@@ -628,6 +628,7 @@ const Layers = (() => {
     formula: { y: "y = x, with a margin of zeros: a copy", g: "gx = the inside of gy: a copy" },
     exact: true,
   });
+  pad.fits = (op) => setting(op, "value") === 0;
   const copy = elementwise({ ...straight, formula: { y: "y = x, copied to another device", g: "gx = gy, copied back" } });
   const reshape = elementwise({ ...reshaped, formula: { y: "y = x, with other indices", g: "gx = gy, with x's indices" } });
   const permute = elementwise({

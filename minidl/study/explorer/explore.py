@@ -146,12 +146,13 @@ class _Loss:
 
 
 def _observed_step(model: Module, x: Tensor, label: int | None, values: Values) -> "tuple[_Seen, _Loss]":
-    with plain_kernels(), SourceLines() as lines, _Seen(lines, values) as seen:
+    with plain_kernels(), SourceLines() as lines, _Seen(lines, values, x) as seen:
         scores = model(x)
         if not isinstance(scores, Tensor):
             raise TypeError(f"explore: the model must return a Tensor, got {type(scores).__name__}")
         loss, label = loss_of(scores, label)
         loss.backward()
+    seen.back_to_the_batch()
     return seen, _Loss(loss.item(), label, scores.device.to_host(scores.data))
 
 
@@ -170,14 +171,37 @@ class _Op:
     arriving: dict[str, Any] | None = None
     leaving: list[dict[str, Any] | None] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)  # what else its terms are made of
+    positions: list[int] = field(default_factory=list)  # of the tensors among all inputs
+    untrained: list[int] = field(default_factory=list)  # places of inputs that are, or are made of, the batch alone
+
+
+@dataclass(frozen=True)
+class _Extra:
+    """A gradient that no step needs. worst : how far the page's, which it adds up itself, may be from it."""
+
+    array: Array
+    device: Device
+    worst: float
+
+
+def _can_be_asked(node: Any) -> bool:
+    """Does an op save what any gradient needs? Arithmetic saves only what is asked for."""
+    return is_known(node) and not type(node).__module__.endswith(".arithmetic")
 
 
 class _Seen(Trace):
-    """A Trace that notes every array's numbers when it passes."""
+    """A Trace that notes every array's numbers when it passes.
 
-    def __init__(self, lines: SourceLines, values: Values) -> None:
+    A step has no use for the gradient of the batch, but one asks for a pixel's: `back_to_the_batch` computes it afterwards, by
+    the same backwards. Those blobs have "extra": True.
+    """
+
+    def __init__(self, lines: SourceLines, values: Values, batch: Tensor) -> None:
         super().__init__()
         self.lines = lines
+        self._batch = batch
+        self._extra: dict[tuple[int, int], _Extra] = {}  # op, place of its input -> the gradient that no step needs
+        self.of_batch: dict[str, Any] | None = None  # what it adds up to, where several ops use the batch
         self.ops: list[_Op] = []
         self.values = values
         self._makers: dict[int, tuple[Tensor, int]] = {}  # id of an output -> itself, so that the id stays its own; its op
@@ -196,6 +220,9 @@ class _Seen(Trace):
             _saved(node, zip([*names, "the output"], [*inputs, out], strict=True)),
             about={"numbers": [float(x) for x in inputs if isinstance(x, (int, float))]},
         )
+        op.positions = [i for i, x in enumerate(inputs) if isinstance(x, Tensor)]
+        of_batch = [not node.needs_grad[i] and self._is_of_batch(inputs[i]) for i in op.positions]
+        op.untrained = [place for place, is_so in enumerate(of_batch) if is_so and _can_be_asked(node)]
         if is_known(node, "dropout"):
             op.about["mask"] = self.values.add(node.device.to_host(node.saved[0]))
         self._makers[id(out)] = out, len(self.ops)
@@ -217,9 +244,74 @@ class _Seen(Trace):
             None if gx is None else self._gradient(op, i, gx, x, gy)
             for i, (gx, x) in enumerate(zip(of_tensors, op.inputs, strict=True))
         ]
+        for place in op.untrained:
+            gx = self._untrained_gradient(op, gy, place)
+            recipe = backward_recipe(node, op.record, place, gx, gy)
+            self._keep_extra(op, place, gx, recipe, (recipe or {}).get("worst", 0.0))
         self._keep_terms(op, "backward", gy)
         if not self.values.full and gradients[0] is not None:
             op.about["proofs"] = nudged(node, gradients[0], gy)
+
+    # ------------------------------------------------------------------------ the batch's gradient, which no step needs
+
+    def _is_of_batch(self, x: Tensor) -> bool:
+        made = self._makers.get(id(x))
+        return x is self._batch or (made is not None and bool(self.ops[made[1]].untrained))
+
+    @staticmethod
+    def _untrained_gradient(op: _Op, gy: Array, place: int) -> Array:
+        """What an op's backward gives an input when it is asked to; it is asked for nothing else."""
+        node = op.node
+        position = op.positions[place]
+        needed, node.needs_grad = node.needs_grad, tuple(i == position for i in range(len(node.needs_grad)))
+        try:
+            with node.device.active():
+                return node.backward(gy)[position]
+        finally:
+            node.needs_grad = needed
+
+    def _keep_extra(self, op: _Op, place: int, gx: Array, recipe: dict[str, Any] | None, worst: float) -> None:
+        device = Device(op.inputs[place]["device"])
+        op.leaving = op.leaving or [None] * len(op.inputs)
+        op.leaving[place] = {**self.blob(gx, device, "gradient", recipe), "extra": True}
+        self._extra[op.record.number, place] = _Extra(gx, device, worst)
+
+    def back_to_the_batch(self) -> None:
+        """Through the ops before the first that is trained, the last first; and the sum over those that use the batch."""
+        for op in reversed(self.ops):
+            given = self._given_to(op)
+            if op.arriving is not None or not given or not op.untrained:
+                continue
+            gy, worst, recipe = self._sum_of(given, op.node.device)
+            op.arriving = {**self.blob(gy, op.node.device, "gradient", recipe), "extra": True}
+            for place in op.untrained:
+                gx = self._untrained_gradient(op, gy, place)
+                exact = backward_recipe(op.node, op.record, place, gx, gy)
+                self._keep_extra(op, place, gx, exact and {**exact, "worst": worst}, worst)
+        uses = [(op.record.number, i) for op in self.ops for i in op.untrained if op.inputs[i]["from"] is None]
+        if len(uses) > 1 and all(use in self._extra for use in uses):
+            total, _, recipe = self._sum_of(uses, self._batch.device)
+            blob = self.blob(total, self._batch.device, "gradient", recipe)
+            self.of_batch = {"uses": [list(use) for use in uses], "total": {**blob, "extra": True}}
+
+    def _given_to(self, op: _Op) -> list[tuple[int, int]]:
+        number = op.record.number
+        users = [(other.record.number, i) for other in self.ops for i, x in enumerate(other.inputs) if x["from"] == number]
+        return [use for use in users if use in self._extra]
+
+    def _sum_of(self, uses: Sequence[tuple[int, int]], device: Device) -> tuple[Array, float, dict[str, Any] | None]:
+        """The sum of extra gradients, how far the page's may be from it, and its recipe; None where it is a copy of one."""
+        parts = [self._extra[use] for use in uses]
+        first, *others = (device.to_host(part.array) if part.device is not device else part.array for part in parts)
+        total = np.array(first, copy=True)
+        for other in others:
+            total = total + other
+        rounded = 2.0**-24 * float(np.abs(total).max(initial=0.0)) * len(others)
+        worst = sum(part.worst for part in parts) + rounded
+        numbers = [blob["values"] for op, i in uses if (blob := self.ops[op].leaving[i]) is not None]
+        return total, worst, {"how": "add", "of": numbers, "worst": worst} if others else None
+
+    # --------------------------------------------------------------------------------------------------------- blobs
 
     def _gradient(self, op: _Op, place: int, gx: Array, x: Mapping[str, Any], gy: Array) -> dict[str, Any]:
         """The blob of the gradient that an op gives its input at `place`."""
@@ -347,6 +439,9 @@ def _network(seen: _Seen, overall: Summary) -> dict[str, Any]:
     events   : [op, "forward" | "backward"] in the order in which they ran
     passages : each different passage of source once
     equations : of each op that some op names in its "formulas"
+    of_batch : {"uses": [[op, place of the input]], "total"}: the batch's gradient, where several ops use it; else None
+
+    A gradient with "extra" is one that the step did not compute: of the batch, and of what is made of it alone.
     """
     passages = _Passages()
     lanes, lane_of = _lanes(seen.records)
@@ -359,6 +454,7 @@ def _network(seen: _Seen, overall: Summary) -> dict[str, Any]:
         "passages": passages.different,
         "equations": _equations(seen.ops, ops),
         "totals": {**overall.totals, "batch_copied": overall.batch_copied},
+        "of_batch": seen.of_batch,
     }
 
 

@@ -24,6 +24,7 @@ from minidl.study.explorer.pictures import limit
 from minidl.study.explorer.steps import steps_page
 from minidl.study.explorer.values import from_text, inflate
 from minidl.study.models import ALEXNET_FILE, module_from
+from minidl.study.step.why import recorded_step
 
 NETWORK = """
 from minidl import nn
@@ -148,11 +149,11 @@ def test_arrays_are_those_that_passed(step, arrays):
     assert len(step["ops"]) == len(arrays.outputs)
     for number, op in enumerate(step["ops"]):
         agrees(op["output"], arrays.outputs[number])
-        assert (op["arriving"] is None) == (number not in arrays.arriving)
-        if op["arriving"] is not None:
+        assert (number in arrays.arriving) == (op["arriving"] is not None and "extra" not in op["arriving"])
+        if number in arrays.arriving:
             agrees(op["arriving"], arrays.arriving[number])
             gradients = arrays.leaving[number][: len(op["inputs"])]
-            assert [gx is None for gx in op["leaving"]] == [gx is None for gx in gradients]
+            assert [blob is None or "extra" in blob for blob in op["leaving"]] == [gx is None for gx in gradients]
             for blob, gx in zip(op["leaving"], gradients, strict=True):
                 if gx is not None:
                     agrees(blob, gx)
@@ -171,10 +172,53 @@ def test_inputs_are_parameters_outputs_of_ops_or_the_image(model, image, step):
     assert [x["name"] for x in cat["inputs"]] == ["x1", "x2"]
 
 
-def test_the_image_s_gradient_is_not_computed(step):
-    _, (conv, _) = station(step, "conv1")
-    assert [blob is None for blob in conv["leaving"]] == [True, False, False]
-    assert all(op["arriving"] is None and op["leaving"] == [] for op in station(step, "input")[1])
+def test_the_image_s_gradient_is_asked_for_after_the_step(model, image, step):
+    """It is that of a step that computes it too; the step's own figures know nothing of it."""
+    minidl.manual_seed(7)
+    asked = recorded_step(model, image, 2).ops
+    inputs = [n for n in station(step, "input")[0]["ops"]]
+    for number in (*inputs, *station(step, "conv1")[0]["ops"]):
+        op, wanted = step["ops"][number], asked[number]
+        assert op["leaving"][0]["extra"] and all("extra" not in blob for blob in op["leaving"][1:])
+        agrees(op["leaving"][0], wanted.gx[0])
+    assert [("extra" in (step["ops"][n]["arriving"] or {})) for n in inputs] == [True] * len(inputs)
+    assert not any(
+        "extra" in (blob or {})
+        for op in step["ops"]
+        for blob in (op["arriving"], *op["leaving"])
+        if op["is_layer"] and "conv1" not in op["layer"]
+    )
+    assert [(asked[n].op, i) for n, i in step["of_batch"]["uses"]] == [("to_device", 0), ("conv2d_relu", 0)]
+    total = sum(asked[n].gx[i] for n, i in step["of_batch"]["uses"])
+    agrees(step["of_batch"]["total"], total)
+    assert not any(number in inputs and direction == "backward" for number, direction in step["events"])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_image_s_gradient_goes_through_layers_that_are_not_trained(frozen):
+    minidl.manual_seed(4)
+    model = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3))
+    for p in model[0].parameters():
+        p.requires_grad = not frozen
+    image = np.random.default_rng(4).normal(size=(1, 1, 6, 6)).astype("f4")
+    first = explore(model, image, 1).data["ops"][0]
+    assert ("extra" in first["arriving"]) == frozen and first["leaving"][0]["extra"]
+    agrees(first["leaving"][0], recorded_step(model, image, 1).ops[0].gx[0])
+
+
+def test_what_saves_less_than_the_image_s_gradient_needs():
+    """A product saves what the gradients need that are asked for."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.linear(x * 2.0)
+
+    product, linear = explore(Scaled(), np.ones((1, 3), "f4"), 1).data["ops"][:2]
+    assert product["arriving"] is None and product["leaving"] == [] and linear["leaving"][0] is None
 
 
 def test_a_gradient_that_is_a_sum_is_there_whole(image):

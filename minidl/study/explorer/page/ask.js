@@ -125,7 +125,7 @@ const Ask = (() => {
   function mark(op, slot, index) {
     clear();
     marked = { op, slot, index };
-    const layer = Layers.of(op), forward = { y: "y", gy: "y" }[slot] || slot.replace("g", "x"), rank = forward === "y" ? null : Number(forward.slice(1));
+    const layer = Layers.of(op), forward = { y: "y", gy: "y" }[slot] || slot.replace(/[gd]/, "x"), rank = forward === "y" ? null : Number(forward.slice(1));
     const both = (name) => name === "y" ? ["y", "gy"] : [name, name.replace("x", "g")];
     for (const name of both(forward)) outline(op, name, index, index, "self");
     if (!layer) return;

@@ -142,7 +142,7 @@
   // The arrows above a box: one down, and one up where a gradient went back.
   function wires(station, lane) {
     if (!inLane(station, lane).length && !sourcesIn(station, lane).length) return el("span", {});
-    const back = opsOf(station).some((op) => op.inputs.some((x, i) => !x.parameter && op.leaving[i]));
+    const back = opsOf(station).some((op) => op.inputs.some((x, i) => !x.parameter && op.leaving[i] && !op.leaving[i].extra));
     return el("span", { class: "wires", "aria-hidden": "true" },
       el("i", { class: "wire" }), back ? el("i", { class: "wire up" }) : null);
   }
@@ -231,7 +231,7 @@
     if (!copies.length) return null;
     const box = (op, of) => forward
       ? blobBox(`output of ${of}`, op.output, op.device)
-      : op.arriving && blobBox(`gradient of output of ${of}`, op.arriving, op.device);
+      : op.arriving && !op.arriving.extra && blobBox(`gradient of output of ${of}`, op.arriving, op.device);
     const before = lanes.map((lane) => sourcesIn(station, lane).map((op) => box(op, placeName(op))));
     const after = lanes.map((lane) => lastOf(station, lane)).map((op) => op ? box(op, op.op) : []);
     const row = (cells) => laneGrid("", cells.map((boxes) => el("div", {}, boxes)));
@@ -337,13 +337,16 @@
   // An op as a diagram: forward to the right and, under it, backward to the left. Parameters come from below.
   function flow(op) {
     const main = op.inputs.filter((x) => !x.parameter), parameters = op.inputs.filter((x) => x.parameter);
-    const gradient = (x) => op.leaving[op.inputs.indexOf(x)];
+    const gradient = (x) => {
+      const found = op.leaving[op.inputs.indexOf(x)];
+      return found && !found.extra ? found : null;
+    };
     const row = (direction, ...cells) => cells.map((cell) => el("div", { class: `${direction}-row` }, cell));
     const forward = row("f",
       main.map((x) => blobBox(inputName(x), x.blob, x.device)), sign("\u2192"),
       [opBox(op, "forward"), feeds("\u2191", parameters.map((x) => blobBox(shortName(x), x.blob, x.device)))], sign("\u2192"),
       blobBox("y", op.output, op.device));
-    if (op.arriving === null) {
+    if (op.arriving === null || op.arriving.extra) {
       const none = el("div", { class: "nothing all" }, "No gradient came here: nothing before it is trained.");
       return el("div", { class: "flow" }, forward, none);
     }
@@ -493,14 +496,19 @@
     return x.from === null ? `Input ${x.name}` : `Input ${x.name}, from ${placeName(step.ops[x.from])}`;
   }
 
+  const EXTRA = "Training has no use for the gradient of the image. It is here because one asks for a pixel's: the same " +
+    "backwards were asked for it after the step.";
   function backwardTensors(op, several) {
     if (op.arriving === null) return muted("No gradient came here.");
+    const whole = step.of_batch?.uses[0][0] === op.number ? step.of_batch : null;
     const leaving = op.inputs.map((x, i) => {
       const title = x.parameter ? `Gradient of ${x.name}` : `Gradient that leaves, g${x.name}`;
       if (op.leaving[i]) return tensor(op, `g${i}`, title);
       return el("div", { class: "tensor" }, el("h4", {}, title), small(`${NOT_COMPUTED}.`));
     });
-    return [tensor(op, "gy", several ? `Arrives at ${Ops.kind(op)}` : "Gradient that arrives, gy"), leaving];
+    const extra = op.arriving.extra || op.leaving.some((g) => g?.extra);
+    return [extra ? small(EXTRA) : null, whole ? tensor(op, `d${whole.uses[0][1]}`, "Gradient of what the model was given, from all that use it") : null,
+      tensor(op, "gy", several ? `Arrives at ${Ops.kind(op)}` : "Gradient that arrives, gy"), leaving].filter(Boolean);
   }
 
   // The colours of an array: of a gradient by the signed root. Towers share one scale, so that they can be compared.

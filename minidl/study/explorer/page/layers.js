@@ -2,7 +2,8 @@
 // What each op computes, one number at a time and in float64, and in which order: `Layers`. It is the mathematics of minidl/ops, once
 // more and only here. Of an op that is not here the page says that its terms are not written out.
 //
-// Slots name an op's arrays: x0, x1, ... its inputs, y its output, gy the gradient that arrived, g0, g1, ... those that left.
+// Slots name an op's arrays: x0, x1, ... its inputs, y its output, gy the gradient that arrived, g0, g1, ... those that left; and d0
+// the whole gradient of what the model was given, where several ops used it.
 // A term is {value, parts: [{slot, index, value, slope}]}: the value is the product of the parts' values and of what its name says,
 // and the slope is by how much the sum grows for each unit of the part. A slope of null: it is not one factor.
 
@@ -145,6 +146,21 @@ const Layers = (() => {
     return { formula: "gb[o] = Σ gy[n,o,i,j], over all places (i,j)", terms, notes: gateNote(off), over: "places" };
   }
 
+  // One element of gx, added up in float64.
+  function convolutionInput(op, [n, c, h, k]) {
+    const g = geometry(op), w = values(op, "x1"), gy = values(op, "gy"), y = values(op, "y"), gated = op.op === "conv2d_relu";
+    const group = Math.floor(c / g.cg), own = c - group * g.cg, plane = g.OH * g.OW, each = g.cg * g.KH * g.KW;
+    const columns = places(k, g.OW, g.KW, g.sw, g.left, g.dw);
+    let sum = 0;
+    for (const [i, u] of places(h, g.OH, g.KH, g.sh, g.top, g.dh)) {
+      for (const [j, v] of columns) {
+        let to = ((n * g.O + group * g.each) * g.OH + i) * g.OW + j, at = ((group * g.each * g.cg + own) * g.KH + u) * g.KW + v;
+        for (let o = 0; o < g.each; o++, to += plane, at += each) if (!gated || y[to] > 0) sum += w[at] * gy[to];
+      }
+    }
+    return sum;
+  }
+
   // One element of gw, added up in float64.
   function convolutionWeight(op, [o, c, u, v]) {
     const g = geometry(op), x = values(op, "x0"), gy = values(op, "gy"), y = values(op, "y");
@@ -171,7 +187,7 @@ const Layers = (() => {
       g1: convolutionWeightTerms,
       g2: convolutionBiasTerms,
     },
-    one: convolutionWeight,
+    one: [convolutionInput, convolutionWeight],
     reach(op, i, index) {
       const g = geometry(op), images = shapeOf(op, "x0")[0];
       if (i > 0) return product(range(images), [index[0]], range(g.OH), range(g.OW));
@@ -259,13 +275,13 @@ const Layers = (() => {
         return { formula: "gb[o] = gy[o]", terms, notes: [] };
       },
     },
-    one(op, [o, k]) {
+    one: [null, (op, [o, k]) => {
       const x = values(op, "x0"), gy = values(op, "gy"), [O, I] = shapeOf(op, "x1"), rows = rowsOf(op);
       if (rows === 1) return round(gy[o] * x[k]);
       let sum = 0;
       for (let row = 0; row < rows; row++) sum += gy[row * O + o] * x[row * I + k];
       return sum;
-    },
+    }],
     reach(op, i, index) {
       const shape = shapeOf(op, "x0").slice(0, -1), O = shapeOf(op, "x1")[0];
       if (i === 0) return range(O).map((o) => [...index.slice(0, -1), o]);
@@ -744,11 +760,17 @@ const Layers = (() => {
     blob(op, slot) {
       if (slot === "y") return op.output;
       if (slot === "gy") return op.arriving;
+      if (slot[0] === "d") return step.of_batch.total;
       return slot[0] === "x" ? op.inputs[slot.slice(1)].blob : op.leaving[slot.slice(1)];
     },
-    // An array by its recipe, in minidl's float32.
-    made: (op, recipe) => recipe.how === "forward" ? of(op).forward(op) : of(op).backward(op, recipe.input),
-    // A number of a weight's gradient, without the others.
-    one: (op, recipe, index) => of(op).one(op, index),
+    // An array by its recipe, in minidl's float32; sums in float64.
+    made(op, recipe) {
+      if (recipe.how === "forward") return of(op).forward(op);
+      if (recipe.how === "backward") return of(op).backward(op, recipe.input);
+      const one = of(op).one[recipe.input], shape = shapeOf(op, `x${recipe.input}`);
+      return Float64Array.from({ length: Index.size(shape) }, (_, p) => one(op, Index.of(shape, p)));
+    },
+    // A number of a gradient that is a product or a sum of them, without the others.
+    one: (op, recipe, index) => of(op).one[recipe.input](op, index),
   };
 })();

@@ -90,6 +90,7 @@ const Ops = (() => {
     slot(op, slot) {
       if (slot === "y" || slot === "gy") return slot;
       const x = op.inputs[slot.slice(1)];
+      if (slot[0] === "d") return `whole g${x.name}`;
       if (slot[0] === "x") return x.parameter ? withoutTower(x.name) : x.name;
       return x.parameter ? `${withoutTower(x.name)}.grad` : `g${x.name}`;
     },

@@ -1,6 +1,7 @@
 """Look inside a step: what every layer computes, keeps, moves and costs."""
 
 from minidl.study.explorer.explore import Page, explore
+from minidl.study.explorer.show import Shown, Watch, show, watch
 from minidl.study.gallery.mutations import mutation
 from minidl.study.health.autopsy import Autopsy, AutopsyLog
 from minidl.study.health.illnesses import Diagnosis, diagnose
@@ -20,12 +21,16 @@ __all__ = [
     "OpRecord",
     "Page",
     "Peak",
+    "Shown",
     "Summary",
     "Trace",
+    "Watch",
     "check_layers",
     "diagnose",
     "explore",
     "mutation",
+    "show",
     "summary",
+    "watch",
     "why",
 ]

@@ -45,7 +45,7 @@ _ASSETS = Path(__file__).with_name("page")
 _FILE = "index.html"
 _RESERVED = ("overview", "im2col")  # names of sections of the page, which no layer's may be
 # each needs those before it
-_SCRIPTS = ("tensors", "words", "formulas", "layers", "why", "picture", "ask", "zoom", "loss", "explorer")
+SCRIPTS = ("tensors", "words", "formulas", "layers", "why", "picture", "ask", "zoom", "loss", "explorer")
 _FIGURES = [name for name in HEADINGS if name != "workspace"]  # that depends on which kernels ran
 
 
@@ -54,7 +54,7 @@ class Page:
     """The page, and what it shows.
 
     html : the whole document
-    data : what the script in it reads, made of dicts, lists, strings and numbers. See `_network`.
+    data : what the script in it reads, made of dicts, lists, strings and numbers. See `network`.
     file : its name in a folder
     """
 
@@ -123,14 +123,14 @@ def explore(
     values, texts = seen.values.packed()
     data = {
         **_about(model, x, loss, classes, notes, pixels),
-        **_network(seen, overall),
+        **network(seen, overall),
         "checks": checks,
         "values": values,
         "texts": texts,
     }
     convolves = any("conv2d" in op["formulas"] for op in data["ops"])
     more = {"im2col": im2col.section() if convolves else ""}
-    return page_of(data, _FILE, _FILE, _SCRIPTS, f"{data['model']}: one step, forward and backward", **more)
+    return page_of(data, _FILE, _FILE, SCRIPTS, f"{data['model']}: one step, forward and backward", **more)
 
 
 # ------------------------------------------------------------------------------------------------------------- the step
@@ -145,8 +145,8 @@ class _Loss:
     scores: np.ndarray
 
 
-def _observed_step(model: Module, x: Tensor, label: int | None, values: Values) -> "tuple[_Seen, _Loss]":
-    with plain_kernels(), SourceLines() as lines, _Seen(lines, values, x) as seen:
+def _observed_step(model: Module, x: Tensor, label: int | None, values: Values) -> "tuple[Seen, _Loss]":
+    with plain_kernels(), SourceLines() as lines, Seen(lines, values, x) as seen:
         scores = model(x)
         if not isinstance(scores, Tensor):
             raise TypeError(f"explore: the model must return a Tensor, got {type(scores).__name__}")
@@ -161,7 +161,7 @@ def _observed_step(model: Module, x: Tensor, label: int | None, values: Values) 
 
 @dataclass
 class _Op:
-    """An op of the step for the page, beside its OpRecord. Blobs are dicts: see `_Seen.blob`."""
+    """An op of the step for the page, beside its OpRecord. Blobs are dicts: see `Seen.blob`."""
 
     node: Any
     record: OpRecord
@@ -171,6 +171,7 @@ class _Op:
     arriving: dict[str, Any] | None = None
     leaving: list[dict[str, Any] | None] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)  # what else its terms are made of
+    tensors: list[Tensor] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)  # of the tensors among all inputs
     untrained: list[int] = field(default_factory=list)  # places of inputs that are, or are made of, the batch alone
 
@@ -189,14 +190,14 @@ def _can_be_asked(node: Any) -> bool:
     return is_known(node) and not type(node).__module__.endswith(".arithmetic")
 
 
-class _Seen(Trace):
+class Seen(Trace):
     """A Trace that notes every array's numbers when it passes.
 
     A step has no use for the gradient of the batch, but one asks for a pixel's: `back_to_the_batch` computes it afterwards, by
     the same backwards. Those blobs have "extra": True.
     """
 
-    def __init__(self, lines: SourceLines, values: Values, batch: Tensor) -> None:
+    def __init__(self, lines: SourceLines, values: Values, batch: Tensor | None = None) -> None:
         super().__init__()
         self.lines = lines
         self._batch = batch
@@ -220,6 +221,7 @@ class _Seen(Trace):
             _saved(node, zip([*names, "the output"], [*inputs, out], strict=True)),
             about={"numbers": [float(x) for x in inputs if isinstance(x, (int, float))]},
         )
+        op.tensors = [x for x in inputs if isinstance(x, Tensor)]
         op.positions = [i for i, x in enumerate(inputs) if isinstance(x, Tensor)]
         of_batch = [not node.needs_grad[i] and self._is_of_batch(inputs[i]) for i in op.positions]
         op.untrained = [place for place, is_so in enumerate(of_batch) if is_so and _can_be_asked(node)]
@@ -230,6 +232,8 @@ class _Seen(Trace):
         self._keep_terms(op, "forward", None)
 
     def backward_begins(self, node: Any, gy: Array) -> None:
+        if node not in self._of_node:
+            return  # its forward ran before the step
         op = self._op_of(node)
         op.arriving = self.blob(
             gy, node.device, "gradient", self._added(op, gy)
@@ -237,6 +241,8 @@ class _Seen(Trace):
         super().backward_begins(node, gy)
 
     def backward_ends(self, node: Any, gy: Array, gradients: Sequence[Array | None]) -> None:
+        if node not in self._of_node:
+            return
         super().backward_ends(node, gy, gradients)
         op = self._op_of(node)
         of_tensors = [gx for gx, (_, dtype) in zip(gradients, node._inputs, strict=True) if dtype is not None]
@@ -255,8 +261,8 @@ class _Seen(Trace):
     # ------------------------------------------------------------------------ the batch's gradient, which no step needs
 
     def _is_of_batch(self, x: Tensor) -> bool:
-        made = self._makers.get(id(x))
-        return x is self._batch or (made is not None and bool(self.ops[made[1]].untrained))
+        maker = self.maker_of(x)
+        return x is self._batch or (maker is not None and bool(self.ops[maker].untrained))
 
     @staticmethod
     def _untrained_gradient(op: _Op, gy: Array, place: int) -> Array:
@@ -289,7 +295,7 @@ class _Seen(Trace):
                 exact = backward_recipe(op.node, op.record, place, gx, gy)
                 self._keep_extra(op, place, gx, exact and {**exact, "worst": worst}, worst)
         uses = [(op.record.number, i) for op in self.ops for i in op.untrained if op.inputs[i]["from"] is None]
-        if len(uses) > 1 and all(use in self._extra for use in uses):
+        if self._batch is not None and len(uses) > 1 and all(use in self._extra for use in uses):
             total, _, recipe = self._sum_of(uses, self._batch.device)
             blob = self.blob(total, self._batch.device, "gradient", recipe)
             self.of_batch = {"uses": [list(use) for use in uses], "total": {**blob, "extra": True}}
@@ -338,15 +344,20 @@ class _Seen(Trace):
                 added = {name: self.values.add(array, expendable=first_to_go) for name, array in arrays.items()}
                 op.about[direction] = {**added, "kept": kept.places.shape[1]}
 
+    def maker_of(self, x: Tensor) -> int | None:
+        """The number of the op that made a tensor; None if no op of the step did."""
+        made = self._makers.get(id(x))
+        return None if made is None else made[1]
+
     def _op_of(self, node: Any) -> _Op:
         return self.ops[self._of_node[node].number]
 
     def _input(self, name: str, x: Tensor, needed: bool) -> dict[str, Any]:
         """An input as the page has it: whose output it is, or what it holds."""
-        made = self._makers.get(id(x))
+        maker = self.maker_of(x)
         about = {"name": name, "parameter": isinstance(x, Parameter), "needs_gradient": needed, "device": str(x.device)}
-        if made is not None:
-            return {**about, "from": made[1], "blob": self.ops[made[1]].output}
+        if maker is not None:
+            return {**about, "from": maker, "blob": self.ops[maker].output}
         if id(x) not in self._drawn:
             self._drawn[id(x)] = x, self.blob(x.data, x.device, "filters" if about["parameter"] else "activation")
         return {**about, "from": None, "blob": self._drawn[id(x)][1]}
@@ -429,7 +440,7 @@ def _chances(loss: _Loss, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _network(seen: _Seen, overall: Summary) -> dict[str, Any]:
+def network(seen: Seen, overall: Summary) -> dict[str, Any]:
     """The step as the page's script reads it.
 
     lanes    : what stands side by side: towers, or devices. [{"name", "devices"}]
@@ -481,7 +492,7 @@ class _Passages:
         return found
 
 
-def _op_data(op: _Op, seen: _Seen, passages: _Passages) -> dict[str, Any]:
+def _op_data(op: _Op, seen: Seen, passages: _Passages) -> dict[str, Any]:
     record = op.record
     forward, backward = seen.lines.of(op.node)
     return {
@@ -565,7 +576,8 @@ def _stations(records: Sequence[OpRecord], rows: Sequence[Row]) -> list[dict[str
         {"title": _title(*key, group), "ops": [r.number for r in group], **{name: getattr(row, name) for name in _FIGURES}}
         for (key, group), row in zip(groups.items(), rows, strict=True)
     ]
-    stations.append({"title": "loss", "ops": [r.number for r in loss], **dict.fromkeys(_FIGURES, 0)})
+    if loss:
+        stations.append({"title": "loss", "ops": [r.number for r in loss], **dict.fromkeys(_FIGURES, 0)})
     for station, name in zip(stations, _unique(str(s["title"]) for s in stations), strict=True):
         station["id"] = name
     return stations

@@ -257,12 +257,14 @@ const Ask = (() => {
     input: "It is a number that the network was given. Nothing in the step made it.",
     parameter: "It is a parameter: this step reads it and computes its gradient; the optimizer would change it afterwards.",
     seed: "Backward begins here: the loss grows by 1 for each unit of itself.",
+    alone: "It is shown alone: how it was made was not watched.",
   };
 
   function explanation(answer) {
     if (answer.kind === "leaf") return [el("p", {}, LEAVES[answer.what])];
     if (answer.kind === "unknown") {
-      const why = answer.missing.length ? `The page was made without ${answer.missing.join(", ")}; with --full it has all.` : "";
+      const without = `The page was made without ${answer.missing.join(", ")}; with --full it has all.`;
+      const why = step.partial ? `The view is of ${step.partial} alone.` : answer.missing.length ? without : "";
       return [el("p", { class: "unknown" }, `This op's terms are not written out. ${why}`)];
     }
     const { terms, rest, count, sum, before, digits, side, rectified, over } = answer;

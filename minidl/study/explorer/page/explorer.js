@@ -1,5 +1,5 @@
 "use strict";
-// The explorer's page. The step is in #data (its form: `_network` in minidl/study/explorer/explore.py).
+// The explorer's page. The step is in #data (its form: `network` in minidl/study/explorer/explore.py).
 // The address says what is shown: #overview, #conv2, #conv2/backward, #conv2/backward/10 (the op of that number), #im2col; and
 // #conv2/forward/9/why/9.y.0.3.5.6 the number that is asked, or the path to it (why.js).
 (() => {
@@ -52,8 +52,8 @@
       el("h1", { tabindex: -1 }, `${step.model}, one step`),
       el("div", { class: "intro" },
         el("div", {},
-          el("p", {}, "One image went through the network, and the gradient of its loss came back. What follows was recorded " +
-            "while that happened: every shape, every byte, every picture and the lines of code that ran."),
+          el("p", {}, step.loss ? "One image went through the network, and the gradient of its loss came back. " : "",
+            "What follows was recorded while the step ran: every shape, every byte, every picture and the lines of code."),
           step.notes.map((note) => muted(note)),
           lossText(step.loss)),
         step.image ? el("figure", {}, el("img", { alt: "The image that was given to the network", src: step.image.src })) : null),
@@ -70,6 +70,7 @@
   }
 
   function lossText(loss) {
+    if (!loss) return null;
     const value = el("b", { "data-figure": "loss" }, short(loss.value));
     if (loss.label === null) {
       return el("p", {}, "The model's output is not one row of class scores, so the loss is the sum of the output times " +
@@ -534,7 +535,8 @@
     return [figure.holder, figure.said, legend, figure.zoom];
   }
 
-  const leftOut = (blob) => `Left out, as the page would be too large: ${bytes(blob.bytes)}. With --full it is here.`;
+  const leftOut = (blob) => step.partial ? `Not here: the view is of ${step.partial} alone.`
+    : `Left out, as the page would be too large: ${bytes(blob.bytes)}. With --full it is here.`;
 
   // A matrix that did not come along: all of it by blocks, and a window of numbers.
   function largeMatrix(op, slot, title, blob) {
@@ -639,6 +641,7 @@
 
   function checks(station) {
     if (step.checks === null) {
+      if (!step.loss) return muted("Not asked for.");
       return muted("Not asked for. ", el("code", {}, "python -m minidl.study explore --check-grads"),
         " compares each layer's backward with numeric slopes, in float64, on these tensors.");
     }
@@ -731,10 +734,30 @@
     return `#${stationOf[op].id}/${direction}/${op}`;
   }
 
-  // To another address without an entry in the history: steps are many.
+  // To another address without an entry in the history: steps are many. In a frame of a notebook an address by itself would be
+  // the notebook's.
   function go(hash) {
-    history.replaceState(null, "", hash);
+    history.replaceState(null, "", location.href.split("#")[0] + hash);
     show();
+  }
+
+  // In such a frame a link to a place in the page would lead to the notebook's page.
+  function onLink(event) {
+    const link = event.target.closest("a[href^='#']");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    location.hash = link.getAttribute("href");
+  }
+
+  // What a page opens with that was asked for one array: its layer, with the array in sight.
+  const opening = () => {
+    if (!step.look) return "";
+    const op = step.ops[step.look.split(".")[0]];
+    return `#${stationOf[op.number].id}/forward`;
+  };
+  function toLook() {
+    const picture = view.querySelector(`[data-slot="${step.look}"]`);
+    if (picture) scrollTo(0, picture.closest(".tensor").getBoundingClientRect().top + scrollY - byId("content").offsetTop - 16);
   }
 
   // The section that is being read: stepping keeps it, gradients come beside gradients.
@@ -750,7 +773,7 @@
   }
 
   function show() {
-    const first = view.childElementCount === 0, found = parse(location.hash), next = found || (first ? shown : null);
+    const first = view.childElementCount === 0, found = parse(location.hash || opening()), next = found || (first ? shown : null);
     byId("unknown").hidden = Boolean(found);
     byId("unknown").textContent = `Nothing here has the address ${decoded(location.hash)}.`;
     if (!next) return;
@@ -774,6 +797,7 @@
     drawThumbs();
     if (shown.station) prepare(shown.station);
     if (!part || !toPart(part)) scrollTo(0, stays ? scroll : 0);
+    if (first && step.look && !location.hash) toLook();
     showPlace();
     Ask.show(shown.trail);
   }
@@ -864,7 +888,8 @@
   }
 
   function start() {
-    const timeline = byId("timeline"), turn = step.events.findIndex(([, direction]) => direction === "backward");
+    const timeline = byId("timeline"), backward = step.events.findIndex(([, direction]) => direction === "backward");
+    const turn = backward < 0 ? step.events.length : backward;
     byId("stations").append(navigation());
     timeline.max = step.events.length;
     timeline.style.setProperty("--turn", `${100 * turn / step.events.length}%`);
@@ -878,6 +903,7 @@
     setTheme("system");
     Zoom.start();
     addEventListener("keydown", onKey);
+    addEventListener("click", onLink);
     byId("why-close").addEventListener("click", Ask.close);
     addEventListener("hashchange", () => {
       const before = shown;

@@ -78,6 +78,7 @@ const Why = (() => {
 
   function explained(ref) {
     const { op, slot, index } = ref, value = Tensors.at(blobOf(ref), index), base = { ref, value };
+    if (op.op === "tensor" && !op.inputs.length) return { ...base, kind: "leaf", what: "alone" };
     if (slot[0] === "x") return { ...base, kind: "leaf", what: op.inputs[slot.slice(1)].parameter ? "parameter" : "input" };
     if (slot === "gy" || slot[0] === "d") {
       const from = slot === "gy" ? givers(op) : batchUses.map(([n, i]) => [step.ops[n], i]);

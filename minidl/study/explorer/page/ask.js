@@ -206,13 +206,18 @@ const Ask = (() => {
     if (!refs.length) return;
     const answers = [];
     for (const ref of refs) answers.push(await Why.explain(ref));
-    await loadNeighbours(answers.at(-1));
     if (trail !== refs) return; // asked again meanwhile
     byId("why-content").replaceChildren(...content(answers).filter(Boolean));
     reachable(panel());
     panel().dataset.answered = Why.text(answers.at(-1).ref);
     panel().scrollTop = 0;
-    const last = answers.at(-1).ref;
+    remark();
+  }
+
+  // Marks the number that is asked in the pictures that there are.
+  function remark() {
+    const last = trail.length ? Why.origin(trail.at(-1)) : null;
+    if (!last) return;
     for (const figure of figures) {
       const at = figure.op === last.op && figure.slot === last.slot ? figure.arranged.place(last.index) : null;
       if (at) figure.cursor = at;
@@ -221,12 +226,6 @@ const Ask = (() => {
   }
 
   const close = () => { location.hash = location.hash.split("/why/")[0]; };
-
-  async function loadNeighbours({ ref }) {
-    const gradient = Why.gradient(ref), unit = Why.unit(ref);
-    await Why.load(unit);
-    if (gradient) await Why.load(gradient);
-  }
 
   function content(answers) {
     const answer = answers.at(-1), { ref } = answer, digits = answer.digits || 6;
@@ -329,15 +328,20 @@ const Ask = (() => {
       el("td", { "aria-hidden": "true" }, el("i", { class: value < 0 ? "below" : "above", style: `width:${Math.max(2, 40 * Math.abs(value) / largest)}px` })));
   }
 
-  // The same unit in the other direction, and where it goes.
+  // The same unit in the other direction, and where it goes. The value of the first comes when its array is there.
   function neighbours(ref) {
     const unit = Why.unit(ref), gradient = Why.gradient(ref), items = [];
-    if (Why.isGradient(ref)) {
-      items.push(["Its number", el("a", { href: follow(unit) }, Ops.number(unit)), ` = ${number(Tensors.at(Why.blobOf(unit), unit.index), 5)}`]);
-    } else if (gradient) {
-      const value = Why.explained(gradient).value;
-      items.push(["Its gradient", el("a", { href: follow(gradient) }, Ops.number(gradient)), ` = ${number(value, 5)}`]);
-    } else items.push(["Its gradient", "none came here: nothing before it is trained."]);
+    const other = (called, asked) => {
+      const value = el("span", {});
+      Tensors.load([Why.blobOf(asked).values]).then(() => {
+        if (Tensors.has(Why.blobOf(asked).values)) return;
+        return Why.load(asked);
+      }).then(() => { value.textContent = ` = ${number(Why.valueOf(asked), 5)}`; });
+      items.push([called, el("a", { href: follow(asked) }, Ops.number(asked)), value]);
+    };
+    if (Why.isGradient(ref)) other("Its number", unit);
+    else if (gradient) other("Its gradient", gradient);
+    else items.push(["Its gradient", "none came here: nothing before it is trained."]);
     for (const { op, outputs } of Why.reached(ref)) {
       if (!outputs.length) continue;
       const first = { op, slot: "y", index: outputs[0] }, last = { op, slot: "y", index: outputs.at(-1) };
@@ -378,5 +382,5 @@ const Ask = (() => {
     waiting.clear();
   }
 
-  return { picture, idle, drawRest, show, close, parse, ask, href, forget, clear, get figures() { return figures; } };
+  return { picture, idle, drawRest, remark, show, close, parse, ask, href, forget, clear, get figures() { return figures; } };
 })();

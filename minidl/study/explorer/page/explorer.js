@@ -13,6 +13,7 @@
   const opsOf = (station) => station.ops.map((n) => step.ops[n]);
 
   let shown = { section: "overview", station: null, direction: "forward", event: -1, trail: [] };
+  let displayed = null; // what the page has of it: the answer to a question comes before the layer that it is about
 
   const onDevices = (lane) => severalLanes ? `${lane.name} on ${lane.devices.join(", ")}` : lane.devices.join(", ");
 
@@ -777,16 +778,29 @@
     byId("unknown").hidden = Boolean(found);
     byId("unknown").textContent = `Nothing here has the address ${decoded(location.hash)}.`;
     if (!next) return;
-    const stays = !first && next.section === shown.section && next.station === shown.station, scroll = scrollY;
-    const same = stays && next.direction === shown.direction && (next.event === shown.event || next.trail.length > 0);
-    const turned = stays && next.direction === shown.direction ? null : next; // to another layer, or to its other direction
+    const same = !first && isAt(shown, next) && (next.event === shown.event || next.trail.length > 0);
     shown = same ? { ...next, event: shown.event } : next;
-    if (same) {
+    if (first || !shown.trail.length) {
+      if (!same || !isAt(displayed, shown)) display();
       Ask.show(shown.trail);
       return;
     }
-    const part = first || turned === null ? null : partInSight();
+    if (!same) showPlace();
+    Ask.show(shown.trail).then(painted).then(() => { if (!isAt(displayed, shown) || displayed.event !== shown.event) display(); });
+  }
+
+  const isAt = (place, other) => place.section === other.section && place.station === other.station && place.direction === other.direction;
+  const painted = () => new Promise((done) => {
+    requestAnimationFrame(() => setTimeout(done));
+    setTimeout(done, 100); // a page that is not in sight has no frames
+  });
+
+  function display() {
+    const first = displayed === null, stays = !first && displayed.section === shown.section && displayed.station === shown.station;
+    const part = first || (stays && displayed.direction === shown.direction) ? null : partInSight(), scroll = scrollY;
+    displayed = shown;
     Ask.forget();
+    delete view.dataset.prepared;
     document.documentElement.dataset.direction = shown.direction;
     view.hidden = shown.section === "im2col";
     extra.hidden = !view.hidden;
@@ -799,12 +813,12 @@
     if (!part || !toPart(part)) scrollTo(0, stays ? scroll : 0);
     if (first && step.look && !location.hash) toLook();
     showPlace();
-    Ask.show(shown.trail);
+    Ask.remark();
   }
 
   // So that the first answer doesn't wait: what answers about this layer read.
   async function prepare(station) {
-    const numbers = opsOf(station).flatMap(Why.arrays);
+    const numbers = opsOf(station).flatMap(Why.arrays), i = step.stations.indexOf(station);
     await Ask.idle();
     if (shown.station !== station) return;
     await Tensors.load(numbers);
@@ -814,6 +828,13 @@
       if (Tensors.has(n) && "op" in step.values[n] && !["sums", "product"].includes(step.values[n].how)) Tensors.get(n);
     }
     Ask.drawRest();
+    view.dataset.prepared = station.id;
+    // A path mostly leads to a neighbour.
+    for (const n of [step.stations[i - 1], step.stations[i + 1]].filter(Boolean).flatMap((other) => opsOf(other).flatMap(Why.arrays))) {
+      await Ask.idle();
+      if (shown.station !== station) return;
+      await Tensors.load([n]);
+    }
   }
 
   // The title, the timeline and the list of layers say where we are.

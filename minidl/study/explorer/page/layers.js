@@ -161,6 +161,27 @@ const Layers = (() => {
     return sum;
   }
 
+  // All of gx, added up in float64: where the ReLU is off, and most are, nothing is added.
+  function convolutionInputs(op) {
+    const g = geometry(op), w = values(op, "x1"), gy = values(op, "gy"), y = values(op, "y"), gated = op.op === "conv2d_relu";
+    const [N, , H, W] = shapeOf(op, "x0"), gx = new Float64Array(Index.size(shapeOf(op, "x0")));
+    for (let to = 0; to < N * g.O * g.OH * g.OW; to++) {
+      const slope = gy[to];
+      if (slope === 0 || (gated && y[to] <= 0)) continue;
+      const j = to % g.OW, i = Math.floor(to / g.OW) % g.OH, map = Math.floor(to / (g.OW * g.OH)), o = map % g.O;
+      const first = (Math.floor(map / g.O) * g.C + Math.floor(o / g.each) * g.cg) * H, h = i * g.sh - g.top, k = j * g.sw - g.left;
+      const low = Math.max(0, Math.ceil(-k / g.dw)), high = Math.min(g.KW, Math.ceil((W - k) / g.dw));
+      for (let c = 0; c < g.cg; c++) {
+        for (let u = 0; u < g.KH; u++) {
+          const row = h + u * g.dh, from = ((o * g.cg + c) * g.KH + u) * g.KW, at = (first + c * H + row) * W + k;
+          if (row < 0 || row >= H) continue;
+          for (let v = low; v < high; v++) gx[at + v * g.dw] += slope * w[from + v];
+        }
+      }
+    }
+    return gx;
+  }
+
   // One element of gw, added up in float64.
   function convolutionWeight(op, [o, c, u, v]) {
     const g = geometry(op), x = values(op, "x0"), gy = values(op, "gy"), y = values(op, "y");
@@ -188,6 +209,7 @@ const Layers = (() => {
       g2: convolutionBiasTerms,
     },
     one: [convolutionInput, convolutionWeight],
+    sums: convolutionInputs,
     reach(op, i, index) {
       const g = geometry(op), images = shapeOf(op, "x0")[0];
       if (i > 0) return product(range(images), [index[0]], range(g.OH), range(g.OW));
@@ -767,6 +789,7 @@ const Layers = (() => {
     made(op, recipe) {
       if (recipe.how === "forward") return of(op).forward(op);
       if (recipe.how === "backward") return of(op).backward(op, recipe.input);
+      if (recipe.input === 0) return of(op).sums(op);
       const one = of(op).one[recipe.input], shape = shapeOf(op, `x${recipe.input}`);
       return Float64Array.from({ length: Index.size(shape) }, (_, p) => one(op, Index.of(shape, p)));
     },

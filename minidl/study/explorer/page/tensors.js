@@ -149,8 +149,8 @@ const Tensors = (() => {
 
   // What a picture needs of an array, at its flat places: the array itself, or one that has only the tiles' elements.
   function numbers(blob, tiles, w, h, every, stride) {
-    const { how } = step.values[blob.values];
-    if (how !== "product" && (how !== "sums" || arrays.has(blob.values)) && has(blob.values)) return get(blob.values);
+    const { how, input } = step.values[blob.values];
+    if (how !== "product" && (how !== "sums" || input === 0 || arrays.has(blob.values)) && has(blob.values)) return get(blob.values);
     const sparse = {};
     for (const { from } of tiles) {
       for (let j = 0; j < h; j++) {

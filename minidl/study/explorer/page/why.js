@@ -64,8 +64,17 @@ const Why = (() => {
     return [...blobs.flatMap((b) => [b.values, ...("window" in b ? [b.window] : [])]), ...kept, ...("mask" in op.about ? [op.about.mask] : [])];
   }
 
-  const load = (ref) => Tensors.load([ref.op, ...consumers[ref.op.number].map(([op]) => op),
-    ...(isBatch(ref.op, Number(ref.slot.slice(1))) ? batchUses.map(([n]) => step.ops[n]) : [])].flatMap(arrays));
+  // What the terms of a number are made of, and the number itself.
+  function needed({ op, slot }) {
+    const own = blobOf({ op, slot }), given = slot === "gy" ? givers(op) : slot[0] === "d" ? batchUses.map(([n, i]) => [step.ops[n], i]) : [];
+    if (slot === "gy" || slot[0] === "d" || slot[0] === "x") return [own, ...given.map(([other, i]) => other.leaving[i])].map((b) => b.values);
+    const inputs = op.inputs.map((x) => x.blob), kept = op.about[slot === "y" ? "forward" : "backward"];
+    const blobs = [own, ...inputs, op.output, ...(slot !== "y" && op.arriving ? [op.arriving] : [])];
+    return [...blobs.map((b) => b.values), ...blobs.flatMap((b) => "window" in b ? [b.window] : []),
+      ...(kept ? [kept.places, kept.factors, kept.rest] : []), ...("mask" in op.about ? [op.about.mask] : [])];
+  }
+
+  const load = (ref) => Tensors.load(needed(ref));
 
   // What the number is made of. {ref, value, kind, ...}:
   //   kind "terms" has formula, terms, notes, sum, and perhaps rest {value, count}, rectified, side {title, terms, sum};
@@ -140,8 +149,7 @@ const Why = (() => {
   async function proof(asked) {
     const at = unit(asked), { index } = at;
     const uses = usesOf(at);
-    await load(at);
-    await Tensors.load(uses.flatMap(([other]) => arrays(other)));
+    await Tensors.load([at.op, ...uses.map(([other]) => other)].flatMap(arrays));
     const slopeOf = gradient(at), analytic = slopeOf && explainedValue(slopeOf);
     const known = chosen(uses, index);
     if (known) return { ...known, by: "python" };
@@ -187,5 +195,5 @@ const Why = (() => {
     return usesOf(unit(ref)).filter(([other]) => Layers.of(other)).map(([other, i]) => ({ op: other, outputs: Layers.of(other).reach(other, i, index) }));
   }
 
-  return { text, parse, origin, unit, gradient, isGradient, blobOf, load, arrays, explain, explained, proof, slope, reached, canBeNudged };
+  return { valueOf: explainedValue, text, parse, origin, unit, gradient, isGradient, blobOf, load, arrays, explain, explained, proof, slope, reached, canBeNudged };
 })();

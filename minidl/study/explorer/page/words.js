@@ -39,14 +39,13 @@ function el(tag, attributes, ...children) {
 
 // What does not fit and scrolls can be reached by keys; what fits is no stop on their way.
 function reachable(root) {
-  for (const part of root.querySelectorAll(".math, .formula")) {
-    const scrolls = part.scrollWidth > part.clientWidth + 1 || part.scrollHeight > part.clientHeight + 1;
-    const attributes = { tabindex: "0", role: "region", "aria-label": "Formula" };
-    for (const [name, value] of Object.entries(attributes)) {
-      if (scrolls) part.setAttribute(name, value);
-      else part.removeAttribute(name);
-    }
-  }
+  const parts = [...root.querySelectorAll(".math, .formula")]; // all are measured before one is changed: one layout
+  const scroll = parts.map((part) => part.scrollWidth > part.clientWidth + 1 || part.scrollHeight > part.clientHeight + 1);
+  const attributes = Object.entries({ tabindex: "0", role: "region", "aria-label": "Formula" });
+  parts.forEach((part, i) => attributes.forEach(([name, value]) => {
+    if (scroll[i]) part.setAttribute(name, value);
+    else part.removeAttribute(name);
+  }));
 }
 
 // A drawing, from the text of its shapes. Without a label it is decoration.

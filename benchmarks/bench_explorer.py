@@ -1,15 +1,15 @@
 """How fast the explorer's page of AlexNet opens and answers in Chromium, at full speed and on a processor slowed fourfold.
 
-    python benchmarks/bench_explorer.py [--page look/index.html] [--slow 4] [--opens 5] [--asked 12]
+    python benchmarks/bench_explorer.py [--page look/index.html] [--rates 1 4] [--layers conv1 ...] [--opens 3] [--asked 3]
 
-Without --page it is made first. Chromium's own switch slows the processor (Emulation.setCPUThrottlingRate). Times are taken in the
-page, with its clock:
+Without --page it is made first. Chromium's own switch slows the processor (Emulation.setCPUThrottlingRate). Times are taken in
+the page, with its clock:
 
 opens    : from the address to the first picture of it (first contentful paint), and to where every number is at hand
-answers  : from a new address, as a click on a number gives it, to the frame after the panel has its terms. Numbers of all ops'
-           outputs and gradients are asked, by a fixed seed: `on the layer's page`, where the layer is shown already; `from another
-           layer`, where its neighbour is shown, as at a step along a path; `for the first time` in a page that never showed the
-           layer, just when its neighbour is there.
+answers  : from a new address, as a click on a number gives it, to the frame after the panel has its terms. Numbers of the
+           outputs and gradients of a layer's ops are asked, by a fixed seed: `on the layer's page`, where the layer is shown
+           already; `from another layer`, where its neighbour is shown, as at a step along a path; `for the first time` in a
+           page that never showed the layer, just when its neighbour is there.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from minidl.study.__main__ import main as study
 
+LAYERS = ["conv1", "norm1", "pool1", "conv2", "exchange-after-pool2", "conv3", "fc6", "loss"]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 # Addresses of up to `count` numbers of each station, as [station, direction, address of the question].
@@ -61,7 +62,8 @@ ASK = """(address) => new Promise((done) => {
 
 # Until the layer's pictures are drawn.
 SHOW = """(address) => new Promise((done) => {
-  const view = byId("view"), [id] = address.slice(1).split("/"), ready = () => view.dataset.prepared === id ? done() : setTimeout(ready, 10);
+  const view = byId("view"), [id] = address.slice(1).split("/");
+  const ready = () => view.dataset.prepared === id ? done() : setTimeout(ready, 10);
   location.hash = address;
   setTimeout(ready, 10);
 })"""
@@ -75,9 +77,10 @@ OPENED = """() => {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--page", type=Path, help="an explorer's page of AlexNet")
-    parser.add_argument("--slow", type=float, default=4)
-    parser.add_argument("--opens", type=int, default=5, help="how often the page is opened")
-    parser.add_argument("--asked", type=int, default=4, help="numbers of each layer")
+    parser.add_argument("--rates", type=float, nargs="+", default=[1.0, 4.0], help="how many times slower")
+    parser.add_argument("--layers", nargs="+", default=LAYERS, help="by their addresses")
+    parser.add_argument("--opens", type=int, default=3, help="how often the page is opened")
+    parser.add_argument("--asked", type=int, default=3, help="numbers of each layer, 2 at least")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.page is None:
@@ -87,13 +90,13 @@ def main() -> None:
         with sync_playwright() as playwright:
             name = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))))
             browser = playwright.chromium.launch(executable_path=name, args=ARGUMENTS)
-            print(f"Chromium {browser.version}; {page.stat().st_size / 1e6:.1f} MB, {args.asked} numbers of each layer\n")
-            rates = [1.0, args.slow]
-            columns = [measured(lambda: window_of(browser), page, rate, args.opens, args.asked) for rate in rates]
+            print(f"Chromium {browser.version}; {page.stat().st_size / 1e6:.1f} MB")
+            print(f"{args.asked} numbers of each of {', '.join(args.layers)}\n")
+            columns = [measured(lambda: window_of(browser), page, rate, args) for rate in args.rates]
             browser.close()
     header = [
         "ms: median, 95 of 100 below, worst",
-        *("full speed" if rate == 1 else f"{rate:g} times slower" for rate in rates),
+        *("full speed" if rate == 1 else f"{rate:g} times slower" for rate in args.rates),
     ]
     print_table(header, [[name, *(spread(column[name]) for column in columns)] for name in columns[0]])
 
@@ -103,21 +106,21 @@ def window_of(browser: Any) -> Page:
     return window
 
 
-def measured(make: Callable[[], Page], page: Path, rate: float, opens: int, asked: int) -> dict[str, list[float]]:
+def measured(make: Callable[[], Page], page: Path, rate: float, args: argparse.Namespace) -> dict[str, list[float]]:
     """Milliseconds by what is measured."""
     times: dict[str, list[float]] = {"opens: first picture": [], "opens: every number": []}
-    for _ in range(opens):
+    for _ in range(args.opens):
         window = opened(make, page, rate)
         for name, found in zip(list(times), window.evaluate(OPENED), strict=True):
             times[name].append(found)
         window.close()
     window = opened(make, page, rate)
-    questions = window.evaluate(QUESTIONS, asked)
+    questions = window.evaluate(QUESTIONS, args.asked)
     window.close()
     own, other, first = ("answers on the layer's page", "answers from another layer", "for the first time")
     times |= {own: [], other: [], first: []}
     stations = list(dict.fromkeys(station for station, _, _ in questions))
-    for station in stations:
+    for station in args.layers:
         neighbour = f"#{stations[stations.index(station) - 1]}/forward"
         window = opened(make, page, rate)
         asked_here = [(direction, address) for name, direction, address in questions if name == station]

@@ -347,6 +347,23 @@ def test_alexnet_on_a_phone(open_page, alexnet, name):
     assert open_page(alexnet, name, **PHONE).evaluate(TOO_WIDE) == 0
 
 
+def test_a_window_moves_over_a_matrix_that_is_too_large(open_page, alexnet):
+    """The gradient of fc6's weights is computed number by number; of the weights themselves one window came along."""
+    window = open_page(alexnet, "#fc6/backward")
+    window.locator(".tensor", has_text="Gradient of tower0.fc6.weight").scroll_into_view_if_needed()
+    tensor = window.locator(".tensor", has_text="Gradient of tower0.fc6.weight")
+    tensor.locator("[data-drawn]").wait_for()
+    tensor.get_by_role("button", name="window right").click()
+    tensor.get_by_role("button", name="window down").click()
+    tensor.locator("figcaption", has_text="rows 64 to 127 and columns 64 to 127").wait_for()
+    tensor.locator(".picture").focus()
+    press(window, "Enter")
+    window.wait_for_selector("#why[data-answered$='.64.64']")
+    assert "gw[o,k] = gy[o]" in window.locator("#why").inner_text()
+    tensor.locator("canvas.blocks").click()
+    tensor.locator("figcaption", has_text=re.compile("rows 9[89]. to")).wait_for()
+
+
 # --------------------------------------------------------------------------------------------- finding one's way, and paper
 
 

@@ -306,6 +306,7 @@ def middle_of(found, x, y):
 
 def test_the_pointer_says_index_and_value_and_marks_the_patch(open_page, small):
     window, op = open_page(small.folder, "#conv1"), conv1(small)
+    picture(window, f"{op}.x0")
     output = picture(window, f"{op}.y")
     output.hover(position=middle_of(output, 9 + 2, 3))  # map 1, which is to the right of map 0 and a gap
     said = output.locator("xpath=following-sibling::p").inner_text()
@@ -376,7 +377,7 @@ NEXT = """(words) => {
   if (answer.kind === "leaf") return null;
   const size = (term) => Math.abs(term.value);
   const parts = answer.terms.toSorted((a, b) => size(b) - size(a)).slice(0, 8).flatMap((term) => term.parts);
-  const next = parts.map(Why.origin).find((ref) => ref.slot === "y" || ref.slot === "x0");
+  const next = parts.map(Why.beyond).find((ref) => ref.slot === "y" || ref.slot === "x0");
   return [Why.text(next), Why.slope(answer, next)];
 }"""
 
@@ -392,7 +393,7 @@ def test_a_path_from_a_score_to_a_pixel(open_page, small):
         product *= found[1]
         panel.locator(f".terms a[href$='/{found[0]}']").first.click()
         answered(window, found[0])
-    assert len(refs) >= 8 and refs[-1].split(".")[1] == "x0"  # the image
+    assert len(refs) >= 5 and refs[-1].split(".")[1] == "x0"  # the image
     shown = panel.locator(".product").inner_text().replace("\u2212", "-")
     assert float(shown) == pytest.approx(product, rel=1e-2)
     assert panel.locator(".trail li").count() == len(refs)
@@ -421,6 +422,47 @@ def test_why_is_this_gradient_negative_in_four_clicks(open_page, small):
     negative = first.locator("a", has_text="\u2212").first if first.locator("i.below").count() else first.locator("a").first
     negative.click()
     window.wait_for_selector("#why .trail")
+
+
+def test_why_is_this_pixel_s_gradient_negative_in_four_clicks(open_page, small):
+    """From the first page: the image's gradient, the pixel, the tower that made it negative, the factor that did."""
+    window, batch = open_page(small.folder), small.data["of_batch"]
+    window.locator(".intro a").click()
+    gradient = small.values.entries[batch["total"]["values"]].array.reshape(3, 10, 10)
+    c, h, k = (int(i) for i in np.argwhere(gradient == gradient.min())[0])
+    (op, _), *_ = batch["uses"]
+    tile = f"Ask.figures.find((f) => f.op.number === {op} && f.slot === 'd0').arranged.place([0, {c}, {h}, {k}])"
+    pixels = picture(window, f"{op}.d0")
+    pixels.click(position=middle_of(pixels, *window.evaluate(tile)))
+    panel = answered(window, f"{op}.d0.0.{c}.{h}.{k}")
+    assert panel.locator(".answer").inner_text().startswith("\u2212") and "gradient of input: x[" in panel.inner_text()
+    panel.locator(".terms tr", has=window.locator("i.below")).first.locator("a").click()
+    window.wait_for_selector("#why .trail")
+    towers = panel.inner_text()
+    assert "sum of w" in towers or "\u03a3 w" in towers
+    first = panel.locator(".terms tr", has=window.locator("i.below")).first
+    first.locator("a", has_text="\u2212").first.click()
+    panel.locator(".trail li").nth(2).wait_for()
+
+
+def test_a_gradient_has_one_name_wherever_it_is_met(open_page, small):
+    """What norm1 calls gx is conv1's gy."""
+    op = conv1(small)
+    window = open_page(small.folder, f"#norm1/backward/{op + 1}/why/{op + 1}.g0.0.1.2.3")
+    panel = answered(window, f"{op + 1}.g0.0.1.2.3")
+    assert panel.locator(".asked b").inner_text() == "gradient of conv1, tower 0: y[0, 1, 2, 3]"
+    assert "conv1, tower 0 calls it gy, and norm1, tower 0 gx." in panel.inner_text()
+    shared = window.evaluate(f"Ops.number(Why.parse('{op + 2}.gy.0.1.2.3'))")
+    assert shared == "gradient of pool1, tower 0: y[0, 1, 2, 3]"
+    assert "part of the gradient of pool1" in window.evaluate("Ops.number(Why.parse('8.g0.0.1.2.3'))")
+
+
+def test_a_path_does_not_stop_at_copies(open_page, small):
+    """From fc2's first input to pool1 of its own tower, and from one of the other tower's through the exchange."""
+    number = next(i for i, op in enumerate(small.data["ops"]) if op["layer"] == "tower0.fc2")
+    window = open_page(small.folder)
+    names = window.evaluate(f"[0, 127].map((k) => Ops.number(Why.beyond(Why.parse('{number}.x0.0.' + k))))")
+    assert names == ["pool1, tower 0: y[0, 0, 0, 0]", "pool1, tower 1: y[0, 3, 3, 3]"]
 
 
 def test_an_address_of_no_number_is_no_answer(open_page, small):

@@ -16,7 +16,7 @@ const Ask = (() => {
   }
   const parse = (words) => words.map(Why.parse);
   const ask = (ref) => { location.hash = href([Why.origin(ref)]); };
-  const follow = (ref) => href([...trail, Why.origin(ref)]);
+  const follow = (ref) => href([...trail, Why.beyond(ref)]);
 
   // --------------------------------------------------------------------------------------------------------- pictures
 
@@ -232,10 +232,19 @@ const Ask = (() => {
     return [
       path(answers),
       el("p", { class: "asked" }, el("b", {}, Ops.number(ref)), " = ", el("output", { class: "answer" }, number(answer.value, digits, true))),
+      aliases(ref),
       ...explanation(answer),
       neighbours(ref),
       proofPart(answer),
     ];
+  }
+
+  // The layer that made a number calls its gradient gy, and the one that used it gx.
+  function aliases(ref) {
+    const unit = Why.unit(ref), from = Why.isGradient(ref) && unit.slot === "y" ? Why.givers(unit.op) : [];
+    if (from.length !== 1) return null;
+    const [[user, i]] = from;
+    return el("p", { class: "muted small" }, `${Ops.title(unit.op)} calls it gy, and ${Ops.title(user)} ${Ops.slot(user, `g${i}`)}.`);
   }
 
   // The trail, with the slopes along it and their product.
@@ -376,11 +385,17 @@ const Ask = (() => {
       el("span", { class: "muted small" }, ` ${plural(outputs, "output")} that it reaches ${outputs === 1 ? "was" : "were"} computed again in float64, and weighted with ${outputs === 1 ? "its gradient" : "their gradients"}.`));
   }
 
+  function drop(figure) {
+    figures = figures.filter((other) => other !== figure);
+    observer.unobserve(figure.holder);
+    waiting.delete(figure.holder);
+  }
+
   function forget() {
     figures = [];
     observer.disconnect();
     waiting.clear();
   }
 
-  return { picture, idle, drawRest, remark, show, close, parse, ask, href, forget, clear, get figures() { return figures; } };
+  return { picture, idle, drawRest, remark, drop, show, close, parse, ask, href, forget, clear, get figures() { return figures; } };
 })();

@@ -57,7 +57,7 @@
             "What follows was recorded while the step ran: every shape, every byte, every picture and the lines of code."),
           step.notes.map((note) => muted(note)),
           lossText(step.loss)),
-        step.image ? el("figure", {}, el("img", { alt: "The image that was given to the network", src: step.image.src })) : null),
+        el("figure", {}, step.image ? el("img", { alt: "The image that was given to the network", src: step.image.src }) : null, pixelLink())),
       facts(step.totals),
       section("Data flow",
         muted("Down: ", el("b", {}, "forward"), ", arrays. Up: ", el("b", {}, "backward"), ", gradients. ",
@@ -81,6 +81,12 @@
     const favourites = loss.best.map((c) => `${name(c)} (${percent(c.probability, 1)})`).join(", ");
     return el("p", {}, `The loss is the cross-entropy of its scores with ${name(loss)}: `, value,
       ` = \u2212ln ${short(loss.probability)}. The network's favourites are ${favourites}.`);
+  }
+
+  // To the gradient of what the model was given.
+  function pixelLink() {
+    const use = step.of_batch ? step.ops[step.of_batch.uses[0][0]] : step.ops.find((op) => op.inputs.some((x, i) => x.from === null && !x.parameter && op.leaving[i]));
+    return use ? el("a", { class: "small", href: `#${stationOf[use.number].id}/backward` }, "Its gradient, pixel by pixel") : null;
   }
 
   const METERS = [["parameters", whole], ["macs_forward", whole], ["saved", bytes]];
@@ -539,16 +545,38 @@
   const leftOut = (blob) => step.partial ? `Not here: the view is of ${step.partial} alone.`
     : `Left out, as the page would be too large: ${bytes(blob.bytes)}. With --full it is here.`;
 
-  // A matrix that did not come along: all of it by blocks, and a window of numbers.
+  // A matrix that did not come along: all of it by blocks, and a window of numbers. Where the numbers can be computed the window moves,
+  // by buttons, or to where the blocks are clicked.
+  const WINDOW = 64;
   function largeMatrix(op, slot, title, blob) {
     const blocks = el("canvas", { role: "img", "aria-label": `${title}, by blocks`, class: "blocks" }), about = el("figcaption", {});
     Tensors.load([blob.blocks]).then(() => {
       const { limit } = Picture.drawBlocks(blocks, blob), [rows, columns] = Tensors.matrix(blob.shape);
       about.append(ramp({ limit, signed: false }), small(`All of it: each square is the root mean square of a block of ${Math.ceil(rows / 64)} × ${Math.ceil(columns / 64)}.`));
     });
-    const figure = Ask.picture(op, slot, blob, title, scaleOf(op, slot), [0, 0]), legend = el("figcaption", {});
-    figure.drawn.then(() => legend.append(...legendOf(figure)));
-    return [blocks, about, figure.holder, figure.said, legend, figure.zoom];
+    const holder = el("div", {}), [rows, columns] = Tensors.matrix(blob.shape), whole = Tensors.has(blob.values);
+    let corner = [0, 0];
+    const clip = (i, n) => Math.max(0, Math.min(i, n - WINDOW));
+    function move(top, left) {
+      const before = Ask.figures.find((other) => holder.contains(other.holder));
+      if (before) Ask.drop(before);
+      corner = [clip(top, rows), clip(left, columns)];
+      const figure = Ask.picture(op, slot, blob, title, scaleOf(op, slot), corner), legend = el("figcaption", {});
+      figure.drawn.then(() => legend.append(...legendOf(figure)));
+      holder.replaceChildren(figure.holder, figure.said, legend, figure.zoom);
+      if (before) fitPictures();
+    }
+    move(0, 0);
+    const button = (name, sign, down, right) => el("button", { type: "button", "aria-label": `${title}: window ${name}`,
+      onclick: () => move(corner[0] + down * WINDOW, corner[1] + right * WINDOW) }, sign);
+    if (whole) {
+      blocks.addEventListener("click", (event) => {
+        const box = blocks.getBoundingClientRect();
+        move(Math.floor((event.clientY - box.top) / box.height * rows) - WINDOW / 2, Math.floor((event.clientX - box.left) / box.width * columns) - WINDOW / 2);
+      });
+    }
+    return [blocks, about, whole ? el("div", { class: "zoom-controls" }, button("up", "\u2191", -1, 0), button("down", "\u2193", 1, 0),
+      button("left", "\u2190", 0, -1), button("right", "\u2192", 0, 1)) : small("Of its numbers this window came along."), holder];
   }
 
   function legendOf({ arranged, blob, scale, counts }) {

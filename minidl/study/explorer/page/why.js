@@ -41,6 +41,20 @@ const Why = (() => {
     return { op, slot, index };
   }
 
+  // A number that only was copied to where it is, from where it was made: a path need not stop at every copy.
+  const COPIES = ["to_device", "cat", "reshape", "permute", "pad"];
+  function beyond(ref) {
+    let at = origin(ref);
+    for (;;) {
+      const { op, slot, index } = at, layer = COPIES.includes(op.op) ? Layers.of(op) : null;
+      if (!layer || slot[0] === "x" || slot === "gy" || slot[0] === "d") return at;
+      const [source] = slot === "y" ? layer.from(op, index).map(({ slot: x, low }) => ({ op, slot: x, index: low }))
+        : layer.reach(op, Number(slot.slice(1)), index).map((out) => ({ op, slot: "gy", index: out }));
+      if (!source || !Layers.blob(op, source.slot)) return at;
+      at = origin(source);
+    }
+  }
+
   const isGradient = (ref) => ref.slot[0] === "g" || ref.slot[0] === "d";
 
   // The unit whose number or gradient this is: its value's ref.
@@ -96,7 +110,7 @@ const Why = (() => {
         const part = { op: other, slot: `g${i}`, index, value: Tensors.at(other.leaving[i], index), slope: 1 };
         return { value: part.value, parts: [part] };
       });
-      return finished(base, { formula: "gy = the sum of what came back from each op that used the number", terms, notes: [], over: "ops that used it" }, "added");
+      return finished(base, { formula: `${slot === "gy" ? "gy" : "gx"} = the sum of what came back from each op that used the number`, terms, notes: [], over: "ops that used it" }, "added");
     }
     const layer = Layers.of(op), make = layer && layer.terms[slot];
     const found = make && Tensors.has(op.output.values) ? attempted(make, op, index) : null;
@@ -185,7 +199,7 @@ const Why = (() => {
   // By how much the first number grows with the second, on the direct way: the slopes of the terms that have it as a part.
   function slope(answer, next) {
     const wanted = text(next), parts = [...(answer.terms || [])].flatMap((term) => term.parts);
-    const slopes = parts.filter((part) => text(origin(part)) === wanted).map((part) => part.slope);
+    const slopes = parts.filter((part) => text(origin(part)) === wanted || text(beyond(part)) === wanted).map((part) => part.slope);
     return slopes.length && !slopes.includes(null) ? slopes.reduce((a, b) => a + b, 0) : null;
   }
 
@@ -195,5 +209,5 @@ const Why = (() => {
     return usesOf(unit(ref)).filter(([other]) => Layers.of(other)).map(([other, i]) => ({ op: other, outputs: Layers.of(other).reach(other, i, index) }));
   }
 
-  return { valueOf: explainedValue, text, parse, origin, unit, gradient, isGradient, blobOf, load, arrays, explain, explained, proof, slope, reached, canBeNudged };
+  return { valueOf: explainedValue, beyond, givers, isBatch, text, parse, origin, unit, gradient, isGradient, blobOf, load, arrays, explain, explained, proof, slope, reached, canBeNudged };
 })();

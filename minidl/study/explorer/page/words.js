@@ -93,9 +93,15 @@ const Ops = (() => {
       if (slot[0] === "x") return x.parameter ? withoutTower(x.name) : x.name;
       return x.parameter ? `${withoutTower(x.name)}.grad` : `g${x.name}`;
     },
-    // "conv2, tower 0: y[0, 3, 5, 6]"
-    number: ({ op, slot, index }) => {
-      const parameter = slot[0] !== "y" && slot !== "gy" && op.inputs[slot.slice(1)].parameter;
+    // "conv2, tower 0: y[0, 3, 5, 6]". A gradient is named after the number that it is of, wherever it is met.
+    number: (ref) => {
+      const { op, slot, index } = ref;
+      if (Why.isGradient(ref)) {
+        const unit = Why.unit(ref), whole = Why.gradient(unit), of = `gradient of ${Ops.number(unit)}`;
+        return whole && Why.text(whole) !== Why.text(Why.origin(ref)) ? `part of the ${of}, through ${Ops.title(op)}` : of;
+      }
+      const i = Number(slot.slice(1)), parameter = slot !== "y" && op.inputs[i].parameter;
+      if (slot !== "y" && (Why.isBatch(op, i) || op.leaving[i]?.extra)) return `input: ${op.inputs[i].name}${Words.place(index)}`;
       const name = `${Ops.slot(op, slot)}${Words.place(index)}`;
       return parameter ? name + lane(op) : `${Ops.title(op)}: ${name}`;
     },

@@ -620,8 +620,13 @@ def page_of(data: dict[str, Any], file: str, template: str, scripts: Sequence[st
         "texts": "\n".join(f'<script type="text/plain" id="text-{i}">{text}</script>' for i, text in enumerate(data["texts"])),
         **more,
     }
-    whole = re.sub(r"\{\{(\w+)\}\}", lambda place: pieces[place[1]], _asset(template))
-    return Page(whole, data, file)
+    pieces["head"] = _filled(_asset("head.html"), pieces)
+    return Page(_filled(_asset(template), pieces), data, file)
+
+
+def _filled(template: str, pieces: Mapping[str, str]) -> str:
+    """The template with a piece for each {{name}}; what pieces hold is not looked at."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: pieces[place[1]], template)
 
 
 def _once(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,18 @@ const Layers = (() => {
     return found;
   }
 
+  // The pixels under the window at output (i, j), in the order of the kernel's elements: visit(u, v, h, k).
+  function under(g, i, j, visit) {
+    for (let u = 0; u < g.KH; u++) {
+      const h = i * g.sh + u * g.dh - g.top;
+      if (h < 0 || h >= g.H) continue;
+      for (let v = 0; v < g.KW; v++) {
+        const k = j * g.sw + v * g.dw - g.left;
+        if (k >= 0 && k < g.W) visit(u, v, h, k);
+      }
+    }
+  }
+
   const range = (n) => [...Array(n).keys()];
   const product = (...lists) => lists.reduce((rows, list) => rows.flatMap((row) => list.map((item) => [...row, item])), [[]]);
 
@@ -53,40 +65,27 @@ const Layers = (() => {
     const g = geometry(op), x = values(op, "x0"), w = values(op, "x1"), first = Math.floor(o / g.each) * g.cg;
     let sum = 0;
     if (op.inputs.length > 2) sum = which === 2 && changed === o ? replaced : values(op, "x2")[o];
-    for (let c = 0; c < g.cg; c++) {
-      for (let u = 0; u < g.KH; u++) {
-        const h = i * g.sh + u * g.dh - g.top;
-        if (h < 0 || h >= g.H) continue;
-        for (let v = 0; v < g.KW; v++) {
-          const k = j * g.sw + v * g.dw - g.left;
-          if (k < 0 || k >= g.W) continue;
-          const atX = ((n * g.C + first + c) * g.H + h) * g.W + k, atW = ((o * g.cg + c) * g.KH + u) * g.KW + v;
-          sum += (which === 0 && atX === changed ? replaced : x[atX]) * (which === 1 && atW === changed ? replaced : w[atW]);
-        }
+    under(g, i, j, (u, v, h, k) => {
+      for (let c = 0; c < g.cg; c++) {
+        const atX = ((n * g.C + first + c) * g.H + h) * g.W + k, atW = ((o * g.cg + c) * g.KH + u) * g.KW + v;
+        sum += (which === 0 && atX === changed ? replaced : x[atX]) * (which === 1 && atW === changed ? replaced : w[atW]);
       }
-    }
+    });
     return sum;
   }
 
   function convolutionTerms(op, [n, o, i, j]) {
     const g = geometry(op), x = values(op, "x0"), w = values(op, "x1"), first = Math.floor(o / g.each) * g.cg, terms = [];
-    let outside = 0;
+    under(g, i, j, (u, v, h, k) => {
+      for (let c = 0; c < g.cg; c++) {
+        const a = w[((o * g.cg + c) * g.KH + u) * g.KW + v], b = x[((n * g.C + first + c) * g.H + h) * g.W + k];
+        terms.push({ value: a * b, parts: [part("x1", [o, c, u, v], a, b), part("x0", [n, first + c, h, k], b, a)] });
+      }
+    });
+    const outside = g.cg * g.KH * g.KW - terms.length;
     if (op.inputs.length > 2) {
       const b = values(op, "x2")[o];
       terms.push({ name: "b", value: b, parts: [part("x2", [o], b, 1)] });
-    }
-    for (let u = 0; u < g.KH; u++) {
-      for (let v = 0; v < g.KW; v++) {
-        const h = i * g.sh + u * g.dh - g.top, k = j * g.sw + v * g.dw - g.left;
-        if (h < 0 || h >= g.H || k < 0 || k >= g.W) {
-          outside += g.cg;
-          continue;
-        }
-        for (let c = 0; c < g.cg; c++) {
-          const a = w[((o * g.cg + c) * g.KH + u) * g.KW + v], b = x[((n * g.C + first + c) * g.H + h) * g.W + k];
-          terms.push({ value: a * b, parts: [part("x1", [o, c, u, v], a, b), part("x0", [n, first + c, h, k], b, a)] });
-        }
-      }
     }
     const notes = outside ? [`${outside} more meet the padding, where x is 0.`] : [];
     const rectified = op.op === "conv2d_relu";
@@ -454,14 +453,10 @@ const Layers = (() => {
   // The pixels under a window, in the order in which they compete; the winner is the first of the largest.
   function competitors(op, [n, c, i, j], changed = -1, value = 0) {
     const g = poolGeometry(op), x = values(op, "x0"), C = shapeOf(op, "x0")[1], all = [];
-    for (let u = 0; u < g.KH; u++) {
-      for (let v = 0; v < g.KW; v++) {
-        const h = i * g.sh + u * g.dh - g.top, k = j * g.sw + v * g.dw - g.left;
-        if (h < 0 || h >= g.H || k < 0 || k >= g.W) continue;
-        const place = ((n * C + c) * g.H + h) * g.W + k;
-        all.push({ index: [n, c, h, k], place, value: place === changed ? value : x[place] });
-      }
-    }
+    under(g, i, j, (u, v, h, k) => {
+      const place = ((n * C + c) * g.H + h) * g.W + k;
+      all.push({ index: [n, c, h, k], place, value: place === changed ? value : x[place] });
+    });
     return all;
   }
 
@@ -476,16 +471,10 @@ const Layers = (() => {
         for (let i = 0; i < g.OH; i++) {
           for (let j = 0; j < g.OW; j++, to++) {
             let best = -1;
-            for (let u = 0; u < g.KH; u++) {
-              const h = i * g.sh + u * g.dh - g.top;
-              if (h < 0 || h >= g.H) continue;
-              for (let v = 0; v < g.KW; v++) {
-                const k = j * g.sw + v * g.dw - g.left;
-                if (k < 0 || k >= g.W) continue;
-                const place = (map * g.H + h) * g.W + k;
-                if (best < 0 || x[place] > x[best] || x[place] !== x[place]) best = place;
-              }
-            }
+            under(g, i, j, (u, v, h, k) => {
+              const place = (map * g.H + h) * g.W + k;
+              if (best < 0 || x[place] > x[best] || x[place] !== x[place]) best = place;
+            });
             won[to] = best;
           }
         }

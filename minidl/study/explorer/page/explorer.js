@@ -514,9 +514,13 @@
       if (op.leaving[i]) return tensor(op, `g${i}`, title);
       return el("div", { class: "tensor" }, el("h4", {}, title), small(`${NOT_COMPUTED}.`));
     });
-    const extra = op.arriving.extra || op.leaving.some((g) => g?.extra);
-    return [extra ? small(EXTRA) : null, whole ? tensor(op, `d${whole.uses[0][1]}`, "Gradient of what the model was given, from all that use it") : null,
-      tensor(op, "gy", several ? `Arrives at ${Ops.kind(op)}` : "Gradient that arrives, gy"), leaving].filter(Boolean);
+    return [
+      op.arriving.extra ? small(EXTRA) : null,
+      whole ? tensor(op, `d${whole.uses[0][1]}`, "Gradient of what the model was given, from all that use it") : null,
+      tensor(op, "gy", several ? `Arrives at ${Ops.kind(op)}` : "Gradient that arrives, gy"),
+      !op.arriving.extra && op.leaving.some((g) => g?.extra) ? small(EXTRA) : null,
+      leaving,
+    ].filter(Boolean);
   }
 
   // The colours of an array: of a gradient by the signed root. Towers share one scale, so that they can be compared.

@@ -108,7 +108,7 @@ const Why = (() => {
       if (!from.length) return { ...base, kind: "leaf", what: "seed" };
       const terms = from.map(([other, i]) => {
         const part = { op: other, slot: `g${i}`, index, value: Tensors.at(other.leaving[i], index), slope: 1 };
-        return { value: part.value, parts: [part] };
+        return { name: Ops.title(other), value: part.value, parts: [part] };
       });
       return finished(base, { formula: `${slot === "gy" ? "gy" : "gx"} = the sum of what came back from each op that used the number`, terms, notes: [], over: "ops that used it" }, "added");
     }

@@ -308,14 +308,13 @@ class Seen(Trace):
     def _sum_of(self, uses: Sequence[tuple[int, int]], device: Device) -> tuple[Array, float, dict[str, Any] | None]:
         """The sum of extra gradients, how far the page's may be from it, and its recipe; None where it is a copy of one."""
         parts = [self._extra[use] for use in uses]
-        first, *others = (device.to_host(part.array) if part.device is not device else part.array for part in parts)
-        total = np.array(first, copy=True)
+        total, *others = (part.device.to_host(part.array) for part in parts)
         for other in others:
             total = total + other
         rounded = 2.0**-24 * float(np.abs(total).max(initial=0.0)) * len(others)
         worst = sum(part.worst for part in parts) + rounded
         numbers = [blob["values"] for op, i in uses if (blob := self.ops[op].leaving[i]) is not None]
-        return total, worst, {"how": "add", "of": numbers, "worst": worst} if others else None
+        return device.asarray(total), worst, {"how": "add", "of": numbers, "worst": worst} if others else None
 
     # --------------------------------------------------------------------------------------------------------- blobs
 

@@ -29,6 +29,7 @@ class Input:
     parameter: bool
     needs_gradient: bool
     array: np.ndarray
+    device: Device
     maker: int | None = None
 
 
@@ -101,10 +102,10 @@ class Recording(Observer):
     def _input(self, name: str, x: Tensor, needed: bool) -> Input:
         maker = self._makers.get(x)
         if maker is not None:
-            return Input(name, False, needed, self.ops[maker].y, maker)
+            return Input(name, False, needed, self.ops[maker].y, x.device, maker)
         if x not in self._leaves:
             self._leaves[x] = _copied(x.data, x.device)
-        return Input(name, isinstance(x, Parameter), needed, self._leaves[x])
+        return Input(name, isinstance(x, Parameter), needed, self._leaves[x], x.device)
 
     def backward_ends(self, node: Any, gy: Array, gradients: Sequence[Array | None]) -> None:
         if node not in self._numbers:
@@ -112,7 +113,7 @@ class Recording(Observer):
         op = self.ops[self._numbers[node]]
         op.gy = _copied(gy, node.device)
         of_tensors = [gx for gx, (_, dtype) in zip(gradients, node._inputs, strict=True) if dtype is not None]
-        op.gx = [None if gx is None else _copied(gx, node.device) for gx in of_tensors]
+        op.gx = [None if gx is None else _copied(gx, x.device) for gx, x in zip(of_tensors, op.inputs, strict=True)]
 
     def leaf_has_gradient(self, tensor: Tensor) -> None:
         if tensor in self._leaves and tensor.grad is not None:

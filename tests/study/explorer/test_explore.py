@@ -453,6 +453,18 @@ def test_a_model_on_a_gpu_is_explored_as_on_the_host(image, monkeypatch):
     assert pages[0] == pages[1] and "the device" in pages[1] and fake_cupy.errors == []
 
 
+@pytest.mark.filterwarnings("ignore:cuda:UserWarning")
+def test_the_image_s_gradient_from_two_gpus(monkeypatch, image):
+    fake_cupy.install(monkeypatch)
+    minidl.manual_seed(3)
+    model = Towers(("cuda:0", "cuda:1"))
+    data = explore(model, image, 1).data
+    wanted = recorded_step(model, image, 1).ops
+    total = sum(wanted[n].gx[i] for n, i in data["of_batch"]["uses"])
+    agrees(data["of_batch"]["total"], total)
+    assert fake_cupy.errors == []
+
+
 def test_an_op_of_one_s_own(image):
     class Own(nn.Module):
         def forward(self, x):

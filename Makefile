@@ -12,7 +12,7 @@ PARALLEL := -m pytest -n auto
 OUT ?= gpu-check
 SECONDS ?= 60
 
-.PHONY: train study test test-newest test-oldest oracle samples stand-in nvrtc browser docs onnx fuzz gpu-check package lint types clean
+.PHONY: train study test test-newest test-oldest oracle samples stand-in nvrtc browser proof docs onnx fuzz gpu-check package lint types clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.train
@@ -50,6 +50,11 @@ stand-in: $(VENV)/.test
 # the explorer's page and the site in Chromium, which the system must have; a file's tests share what it opens
 browser: $(VENV)/.browser
 	$(IN)python $(PARALLEL) --dist loadfile -m browser tests/docs tests/study $(ARGS)
+
+# 200 random numbers of each array of each layer, forward and backward: their terms add up to them, and they are minidl's.
+# make browser asks 20
+proof: $(VENV)/.browser
+	MINIDL_ASKED=200 $(IN)python -m pytest -m browser tests/study/explorer/test_why_browser.py -k "terms or numbers" $(ARGS)
 
 # docs/ as a site, under site/
 docs: $(VENV)/.docs

@@ -1,6 +1,7 @@
 """Look inside a step: what every layer computes, keeps, moves and costs."""
 
 from minidl.study.explorer.explore import Page, explore
+from minidl.study.explorer.show import Shown, Watch, show, watch
 from minidl.study.gallery.mutations import mutation
 from minidl.study.health.autopsy import Autopsy, AutopsyLog
 from minidl.study.health.illnesses import Diagnosis, diagnose
@@ -9,8 +10,10 @@ from minidl.study.step.graph import Graph, graph
 from minidl.study.step.ledger import Ledger, Peak
 from minidl.study.step.summary import Summary, summary
 from minidl.study.step.trace import OpRecord, Trace
+from minidl.study.step.why import Answer, why
 
 __all__ = [
+    "Answer",
     "Autopsy",
     "AutopsyLog",
     "Badge",
@@ -20,12 +23,17 @@ __all__ = [
     "OpRecord",
     "Page",
     "Peak",
+    "Shown",
     "Summary",
     "Trace",
+    "Watch",
     "check_layers",
     "diagnose",
     "explore",
     "graph",
     "mutation",
+    "show",
     "summary",
+    "watch",
+    "why",
 ]

@@ -5,6 +5,7 @@ python -m minidl.study summary net.py:make --input 1x3x32x32         any network
 python -m minidl.study ledger --input 8x3x224x224                    every op of a training step, and the memory
 python -m minidl.study graph --out alexnet.svg                       the network as a picture; .mmd and .dot too
 python -m minidl.study explore --out look                            one step as a page to walk through, in a browser
+python -m minidl.study why "conv2.weight[5,3,2,2]" --gradient        the terms that one number of such a step is made of
 python -m minidl.study laboratory --out lab                          each layer on a few numbers that you can change
 python -m minidl.study mutations                                     classic mistakes in a backward pass
 python -m minidl.study log RUN --csv                                 the log of a training run, for a spreadsheet
@@ -35,6 +36,7 @@ from minidl.study.models import ALEXNET, ALEXNET_FILE, load_model, module_from, 
 from minidl.study.step.graph import FORMATS, graph
 from minidl.study.step.ledger import Ledger
 from minidl.study.step.summary import summary
+from minidl.study.step.why import SHOWN, Step, recorded_step
 
 DEFAULT_INPUT = (1, 3, 224, 224)
 MEAN_COLOUR = (123.675, 116.28, 103.53)  # of ImageNet's pixels: torchvision's (0.485, 0.456, 0.406) on the scale 0 to 255
@@ -60,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("model", nargs="?", default=ALEXNET, help="alexnet (default), or file.py:function")
         command.add_argument("--input", type=batch_shape, default=DEFAULT_INPUT, metavar="NxCxHxW", help="the batch's shape")
     _add_explore(commands)
+    _add_why(commands)
     laboratory = commands.add_parser("laboratory", help="a page for each layer, on numbers that can be changed")
     laboratory.add_argument("name", nargs="?", choices=pages.NAMES, metavar="NAME", help=f"{', '.join(pages.NAMES)}; or all")
     laboratory.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pages are written")
@@ -75,12 +78,13 @@ def main(arguments: list[str] | None = None) -> int:
             "ledger": _ledger,
             "graph": _graph,
             "explore": _explore,
+            "why": _why,
             "laboratory": _laboratory,
             "mutations": _mutations,
             "log": _log,
         }
         print(commands_by_name[args.command](args))
-    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, IndexError, RuntimeError, OSError, ImportError) as error:
         parser.exit(2, f"minidl.study: error: {error}\n")
     return 0
 
@@ -166,21 +170,26 @@ def _mutations(args: argparse.Namespace) -> str:
 def _add_explore(commands: Any) -> None:
     command = commands.add_parser("explore", help="one step on one image as a page: every op, forward and backward")
     command.add_argument("model", nargs="?", default=argparse.SUPPRESS, help="alexnet (default), or file.py:function")
-    command.add_argument("--model", dest="model", default=ALEXNET, help="the same")
+    _add_step(command)
+    command.add_argument(
+        "--steps", type=step_numbers, metavar="N,N,...", help="these steps of the run side by side: steps.html"
+    )
+    command.add_argument("--check-grads", action="store_true", help="check every backward numerically too (minutes)")
+    command.add_argument("--full", action="store_true", help="leave no array out: hundreds of megabytes for AlexNet")
+    command.add_argument("--out", required=True, metavar="DIR", help="where index.html is written")
+
+
+def _add_step(command: argparse.ArgumentParser) -> None:
+    """What a step is of: the model, its weights, the image and its class."""
+    command.add_argument("--model", dest="model", default=ALEXNET, help="alexnet (default), or file.py:function")
     command.add_argument(
         "--run",
         metavar="DIR",
         help="a run folder of examples/alexnet: its network as it was trained; 'last': the newest in runs/, if there is one",
     )
-    command.add_argument(
-        "--steps", type=step_numbers, metavar="N,N,...", help="these steps of the run side by side: steps.html"
-    )
     command.add_argument("--input", type=batch_shape, default=DEFAULT_INPUT, metavar="1xCxHxW", help="what the model takes")
     command.add_argument("--image", metavar="FILE", help="a picture; by default one of the embedded patterns")
     command.add_argument("--label", type=int, metavar="K", help="the image's class; by default the one that the scores favour")
-    command.add_argument("--check-grads", action="store_true", help="check every backward numerically too (minutes)")
-    command.add_argument("--full", action="store_true", help="leave no array out: hundreds of megabytes for AlexNet")
-    command.add_argument("--out", required=True, metavar="DIR", help="where index.html is written")
 
 
 def _explore(args: argparse.Namespace) -> str:
@@ -188,11 +197,7 @@ def _explore(args: argparse.Namespace) -> str:
     run = _last_run(args.model) if args.run == LAST else args.run
     if args.steps and run is None:
         raise ValueError(f"explore: --steps needs --run with a folder, got --run {args.run}")
-    network = _network(args.model, run)
-    example = _example(args.input, args.image, network.mean)
-    label = args.label
-    if label is None and example.name in network.classes:
-        label = network.classes.index(example.name)
+    network, example, label = _step_of(args, run)
     page = explore(
         network.model,
         example.batch,
@@ -209,6 +214,35 @@ def _explore(args: argparse.Namespace) -> str:
         return told
     compared = steps_page(_at_steps(run, args.steps), example.batch, label, notes=[example.note]).save(folder).resolve()
     return f"{told}\n{compared}: {compared.stat().st_size / 1e6:.1f} MB, steps side by side: {compared.as_uri()}"
+
+
+def _step_of(args: argparse.Namespace, run: str | None) -> "tuple[_Network, _Example, int | None]":
+    """The network, the image and its class, if that is known."""
+    network = _network(args.model, run)
+    example = _example(args.input, args.image, network.mean)
+    known = args.label is None and example.name in network.classes
+    return network, example, network.classes.index(example.name) if known else args.label
+
+
+def _add_why(commands: Any) -> None:
+    command = commands.add_parser("why", help="one number of a step: the terms that it is made of, which add up to it")
+    asked = "as conv2.weight[5,3,2,2]; without it, the names that there are"
+    command.add_argument("number", nargs="?", metavar="NUMBER", help=asked)
+    command.add_argument("--gradient", action="store_true", help="of its gradient")
+    many = f"how many are written out; {SHOWN} by default, 0: all"
+    command.add_argument("--terms", type=int, default=SHOWN, metavar="N", help=many)
+    _add_step(command)
+
+
+def _why(args: argparse.Namespace) -> str:
+    if args.terms < 0:
+        raise ValueError(f"why: --terms must be at least 0, got {args.terms}")
+    network, example, label = _step_of(args, _last_run(args.model) if args.run == LAST else args.run)
+    step = Step(recorded_step(network.model, example.batch, label))
+    if args.number is None:
+        return step.listing()
+    answer = step.why(args.number, args.gradient)
+    return "\n".join([network.note, example.note, "", answer.text(args.terms or None)])
 
 
 def _last_run(model: str) -> str | None:

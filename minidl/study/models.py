@@ -1,4 +1,4 @@
-"""What is studied: AlexNet from the examples, or what a function in a file makes; and a batch for it."""
+"""What is studied: AlexNet from the examples, or what a function in a file makes; a batch for it, and a loss of its output."""
 
 import importlib.util
 import sys
@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
+import minidl.nn.functional as F
 from minidl import random
 from minidl.nn import Module
 from minidl.tensor import Tensor
@@ -63,6 +64,30 @@ def random_batch(model: Module, shape: tuple[int, ...]) -> Tensor:
     """Standard normal numbers in the dtype and on the device of the model's first parameter; always the same ones."""
     first = next(model.parameters(), Tensor(np.float32(0)))
     return Tensor(random.Generator(0).normal(shape, first.dtype), device=first.device)
+
+
+def batch_for(model: Module, image: np.ndarray | Tensor) -> Tensor:
+    """One image as the model's first parameter would have it. A model without parameters gives the image a gradient."""
+    first = next(model.parameters(), Tensor(np.float32(0)))
+    host = image.detach().numpy() if isinstance(image, Tensor) else np.asarray(image)
+    if host.ndim == 0 or host.shape[0] != 1:
+        raise ValueError(f"study: a batch of 1 image is needed, its first axis 1, got {host.shape}")
+    trained = any(p.requires_grad for p in model.parameters())
+    return Tensor(host, requires_grad=not trained, device=first.device, dtype=first.dtype)
+
+
+def loss_of(scores: Tensor, label: int | None) -> tuple[Tensor, int | None]:
+    """The loss, and the label that it is about."""
+    if scores.ndim == 2 and scores.shape[1] > 1:
+        classes = scores.shape[1]
+        label = int(scores.device.to_host(scores.data).argmax()) if label is None else label
+        if not 0 <= label < classes:
+            raise ValueError(f"study: label must be in [0, {classes - 1}], a class of the model's {classes}, got {label}")
+        return F.cross_entropy(scores, np.array([label])), label
+    if label is not None:
+        raise ValueError(f"study: a label needs scores of (1, classes), got label {label} and an output of {scores.shape}")
+    weights = random.Generator(0).normal(scores.shape, scores.dtype)
+    return (scores * Tensor(weights, device=scores.device)).sum(), None
 
 
 def module_from(path: Path) -> ModuleType:

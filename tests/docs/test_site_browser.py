@@ -1,6 +1,7 @@
 """The site in Chromium, opened from the disk: no errors, nothing fetched from elsewhere, legible on a phone and in the dark."""
 
 import pytest
+from legible import low_contrast
 
 pytestmark = pytest.mark.browser
 
@@ -8,23 +9,6 @@ SCREEN = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
 AT_ONCE = "* { transition: none !important }"  # a new colour comes at once
 LEFT = "ERR_ABORTED"  # the page was left before the file came
-
-# WCAG 2's contrast of each element with text of its own, against the first opaque background behind it; those below 4.5
-LOW_CONTRAST = """() => {
-  const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
-  const linear = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-  const background = (element) => {
-    const color = numbers(getComputedStyle(element).backgroundColor);
-    return color.length == 3 || color[3] == 1 ? color : background(element.parentElement);
-  };
-  return [...document.querySelectorAll("article *")].filter((element) => {
-    const text = [...element.childNodes].some((node) => node.nodeType == 3 && node.data.trim());
-    if (!text || !element.checkVisibility() || element.matches(".headerlink")) return false;
-    const sides = [numbers(getComputedStyle(element).color), background(element)].map(luminance);
-    return (Math.max(...sides) + 0.05) / (Math.min(...sides) + 0.05) < 4.5;
-  }).map((element) => `${element.tagName} ${element.className} ${element.textContent}`);
-}"""
 
 
 @pytest.fixture
@@ -68,7 +52,7 @@ def test_every_page_opens_without_errors_is_legible_in_both_colours_and_fits_a_p
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             page.wait_for_function(f"getComputedStyle(document.body).colorScheme == '{scheme}'")
-            faint[address, scheme] = page.evaluate(LOW_CONTRAST)
+            faint[address, scheme] = low_contrast(page, "article *", ".headerlink")
         page.set_viewport_size(PHONE)
         if page.evaluate("document.documentElement.scrollWidth") > PHONE["width"]:
             too_wide.append(address)

@@ -23,18 +23,17 @@ from typing import Any
 
 import numpy as np
 
-import minidl.nn.functional as F
-from minidl import random
 from minidl.checkpoint import write_whole
 from minidl.device import Array, Device
 from minidl.kernels import plain_kernels
 from minidl.memory import owner
 from minidl.nn import Module, Parameter
 from minidl.study.explorer.pictures import distribution, limit, picture
-from minidl.study.explorer.recipes import backward_recipe, forward_recipe, is_known, kept_terms, nudged
+from minidl.study.explorer.recipes import backward_recipe, forward_recipe, kept_terms, nudged
 from minidl.study.explorer.values import SIDE, Values, blocks
 from minidl.study.laboratory import im2col
-from minidl.study.models import left_as_it_was
+from minidl.study.models import batch_for, left_as_it_was, loss_of
+from minidl.study.step.arrays import input_names, is_known
 from minidl.study.step.explain import saved_because
 from minidl.study.step.gradients import check_layers
 from minidl.study.step.graph import lanes_of
@@ -47,7 +46,7 @@ _ASSETS = Path(__file__).with_name("page")
 _FILE = "index.html"
 _RESERVED = ("overview", "im2col")  # names of sections of the page, which no layer's may be
 # each needs those before it
-_SCRIPTS = ("tensors", "words", "formulas", "layers", "why", "picture", "ask", "zoom", "loss", "explorer")
+SCRIPTS = ("tensors", "words", "formulas", "layers", "why", "picture", "ask", "zoom", "loss", "explorer")
 _FIGURES = [name for name in HEADINGS if name != "workspace"]  # that depends on which kernels ran
 
 
@@ -56,7 +55,7 @@ class Page:
     """The page, and what it shows.
 
     html : the whole document
-    data : what the script in it reads, made of dicts, lists, strings and numbers. See `_network`.
+    data : what the script in it reads, made of dicts, lists, strings and numbers. See `network`.
     file : its name in a folder
     """
 
@@ -125,14 +124,14 @@ def explore(
     values, texts = seen.values.packed()
     data = {
         **_about(model, x, loss, classes, notes, pixels),
-        **_network(seen, overall),
+        **network(seen, overall),
         "checks": checks,
         "values": values,
         "texts": texts,
     }
     convolves = any("conv2d" in op["formulas"] for op in data["ops"])
     more = {"im2col": im2col.section() if convolves else ""}
-    return page_of(data, _FILE, _FILE, _SCRIPTS, f"{data['model']}: one step, forward and backward", **more)
+    return page_of(data, _FILE, _FILE, SCRIPTS, f"{data['model']}: one step, forward and backward", **more)
 
 
 # ------------------------------------------------------------------------------------------------------------- the step
@@ -147,38 +146,15 @@ class _Loss:
     scores: np.ndarray
 
 
-def batch_for(model: Module, image: np.ndarray | Tensor) -> Tensor:
-    """One image as the model's first parameter would have it. A model without parameters gives the image a gradient."""
-    first = next(model.parameters(), Tensor(np.float32(0)))
-    host = image.detach().numpy() if isinstance(image, Tensor) else np.asarray(image)
-    if host.ndim == 0 or host.shape[0] != 1:
-        raise ValueError(f"explore: a batch of 1 image is needed, its first axis 1, got {host.shape}")
-    trained = any(p.requires_grad for p in model.parameters())
-    return Tensor(host, requires_grad=not trained, device=first.device, dtype=first.dtype)
-
-
-def _observed_step(model: Module, x: Tensor, label: int | None, values: Values) -> "tuple[_Seen, _Loss]":
-    with plain_kernels(), SourceLines() as lines, _Seen(lines, values) as seen:
+def _observed_step(model: Module, x: Tensor, label: int | None, values: Values) -> "tuple[Seen, _Loss]":
+    with plain_kernels(), SourceLines() as lines, Seen(lines, values, x) as seen:
         scores = model(x)
         if not isinstance(scores, Tensor):
             raise TypeError(f"explore: the model must return a Tensor, got {type(scores).__name__}")
         loss, label = loss_of(scores, label)
         loss.backward()
+    seen.back_to_the_batch()
     return seen, _Loss(loss.item(), label, scores.device.to_host(scores.data))
-
-
-def loss_of(scores: Tensor, label: int | None) -> tuple[Tensor, int | None]:
-    """The loss, and the label that it is about."""
-    if scores.ndim == 2 and scores.shape[1] > 1:
-        classes = scores.shape[1]
-        label = int(scores.device.to_host(scores.data).argmax()) if label is None else label
-        if not 0 <= label < classes:
-            raise ValueError(f"explore: label must be in [0, {classes - 1}], a class of the model's {classes}, got {label}")
-        return F.cross_entropy(scores, np.array([label])), label
-    if label is not None:
-        raise ValueError(f"explore: a label needs scores of (1, classes), got label {label} and an output of {scores.shape}")
-    weights = random.Generator(0).normal(scores.shape, scores.dtype)
-    return (scores * Tensor(weights, device=scores.device)).sum(), None
 
 
 # ---------------------------------------------------------------------------------------------------------- what is seen
@@ -186,7 +162,7 @@ def loss_of(scores: Tensor, label: int | None) -> tuple[Tensor, int | None]:
 
 @dataclass
 class _Op:
-    """An op of the step for the page, beside its OpRecord. Blobs are dicts: see `_Seen.blob`."""
+    """An op of the step for the page, beside its OpRecord. Blobs are dicts: see `Seen.blob`."""
 
     node: Any
     record: OpRecord
@@ -196,14 +172,38 @@ class _Op:
     arriving: dict[str, Any] | None = None
     leaving: list[dict[str, Any] | None] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)  # what else its terms are made of
+    tensors: list[Tensor] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)  # of the tensors among all inputs
+    untrained: list[int] = field(default_factory=list)  # places of inputs that are, or are made of, the batch alone
 
 
-class _Seen(Trace):
-    """A Trace that notes every array's numbers when it passes."""
+@dataclass(frozen=True)
+class _Extra:
+    """A gradient that no step needs. worst : how far the page's, which it adds up itself, may be from it."""
 
-    def __init__(self, lines: SourceLines, values: Values) -> None:
+    array: Array
+    device: Device
+    worst: float
+
+
+def _can_be_asked(node: Any) -> bool:
+    """Does an op save what any gradient needs? Arithmetic saves only what is asked for."""
+    return is_known(node) and not type(node).__module__.endswith(".arithmetic")
+
+
+class Seen(Trace):
+    """A Trace that notes every array's numbers when it passes.
+
+    A step has no use for the gradient of the batch, but one asks for a pixel's: `back_to_the_batch` computes it afterwards, by
+    the same backwards. Those blobs have "extra": True.
+    """
+
+    def __init__(self, lines: SourceLines, values: Values, batch: Tensor | None = None) -> None:
         super().__init__()
         self.lines = lines
+        self._batch = batch
+        self._extra: dict[tuple[int, int], _Extra] = {}  # op, place of its input -> the gradient that no step needs
+        self.of_batch: dict[str, Any] | None = None  # what it adds up to, where several ops use the batch
         self.ops: list[_Op] = []
         self.values = values
         self._makers: dict[int, tuple[Tensor, int]] = {}  # id of an output -> itself, so that the id stays its own; its op
@@ -211,7 +211,7 @@ class _Seen(Trace):
 
     def forward_ends(self, node: Any, inputs: Sequence[Any], settings: Mapping[str, Any], out: Tensor) -> None:
         super().forward_ends(node, inputs, settings, out)
-        names = _names(node, inputs)
+        names = input_names(node, inputs)
         named = zip(names, inputs, node.needs_grad, strict=True)
         tensors = [self._input(name, x, needed) for name, x, needed in named if isinstance(x, Tensor)]
         op = _Op(
@@ -222,6 +222,10 @@ class _Seen(Trace):
             _saved(node, zip([*names, "the output"], [*inputs, out], strict=True)),
             about={"numbers": [float(x) for x in inputs if isinstance(x, (int, float))]},
         )
+        op.tensors = [x for x in inputs if isinstance(x, Tensor)]
+        op.positions = [i for i, x in enumerate(inputs) if isinstance(x, Tensor)]
+        of_batch = [not node.needs_grad[i] and self._is_of_batch(inputs[i]) for i in op.positions]
+        op.untrained = [place for place, is_so in enumerate(of_batch) if is_so and _can_be_asked(node)]
         if is_known(node, "dropout"):
             op.about["mask"] = self.values.add(node.device.to_host(node.saved[0]))
         self._makers[id(out)] = out, len(self.ops)
@@ -229,6 +233,8 @@ class _Seen(Trace):
         self._keep_terms(op, "forward", None)
 
     def backward_begins(self, node: Any, gy: Array) -> None:
+        if node not in self._of_node:
+            return  # its forward ran before the step
         op = self._op_of(node)
         op.arriving = self.blob(
             gy, node.device, "gradient", self._added(op, gy)
@@ -236,6 +242,8 @@ class _Seen(Trace):
         super().backward_begins(node, gy)
 
     def backward_ends(self, node: Any, gy: Array, gradients: Sequence[Array | None]) -> None:
+        if node not in self._of_node:
+            return
         super().backward_ends(node, gy, gradients)
         op = self._op_of(node)
         of_tensors = [gx for gx, (_, dtype) in zip(gradients, node._inputs, strict=True) if dtype is not None]
@@ -243,9 +251,73 @@ class _Seen(Trace):
             None if gx is None else self._gradient(op, i, gx, x, gy)
             for i, (gx, x) in enumerate(zip(of_tensors, op.inputs, strict=True))
         ]
+        for place in op.untrained:
+            gx = self._untrained_gradient(op, gy, place)
+            recipe = backward_recipe(node, op.record, place, gx, gy)
+            self._keep_extra(op, place, gx, recipe, (recipe or {}).get("worst", 0.0))
         self._keep_terms(op, "backward", gy)
         if not self.values.full and gradients[0] is not None:
             op.about["proofs"] = nudged(node, gradients[0], gy)
+
+    # ------------------------------------------------------------------------ the batch's gradient, which no step needs
+
+    def _is_of_batch(self, x: Tensor) -> bool:
+        maker = self.maker_of(x)
+        return x is self._batch or (maker is not None and bool(self.ops[maker].untrained))
+
+    @staticmethod
+    def _untrained_gradient(op: _Op, gy: Array, place: int) -> Array:
+        """What an op's backward gives an input when it is asked to; it is asked for nothing else."""
+        node = op.node
+        position = op.positions[place]
+        needed, node.needs_grad = node.needs_grad, tuple(i == position for i in range(len(node.needs_grad)))
+        try:
+            with node.device.active():
+                return node.backward(gy)[position]
+        finally:
+            node.needs_grad = needed
+
+    def _keep_extra(self, op: _Op, place: int, gx: Array, recipe: dict[str, Any] | None, worst: float) -> None:
+        device = Device(op.inputs[place]["device"])
+        op.leaving = op.leaving or [None] * len(op.inputs)
+        op.leaving[place] = {**self.blob(gx, device, "gradient", recipe), "extra": True}
+        self._extra[op.record.number, place] = _Extra(gx, device, worst)
+
+    def back_to_the_batch(self) -> None:
+        """Through the ops before the first that is trained, the last first; and the sum over those that use the batch."""
+        for op in reversed(self.ops):
+            given = self._given_to(op)
+            if op.arriving is not None or not given or not op.untrained:
+                continue
+            gy, worst, recipe = self._sum_of(given, op.node.device)
+            op.arriving = {**self.blob(gy, op.node.device, "gradient", recipe), "extra": True}
+            for place in op.untrained:
+                gx = self._untrained_gradient(op, gy, place)
+                exact = backward_recipe(op.node, op.record, place, gx, gy)
+                self._keep_extra(op, place, gx, exact and {**exact, "worst": worst}, worst)
+        uses = [(op.record.number, i) for op in self.ops for i in op.untrained if op.inputs[i]["from"] is None]
+        if self._batch is not None and len(uses) > 1 and all(use in self._extra for use in uses):
+            total, _, recipe = self._sum_of(uses, self._batch.device)
+            blob = self.blob(total, self._batch.device, "gradient", recipe)
+            self.of_batch = {"uses": [list(use) for use in uses], "total": {**blob, "extra": True}}
+
+    def _given_to(self, op: _Op) -> list[tuple[int, int]]:
+        number = op.record.number
+        users = [(other.record.number, i) for other in self.ops for i, x in enumerate(other.inputs) if x["from"] == number]
+        return [use for use in users if use in self._extra]
+
+    def _sum_of(self, uses: Sequence[tuple[int, int]], device: Device) -> tuple[Array, float, dict[str, Any] | None]:
+        """The sum of extra gradients, how far the page's may be from it, and its recipe; None where it is a copy of one."""
+        parts = [self._extra[use] for use in uses]
+        total, *others = (part.device.to_host(part.array) for part in parts)
+        for other in others:
+            total = total + other
+        rounded = 2.0**-24 * float(np.abs(total).max(initial=0.0)) * len(others)
+        worst = sum(part.worst for part in parts) + rounded
+        numbers = [blob["values"] for op, i in uses if (blob := self.ops[op].leaving[i]) is not None]
+        return device.asarray(total), worst, {"how": "add", "of": numbers, "worst": worst} if others else None
+
+    # --------------------------------------------------------------------------------------------------------- blobs
 
     def _gradient(self, op: _Op, place: int, gx: Array, x: Mapping[str, Any], gy: Array) -> dict[str, Any]:
         """The blob of the gradient that an op gives its input at `place`."""
@@ -272,15 +344,20 @@ class _Seen(Trace):
                 added = {name: self.values.add(array, expendable=first_to_go) for name, array in arrays.items()}
                 op.about[direction] = {**added, "kept": kept.places.shape[1]}
 
+    def maker_of(self, x: Tensor) -> int | None:
+        """The number of the op that made a tensor; None if no op of the step did."""
+        made = self._makers.get(id(x))
+        return None if made is None else made[1]
+
     def _op_of(self, node: Any) -> _Op:
         return self.ops[self._of_node[node].number]
 
     def _input(self, name: str, x: Tensor, needed: bool) -> dict[str, Any]:
         """An input as the page has it: whose output it is, or what it holds."""
-        made = self._makers.get(id(x))
+        maker = self.maker_of(x)
         about = {"name": name, "parameter": isinstance(x, Parameter), "needs_gradient": needed, "device": str(x.device)}
-        if made is not None:
-            return {**about, "from": made[1], "blob": self.ops[made[1]].output}
+        if maker is not None:
+            return {**about, "from": maker, "blob": self.ops[maker].output}
         if id(x) not in self._drawn:
             self._drawn[id(x)] = x, self.blob(x.data, x.device, "filters" if about["parameter"] else "activation")
         return {**about, "from": None, "blob": self._drawn[id(x)][1]}
@@ -306,14 +383,6 @@ def _measures(array: np.ndarray) -> dict[str, Any]:
 def _finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: None stands for them."""
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _names(node: Any, inputs: Sequence[Any]) -> list[str]:
-    """Parameters by their names in the model; the other input x, or the others x1, x2, ..."""
-    names = node.layer.names_of(inputs)
-    others = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and not isinstance(x, Parameter)]
-    numbered = {i: f"x{n}" if len(others) > 1 else "x" for n, i in enumerate(others, 1)}
-    return [numbered.get(i, name) for i, name in enumerate(names)]
 
 
 def _saved(node: Any, arrays: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
@@ -371,7 +440,7 @@ def _chances(loss: _Loss, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _network(seen: _Seen, overall: Summary) -> dict[str, Any]:
+def network(seen: Seen, overall: Summary) -> dict[str, Any]:
     """The step as the page's script reads it.
 
     lanes    : what stands side by side: towers, or devices. [{"name", "devices"}]
@@ -381,6 +450,9 @@ def _network(seen: _Seen, overall: Summary) -> dict[str, Any]:
     events   : [op, "forward" | "backward"] in the order in which they ran
     passages : each different passage of source once
     equations : of each op that some op names in its "formulas"
+    of_batch : {"uses": [[op, place of the input]], "total"}: the batch's gradient, where several ops use it; else None
+
+    A gradient with "extra" is one that the step did not compute: of the batch, and of what is made of it alone.
     """
     passages = _Passages()
     lanes, lane_of = lanes_of(seen.records)
@@ -393,6 +465,7 @@ def _network(seen: _Seen, overall: Summary) -> dict[str, Any]:
         "passages": passages.different,
         "equations": _equations(seen.ops, ops),
         "totals": {**overall.totals, "batch_copied": overall.batch_copied},
+        "of_batch": seen.of_batch,
     }
 
 
@@ -419,7 +492,7 @@ class _Passages:
         return found
 
 
-def _op_data(op: _Op, seen: _Seen, passages: _Passages) -> dict[str, Any]:
+def _op_data(op: _Op, seen: Seen, passages: _Passages) -> dict[str, Any]:
     record = op.record
     forward, backward = seen.lines.of(op.node)
     return {
@@ -488,7 +561,8 @@ def _stations(records: Sequence[OpRecord], rows: Sequence[Row]) -> list[dict[str
         {"title": _title(*key, group), "ops": [r.number for r in group], **{name: getattr(row, name) for name in _FIGURES}}
         for (key, group), row in zip(groups.items(), rows, strict=True)
     ]
-    stations.append({"title": "loss", "ops": [r.number for r in loss], **dict.fromkeys(_FIGURES, 0)})
+    if loss:
+        stations.append({"title": "loss", "ops": [r.number for r in loss], **dict.fromkeys(_FIGURES, 0)})
     for station, name in zip(stations, _unique(str(s["title"]) for s in stations), strict=True):
         station["id"] = name
     return stations
@@ -531,8 +605,13 @@ def page_of(data: dict[str, Any], file: str, template: str, scripts: Sequence[st
         "texts": "\n".join(f'<script type="text/plain" id="text-{i}">{text}</script>' for i, text in enumerate(data["texts"])),
         **more,
     }
-    whole = re.sub(r"\{\{(\w+)\}\}", lambda place: pieces[place[1]], _asset(template))
-    return Page(whole, data, file)
+    pieces["head"] = _filled(_asset("head.html"), pieces)
+    return Page(_filled(_asset(template), pieces), data, file)
+
+
+def _filled(template: str, pieces: Mapping[str, str]) -> str:
+    """The template with a piece for each {{name}}; what pieces hold is not looked at."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: pieces[place[1]], template)
 
 
 def _once(data: Mapping[str, Any]) -> dict[str, Any]:

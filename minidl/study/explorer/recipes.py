@@ -15,15 +15,11 @@ from minidl.ops.conv2d import conv2d_backward
 from minidl.ops.relu import relu_backward
 from minidl.parallel import slabs
 from minidl.study.explorer.values import BACKWARD, CARRIED, FORWARD, LargestTerms, largest_terms
+from minidl.study.step.arrays import is_known
 from minidl.study.step.trace import OpRecord
 
-_EXACT = ("cat", "pad", "max_pool2d", "relu", "dropout")
+_EXACT = ("cat", "max_pool2d", "relu", "dropout")
 _SUMS = 10_000  # elements of a weight's gradient that is worth adding up again
-
-
-def is_known(node: Any, *names: str) -> bool:
-    """Is it minidl's op of one of these names, or of any, and not one of the model's own that is called so?"""
-    return type(node).__module__.startswith("minidl.ops.") and (not names or node.name in names)
 
 
 def forward_recipe(node: Any, settings: Mapping[str, Any], number: int) -> dict[str, Any] | None:
@@ -32,29 +28,33 @@ def forward_recipe(node: Any, settings: Mapping[str, Any], number: int) -> dict[
 
 
 def backward_recipe(node: Any, record: OpRecord, place: int, gx: Array, gy: Array) -> dict[str, Any] | None:
-    """Of the gradient of an op's input at `place`, among its tensors. Before what the op saved is dropped.
+    """Of the gradient of an op's input at `place`, among its tensors. Before what the op saved is dropped. Of a convolution's
+    input it is for that of the image alone, which no step needs: others come along.
 
     "worst" of sums: the largest difference between minidl's gradient and the sum of the same products in float64.
     """
     recipe = {"how": "backward", "op": record.number, "input": place}
     if _is_exact(node, record.settings):
         return recipe
-    if place != 1 or gx.size < _SUMS or not is_known(node, "linear", "conv2d", "conv2d_relu"):
+    summed = (is_known(node, "linear") and place == 1) or (is_known(node, "conv2d", "conv2d_relu") and place in (0, 1))
+    if gx.size < _SUMS or not summed or (place == 0 and node.needs_grad[0]):
         return None
     if node.name == "linear" and len(node.saved[0]) == 1:
         return {**recipe, "how": "product"}  # gy[o] * x[k], one rounding
-    exact = _weight_gradient(node, node.device.to_host(gy))
+    exact = _gradient(node, node.device.to_host(gy), place)
     return {**recipe, "how": "sums", "worst": float(np.abs(exact - node.device.to_host(gx)).max())}
 
 
 def _is_exact(node: Any, settings: Mapping[str, Any]) -> bool:
     if node.device.kind != "cpu" or not all(dtype is None or dtype == np.float32 for _, dtype in node._inputs):
         return False
+    if is_known(node, "pad"):
+        return bool(settings["value"] == 0)
     return is_known(node, *_EXACT) or (is_known(node, "local_response_norm") and settings["beta"] == 0.75)
 
 
-def _weight_gradient(node: Any, gy: np.ndarray) -> np.ndarray:
-    """gw in float64, of the weight's shape."""
+def _gradient(node: Any, gy: np.ndarray, place: int) -> np.ndarray:
+    """gx (0) or gw (1) in float64, of its input's shape."""
     saved = [node.device.to_host(array) for array in node.saved]
     if node.name == "linear":
         x = saved[0]
@@ -64,8 +64,9 @@ def _weight_gradient(node: Any, gy: np.ndarray) -> np.ndarray:
     gated = relu_backward(gy, y[0]) if y else gy
     wide_gy, wide_x, wide_w = (array.astype(np.float64) for array in (gated, x, w))
     stride, padding, dilation, groups = node.settings
-    _, gw, _ = conv2d_backward(wide_gy, wide_x, wide_w, stride, padding, dilation, groups, (False, True, False))
-    return np.asarray(nchw(gw))
+    asked = (place == 0, place == 1, False)
+    found = conv2d_backward(wide_gy, wide_x, wide_w, stride, padding, dilation, groups, asked)[place]
+    return np.asarray(nchw(found))
 
 
 def kept_terms(node: Any, direction: str, gy: Array | None) -> LargestTerms | None:

@@ -15,10 +15,10 @@ from minidl.device import Array, Device
 from minidl.kernels import plain_kernels
 from minidl.nn import Module
 from minidl.observer import Observer
-from minidl.study.explorer.explore import Page, batch_for, loss_of, page_of
+from minidl.study.explorer.explore import Page, page_of
 from minidl.study.explorer.pictures import limit
 from minidl.study.explorer.values import Values
-from minidl.study.models import left_as_it_was
+from minidl.study.models import batch_for, left_as_it_was, loss_of
 from minidl.tensor import Tensor
 
 FILE = "steps.html"

@@ -127,9 +127,13 @@ def summary(model: Module, input_shape: Sequence[int]) -> Summary:
     shape = tuple(int(n) for n in input_shape)
     if not shape or min(shape) < 1:
         raise ValueError(f"summary: input_shape must be a batch's shape, each axis at least 1, got {shape}")
-    records = _traced_step(model, shape)
+    return summarised(type(model).__name__, shape, _traced_step(model, shape))
+
+
+def summarised(model: str, input_shape: tuple[int, ...], records: Sequence[OpRecord]) -> Summary:
+    """Of a step that was traced. `input_shape`: of a batch; its first axis is that of the images."""
     copied = sum(sum(record.crossing_forward.values()) for record in records if not record.needs_gradient)
-    return Summary(type(model).__name__, shape, _rows(records, shape[0]), copied)
+    return Summary(model, input_shape, _rows(records, max(1, *input_shape[:1])), copied)
 
 
 def _traced_step(model: Module, shape: tuple[int, ...]) -> list[OpRecord]:

@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_explore import SHAPE, Towers
+from study_nets import SHAPE, Towers
 
 import minidl
 from minidl.study.__main__ import main
 from minidl.study.explorer.explore import explore
 from minidl.study.explorer.values import Values
+from minidl.study.step.arrays import Recording
 
 
 def watched(make):
@@ -23,13 +24,14 @@ def watched(make):
 
 @pytest.fixture(scope="session")
 def explored(tmp_path_factory):
-    """explored(model, image, ...): the page that `explore` makes, as its folder, data and values."""
+    """explored(model, image, ...): the page that `explore` makes, as its folder, data and values, and its step's arrays."""
 
     def explored(*arguments, **named):
-        page, values = watched(lambda: explore(*arguments, **named))
+        with Recording() as recorded:  # the ops of the step come first
+            page, values = watched(lambda: explore(*arguments, **named))
         folder = tmp_path_factory.mktemp("page")
         page.save(folder)
-        return SimpleNamespace(folder=folder, data=page.data, values=values)
+        return SimpleNamespace(folder=folder, data=page.data, values=values, recorded=recorded)
 
     return explored
 

@@ -10,6 +10,7 @@ from collections import Counter
 import fake_cupy
 import numpy as np
 import pytest
+from study_nets import SHAPE, Towers
 
 import minidl
 import minidl.nn.functional as F
@@ -23,42 +24,14 @@ from minidl.study.explorer.pictures import limit
 from minidl.study.explorer.steps import steps_page
 from minidl.study.explorer.values import from_text, inflate
 from minidl.study.models import ALEXNET_FILE, module_from
+from minidl.study.step.why import recorded_step
 
-SHAPE = (1, 3, 10, 10)
 NETWORK = """
 from minidl import nn
 
 def make():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8 * 8, 5))
 """
-
-
-class Tower(nn.Module):
-    def __init__(self, device):
-        super().__init__()
-        self.conv1 = nn.ConvReLU2d(3, 4, 3, device=device)
-        self.norm1 = nn.LocalResponseNorm(3, alpha=0.1, k=1.0)
-        self.pool1 = nn.MaxPool2d(2)
-        self.fc2 = nn.Linear(2 * 4 * 4 * 4, 6, device=device)
-        self.drop2 = nn.Dropout(0.5)
-
-
-class Towers(nn.Module):
-    """Two towers that exchange their channels before fc2; fc3 is on the first device alone."""
-
-    def __init__(self, devices=("cpu:0", "cpu:1")):
-        super().__init__()
-        self.tower0, self.tower1 = Tower(devices[0]), Tower(devices[1])
-        self.fc3 = nn.Linear(12, 5, device=devices[0])
-
-    def forward(self, x):
-        towers = self.tower0, self.tower1
-        devices = [tower.fc2.weight.device for tower in towers]
-        x = [x.to(device) for device in devices]
-        x = [tower.pool1(tower.norm1(tower.conv1(part))) for tower, part in zip(towers, x, strict=True)]
-        x = [F.cat([part.to(device) for part in x], 1) for device in devices]
-        x = [tower.drop2(tower.fc2(F.flatten(part, 1))) for tower, part in zip(towers, x, strict=True)]
-        return self.fc3(F.cat([part.to(devices[0]) for part in x], 1))
 
 
 class Arrays(Observer):
@@ -176,11 +149,11 @@ def test_arrays_are_those_that_passed(step, arrays):
     assert len(step["ops"]) == len(arrays.outputs)
     for number, op in enumerate(step["ops"]):
         agrees(op["output"], arrays.outputs[number])
-        assert (op["arriving"] is None) == (number not in arrays.arriving)
-        if op["arriving"] is not None:
+        assert (number in arrays.arriving) == (op["arriving"] is not None and "extra" not in op["arriving"])
+        if number in arrays.arriving:
             agrees(op["arriving"], arrays.arriving[number])
             gradients = arrays.leaving[number][: len(op["inputs"])]
-            assert [gx is None for gx in op["leaving"]] == [gx is None for gx in gradients]
+            assert [blob is None or "extra" in blob for blob in op["leaving"]] == [gx is None for gx in gradients]
             for blob, gx in zip(op["leaving"], gradients, strict=True):
                 if gx is not None:
                     agrees(blob, gx)
@@ -199,10 +172,53 @@ def test_inputs_are_parameters_outputs_of_ops_or_the_image(model, image, step):
     assert [x["name"] for x in cat["inputs"]] == ["x1", "x2"]
 
 
-def test_the_image_s_gradient_is_not_computed(step):
-    _, (conv, _) = station(step, "conv1")
-    assert [blob is None for blob in conv["leaving"]] == [True, False, False]
-    assert all(op["arriving"] is None and op["leaving"] == [] for op in station(step, "input")[1])
+def test_the_image_s_gradient_is_asked_for_after_the_step(model, image, step):
+    """It is that of a step that computes it too; the step's own figures know nothing of it."""
+    minidl.manual_seed(7)
+    asked = recorded_step(model, image, 2).ops
+    inputs = [n for n in station(step, "input")[0]["ops"]]
+    for number in (*inputs, *station(step, "conv1")[0]["ops"]):
+        op, wanted = step["ops"][number], asked[number]
+        assert op["leaving"][0]["extra"] and all("extra" not in blob for blob in op["leaving"][1:])
+        agrees(op["leaving"][0], wanted.gx[0])
+    assert [("extra" in (step["ops"][n]["arriving"] or {})) for n in inputs] == [True] * len(inputs)
+    assert not any(
+        "extra" in (blob or {})
+        for op in step["ops"]
+        for blob in (op["arriving"], *op["leaving"])
+        if op["is_layer"] and "conv1" not in op["layer"]
+    )
+    assert [(asked[n].op, i) for n, i in step["of_batch"]["uses"]] == [("to_device", 0), ("conv2d_relu", 0)]
+    total = sum(asked[n].gx[i] for n, i in step["of_batch"]["uses"])
+    agrees(step["of_batch"]["total"], total)
+    assert not any(number in inputs and direction == "backward" for number, direction in step["events"])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_image_s_gradient_goes_through_layers_that_are_not_trained(frozen):
+    minidl.manual_seed(4)
+    model = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3))
+    for p in model[0].parameters():
+        p.requires_grad = not frozen
+    image = np.random.default_rng(4).normal(size=(1, 1, 6, 6)).astype("f4")
+    first = explore(model, image, 1).data["ops"][0]
+    assert ("extra" in first["arriving"]) == frozen and first["leaving"][0]["extra"]
+    agrees(first["leaving"][0], recorded_step(model, image, 1).ops[0].gx[0])
+
+
+def test_what_saves_less_than_the_image_s_gradient_needs():
+    """A product saves what the gradients need that are asked for."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.linear(x * 2.0)
+
+    product, linear = explore(Scaled(), np.ones((1, 3), "f4"), 1).data["ops"][:2]
+    assert product["arriving"] is None and product["leaving"] == [] and linear["leaving"][0] is None
 
 
 def test_a_gradient_that_is_a_sum_is_there_whole(image):
@@ -437,6 +453,18 @@ def test_a_model_on_a_gpu_is_explored_as_on_the_host(image, monkeypatch):
     assert pages[0] == pages[1] and "the device" in pages[1] and fake_cupy.errors == []
 
 
+@pytest.mark.filterwarnings("ignore:cuda:UserWarning")
+def test_the_image_s_gradient_from_two_gpus(monkeypatch, image):
+    fake_cupy.install(monkeypatch)
+    minidl.manual_seed(3)
+    model = Towers(("cuda:0", "cuda:1"))
+    data = explore(model, image, 1).data
+    wanted = recorded_step(model, image, 1).ops
+    total = sum(wanted[n].gx[i] for n, i in data["of_batch"]["uses"])
+    agrees(data["of_batch"]["total"], total)
+    assert fake_cupy.errors == []
+
+
 def test_an_op_of_one_s_own(image):
     class Own(nn.Module):
         def forward(self, x):
@@ -629,8 +657,8 @@ def test_gradients_are_checked_if_asked_for(net, tmp_path):
         (["--image", "{tmp}/missing.png"], "missing.png"),
         (["--image", "{tmp}/net.py"], "net.py (131 bytes) is not a readable image: "),
         (["--image", "{tmp}/net.py", "--input", "1x1x10x10"], "explore: a picture becomes 1x3xHxW, got --input 1x1x10x10"),
-        (["--label", "5"], "explore: label must be in [0, 4], a class of the model's 5, got 5"),
-        (["--input", "2x3x10x10"], "explore: a batch of 1 image is needed, its first axis 1, got (2, 3, 10, 10)"),
+        (["--label", "5"], "study: label must be in [0, 4], a class of the model's 5, got 5"),
+        (["--input", "2x3x10x10"], "study: a batch of 1 image is needed, its first axis 1, got (2, 3, 10, 10)"),
         (["--input", "1x3x9x9"], "linear: "),
         (["--out", "{tmp}/net.py"], "net.py must be a folder, it is a file"),
         (["--out", "{tmp}/net.py", "--model", "{tmp}/other.py:make"], "net.py must be a folder"),  # before anything slow

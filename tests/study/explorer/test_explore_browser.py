@@ -6,7 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from test_explore import SHAPE, Towers
+from legible import low_contrast
+from study_nets import SHAPE, Towers
 
 import minidl
 from minidl.study.explorer.steps import steps_page
@@ -17,27 +18,6 @@ pytestmark = pytest.mark.browser
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 LARGEST = 15_000_000  # bytes of the full AlexNet's page
 
-# Contrast of text by WCAG 2: of each element that holds text itself, against the first opaque background behind it.
-LOW_CONTRAST = """() => {
-  const channel = (v) => (v /= 255, v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const behind = (e) => {
-    for (; e; e = e.parentElement) {
-      const colour = numbers(getComputedStyle(e).backgroundColor);
-      if (colour.length === 3 || colour[3] === 1) return colour;
-    }
-  };
-  const found = [];
-  for (const e of document.querySelectorAll('body *')) {
-    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-    if (!own || !e.checkVisibility() || e.closest('button:disabled, noscript')) continue;
-    const [a, b] = [light(numbers(getComputedStyle(e).color)), light(behind(e))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) found.push(`${e.tagName}.${e.className} ${e.textContent.slice(0, 30)}: ${ratio.toFixed(2)}`);
-  }
-  return [...new Set(found)];
-}"""
 TOO_WIDE = "() => document.documentElement.scrollWidth - innerWidth"
 
 
@@ -301,7 +281,7 @@ def test_text_has_contrast(open_page, folder, scheme, name):
     window = open_page(folder[0], name, color_scheme=scheme)
     dark = window.evaluate("getComputedStyle(document.documentElement).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (scheme == "dark")
-    assert window.evaluate(LOW_CONTRAST) == []
+    assert low_contrast(window) == []
 
 
 def test_headings_names_and_alternatives(open_page, folder):
@@ -345,6 +325,23 @@ def test_alexnet(open_page, alexnet):
 @pytest.mark.parametrize("name", ["", "#conv2/backward", "#exchange-after-pool2", "#fc6", "#norm1"])
 def test_alexnet_on_a_phone(open_page, alexnet, name):
     assert open_page(alexnet, name, **PHONE).evaluate(TOO_WIDE) == 0
+
+
+def test_a_window_moves_over_a_matrix_that_is_too_large(open_page, alexnet):
+    """The gradient of fc6's weights is computed number by number; of the weights themselves one window came along."""
+    window = open_page(alexnet, "#fc6/backward")
+    window.locator(".tensor", has_text="Gradient of tower0.fc6.weight").scroll_into_view_if_needed()
+    tensor = window.locator(".tensor", has_text="Gradient of tower0.fc6.weight")
+    tensor.locator("[data-drawn]").wait_for()
+    tensor.get_by_role("button", name="window right").click()
+    tensor.get_by_role("button", name="window down").click()
+    tensor.locator("figcaption", has_text="rows 64 to 127 and columns 64 to 127").wait_for()
+    tensor.locator(".picture").focus()
+    press(window, "Enter")
+    window.wait_for_selector("#why[data-answered$='.64.64']")
+    assert "gw[o,k] = gy[o]" in window.locator("#why").inner_text()
+    tensor.locator("canvas.blocks").click()
+    tensor.locator("figcaption", has_text=re.compile("rows 9[89]. to")).wait_for()
 
 
 # --------------------------------------------------------------------------------------------- finding one's way, and paper
@@ -527,15 +524,32 @@ def test_axe_finds_nothing_serious(open_page, folder, scheme, name):
     assert found == [], [(v["id"], [node["html"][:200] for node in v["nodes"]][:3]) for v in found]
 
 
-def test_steps_side_by_side(open_page, tmp_path):
+@pytest.fixture
+def compared(tmp_path):
+    """A folder whose page is of two steps side by side."""
     networks = []
     for step in (0, 50):
         minidl.manual_seed(step)
         networks.append((f"step {step}", Towers()))
     image = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
-    path = steps_page(networks, image, 2, notes=["A note."]).save(tmp_path)
-    path.rename(tmp_path / "index.html")
-    window = open_page(tmp_path, **PHONE)
+    steps_page(networks, image, 2, notes=["A note."]).save(tmp_path).rename(tmp_path / "index.html")
+    return tmp_path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_steps_side_by_side_are_legible_and_axe_finds_nothing_serious(open_page, compared, scheme):
+    axe = importlib.import_module("axe_playwright_python.sync_playwright").Axe()
+    window = open_page(compared, color_scheme=scheme)
+    window.wait_for_selector("#view[data-drawn]")
+    assert low_contrast(window) == []
+    found = [v for v in axe.run(window).response["violations"] if v["impact"] in ("serious", "critical")]
+    assert found == [], [(v["id"], [node["html"][:200] for node in v["nodes"]][:3]) for v in found]
+    box = window.locator(".choice").bounding_box()
+    assert box["height"] >= 44
+
+
+def test_steps_side_by_side(open_page, compared):
+    window = open_page(compared, **PHONE)
     window.wait_for_selector("#view[data-drawn]")
     assert window.locator("thead th").all_inner_texts()[1].startswith("step 0")
     assert window.locator("tbody tr").count() == 2 * 4 and window.locator("tbody td > canvas").count() == 16

@@ -4,9 +4,11 @@ import os
 
 import numpy as np
 import pytest
+from study_nets import Odd
 
 import minidl
 from minidl import Function, nn
+from minidl.study.step.terms import terms
 
 pytestmark = pytest.mark.browser
 
@@ -28,7 +30,7 @@ ASK = """async ([count, seed]) => {
   const random = () => (seed = seed * 16807 % 2147483647) / 2147483647, answers = [];
   for (const op of step.ops) {
     const slots = ["y", ...op.inputs.map((_, i) => `x${i}`), ...(op.arriving ? ["gy"] : []),
-      ...op.leaving.flatMap((g, i) => g ? [`g${i}`] : [])];
+      ...op.leaving.flatMap((g, i) => g ? [`g${i}`] : []), ...(step.of_batch?.uses[0][0] === op.number ? ["d0"] : [])];
     for (const slot of slots) {
       const { shape, values } = Layers.blob(op, slot), size = Index.size(shape);
       for (let k = 0; k < Math.min(count, size); k++) {
@@ -51,7 +53,8 @@ def bits(flat):
 def numbers_are_minidl_s(window, values):
     """Stored arrays and those that have a recipe, to the bit."""
     whole = ("stored", "forward", "backward", "add")
-    there = [i for i, entry in enumerate(values.entries) if entry.array is not None and entry.how["how"] in whole]
+    exact = [entry.how["how"] in whole and "worst" not in entry.how for entry in values.entries]
+    there = [i for i, entry in enumerate(values.entries) if entry.array is not None and exact[i]]
     for i, found in zip(there, window.evaluate(BITS, there), strict=True):
         assert found == bits(values.entries[i].array), f"array {i}: {values.entries[i].how}"
     return there
@@ -74,25 +77,6 @@ def terms_add_up(answers, values):
 
 
 # ------------------------------------------------------------------------------------------------------- small networks
-
-
-class Odd(nn.Module):
-    """What AlexNet has not: uneven strides and padding, dilation, groups, even windows, several rows, a number used twice."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv2d(4, 4, 1)  # so that the next one has a gradient to give
-        self.conv = nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2)
-        self.norm = nn.LocalResponseNorm(4, alpha=0.3, k=1.5)
-        self.pool = nn.MaxPool2d(3, 2, padding=1, dilation=2, ceil_mode=True)
-        self.linear = nn.Linear(6, 3, bias=False)
-        self.drop = nn.Dropout(0.4)
-
-    def forward(self, x):
-        x = self.pool(self.norm(self.conv(self.first(x))))
-        rows = self.linear(x.permute(0, 2, 3, 1).reshape(-1, 6))
-        twice = self.drop(rows.relu())
-        return (minidl.cat([twice, rows], 1) * 0.5).reshape(1, -1)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +102,60 @@ def test_other_settings_numbers_and_terms(open_page, odd):
     kinds = terms_add_up(answers, odd.values)
     assert set(kinds) == {"terms", "added", "leaf"}
     assert {answer["op"] for answer in answers} >= {"conv2d", "linear", "relu", "dropout", "cat", "mul", "permute", "reshape"}
+
+
+# Of up to `count` numbers that each op made: where they are, the terms as [[value, [[slot, index, value]]]], and what is said.
+TERMS = """async ([count, seed]) => {
+  const random = () => (seed = seed * 16807 % 2147483647) / 2147483647, found = [];
+  const written = ({ value, parts }) => [value, parts.map((part) => [part.slot, part.index, part.value])];
+  for (const op of step.ops) {
+    for (const slot of ["y", ...op.leaving.flatMap((g, i) => g && !g.extra ? [`g${i}`] : [])]) {
+      const { shape } = Layers.blob(op, slot), size = Index.size(shape);
+      for (let k = 0; k < Math.min(count, size); k++) {
+        const ref = { op, slot, index: Index.of(shape, Math.floor(random() * size)) };
+        await Why.load(ref);
+        const { terms, sum, bound, rectified, digits } = Why.explained(ref);
+        const said = { sum, bound, rectified: Boolean(rectified), digits };
+        found.push([op.number, slot, ref.index, terms ? terms.map(written) : null, said]);
+      }
+    }
+  }
+  return found;
+}"""
+
+
+def by_place(written):
+    return sorted(written, key=lambda term: (term[0], term[1]))
+
+
+def terms_are_python_s(found, ops):
+    """Each term, its factors and their places, the sum and what is said of it are minidl.study.step.terms'.
+
+    Products of two float32 are exact in float64; powers and exponentials differ in a last bit or two. Returns the kinds of op.
+    """
+    kinds = set()
+    for number, slot, index, written, said in found:
+        python = terms(ops[number], slot, index)
+        assert (written is None) == (python is None), (ops[number].op, slot)
+        if python is None:
+            continue
+        kinds.add((ops[number].op, slot[0]))
+        own = [[term.value, [[f.slot, list(f.index), f.value] for f in term.factors]] for term in python.terms]
+        assert len(own) == len(written), (ops[number].op, slot, index)
+        for (a, factors), (b, others) in zip(by_place(own), by_place(written), strict=True):
+            assert b == pytest.approx(a, rel=1e-13, abs=1e-300) and factors == others, (ops[number].op, slot, index)
+        value = float(ops[number].array(slot)[tuple(index)])
+        assert said["rectified"] == python.rectified and said["bound"] == pytest.approx(python.bound, rel=1e-9)
+        assert said["sum"] == pytest.approx(python.sum, rel=1e-9, abs=1e-12) and said["digits"] == python.digits(value)
+    return kinds
+
+
+@pytest.mark.parametrize("network", ["small", "odd"])
+def test_the_terms_are_python_s(open_page, network, request):
+    page = request.getfixturevalue(network)
+    kinds = terms_are_python_s(open_page(page.folder).evaluate(TERMS, [8, 7]), page.recorded.ops)
+    assert {op for op, _ in kinds} == {op["op"] for op in page.data["ops"]}
+    assert {"y", "g"} == {slot for _, slot in kinds}
 
 
 # Nudges up to `count` numbers of each output and parameter.
@@ -268,6 +306,7 @@ def middle_of(found, x, y):
 
 def test_the_pointer_says_index_and_value_and_marks_the_patch(open_page, small):
     window, op = open_page(small.folder, "#conv1"), conv1(small)
+    picture(window, f"{op}.x0")
     output = picture(window, f"{op}.y")
     output.hover(position=middle_of(output, 9 + 2, 3))  # map 1, which is to the right of map 0 and a gap
     said = output.locator("xpath=following-sibling::p").inner_text()
@@ -338,7 +377,7 @@ NEXT = """(words) => {
   if (answer.kind === "leaf") return null;
   const size = (term) => Math.abs(term.value);
   const parts = answer.terms.toSorted((a, b) => size(b) - size(a)).slice(0, 8).flatMap((term) => term.parts);
-  const next = parts.map(Why.origin).find((ref) => ref.slot === "y" || ref.slot === "x0");
+  const next = parts.map(Why.beyond).find((ref) => ref.slot === "y" || ref.slot === "x0");
   return [Why.text(next), Why.slope(answer, next)];
 }"""
 
@@ -354,7 +393,7 @@ def test_a_path_from_a_score_to_a_pixel(open_page, small):
         product *= found[1]
         panel.locator(f".terms a[href$='/{found[0]}']").first.click()
         answered(window, found[0])
-    assert len(refs) >= 8 and refs[-1].split(".")[1] == "x0"  # the image
+    assert len(refs) >= 5 and refs[-1].split(".")[1] == "x0"  # the image
     shown = panel.locator(".product").inner_text().replace("\u2212", "-")
     assert float(shown) == pytest.approx(product, rel=1e-2)
     assert panel.locator(".trail li").count() == len(refs)
@@ -383,6 +422,47 @@ def test_why_is_this_gradient_negative_in_four_clicks(open_page, small):
     negative = first.locator("a", has_text="\u2212").first if first.locator("i.below").count() else first.locator("a").first
     negative.click()
     window.wait_for_selector("#why .trail")
+
+
+def test_why_is_this_pixel_s_gradient_negative_in_four_clicks(open_page, small):
+    """From the first page: the image's gradient, the pixel, the tower that made it negative, the factor that did."""
+    window, batch = open_page(small.folder), small.data["of_batch"]
+    window.locator(".intro a").click()
+    gradient = small.values.entries[batch["total"]["values"]].array.reshape(3, 10, 10)
+    c, h, k = (int(i) for i in np.argwhere(gradient == gradient.min())[0])
+    (op, _), *_ = batch["uses"]
+    tile = f"Ask.figures.find((f) => f.op.number === {op} && f.slot === 'd0').arranged.place([0, {c}, {h}, {k}])"
+    pixels = picture(window, f"{op}.d0")
+    pixels.click(position=middle_of(pixels, *window.evaluate(tile)))
+    panel = answered(window, f"{op}.d0.0.{c}.{h}.{k}")
+    assert panel.locator(".answer").inner_text().startswith("\u2212") and "gradient of input: x[" in panel.inner_text()
+    panel.locator(".terms tr", has=window.locator("i.below")).first.locator("a").click()
+    window.wait_for_selector("#why .trail")
+    towers = panel.inner_text()
+    assert "sum of w" in towers or "\u03a3 w" in towers
+    first = panel.locator(".terms tr", has=window.locator("i.below")).first
+    first.locator("a", has_text="\u2212").first.click()
+    panel.locator(".trail li").nth(2).wait_for()
+
+
+def test_a_gradient_has_one_name_wherever_it_is_met(open_page, small):
+    """What norm1 calls gx is conv1's gy."""
+    op = conv1(small)
+    window = open_page(small.folder, f"#norm1/backward/{op + 1}/why/{op + 1}.g0.0.1.2.3")
+    panel = answered(window, f"{op + 1}.g0.0.1.2.3")
+    assert panel.locator(".asked b").inner_text() == "gradient of conv1, tower 0: y[0, 1, 2, 3]"
+    assert "conv1, tower 0 calls it gy, and norm1, tower 0 gx." in panel.inner_text()
+    shared = window.evaluate(f"Ops.number(Why.parse('{op + 2}.gy.0.1.2.3'))")
+    assert shared == "gradient of pool1, tower 0: y[0, 1, 2, 3]"
+    assert "part of the gradient of pool1" in window.evaluate("Ops.number(Why.parse('8.g0.0.1.2.3'))")
+
+
+def test_a_path_does_not_stop_at_copies(open_page, small):
+    """From fc2's first input to pool1 of its own tower, and from one of the other tower's through the exchange."""
+    number = next(i for i, op in enumerate(small.data["ops"]) if op["layer"] == "tower0.fc2")
+    window = open_page(small.folder)
+    names = window.evaluate(f"[0, 127].map((k) => Ops.number(Why.beyond(Why.parse('{number}.x0.0.' + k))))")
+    assert names == ["pool1, tower 0: y[0, 0, 0, 0]", "pool1, tower 1: y[0, 3, 3, 3]"]
 
 
 def test_an_address_of_no_number_is_no_answer(open_page, small):

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from legible import low_contrast
 
 from minidl.study.laboratory import pages
 from minidl.study.laboratory.pages import LAYERS
@@ -177,22 +178,6 @@ def test_by_keyboard_alone(open_page):
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 SMALL = """() => [...document.querySelectorAll('button, select, input, td')].filter((e) => e.checkVisibility()).map(
   (e) => [e.offsetWidth, e.offsetHeight, e.outerHTML]).filter(([w, h]) => w < 44 || h < 44)"""
-LOW_CONTRAST = """() => {
-  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const rgb = (colours) => {  // painted one over the other
-    for (const c of ['#ffffff', ...colours]) { canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); }
-    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
-  };
-  const light = (c) => { const [r, g, b] = c.map((v) => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b; };
-  const grounds = (e) => e ? [...grounds(e.parentElement), getComputedStyle(e).backgroundColor] : [];
-  const speaks = (e) => e.checkVisibility() && !e.matches('script, style, option, noscript')
-    && [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-  return [...document.querySelectorAll('main *')].filter(speaks).map((e) => {
-    const [a, b] = [[...grounds(e), getComputedStyle(e).color], grounds(e)].map((c) => light(rgb(c)));
-    return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), e.outerHTML];
-  }).filter(([contrast]) => contrast < 4.5);
-}"""
 
 
 @every_layer
@@ -205,18 +190,18 @@ def test_a_phone_in_the_dark_shows_it_and_fingers_reach_it(open_page, name):
     assert page.inner_text("[data-say=made]").startswith(last)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate(SMALL) == []
-    assert page.evaluate(LOW_CONTRAST) == []
+    assert low_contrast(page, "main *") == []
     cell(page, EDITED.get(name, "x"), 0).tap()
     assert page.evaluate(SMALL) == []
     page.locator("[data-field]").tap()
     page.fill("[data-field]", "1.5")
     assert cell(page, EDITED.get(name, "x"), 0).inner_text() == "1.5"
     page.emulate_media(color_scheme="light")
-    assert page.evaluate(LOW_CONTRAST) == []
+    assert low_contrast(page, "main *") == []
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("button").evaluate_all("all => all.filter((e) => e.checkVisibility()).length") == 0
-    assert page.evaluate(LOW_CONTRAST) == []
+    assert low_contrast(page, "main *") == []
 
 
 def test_the_index_on_a_phone(browser, tmp_path):
@@ -225,7 +210,7 @@ def test_the_index_on_a_phone(browser, tmp_path):
     page = context.new_page()
     page.goto((tmp_path / "index.html").as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    assert page.evaluate(LOW_CONTRAST) == []
+    assert low_contrast(page, "main *") == []
     assert page.locator("a").evaluate_all("links => Math.min(...links.map((link) => link.offsetHeight))") >= 43
     context.close()
 

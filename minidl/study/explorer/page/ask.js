@@ -16,7 +16,7 @@ const Ask = (() => {
   }
   const parse = (words) => words.map(Why.parse);
   const ask = (ref) => { location.hash = href([Why.origin(ref)]); };
-  const follow = (ref) => href([...trail, Why.origin(ref)]);
+  const follow = (ref) => href([...trail, Why.beyond(ref)]);
 
   // --------------------------------------------------------------------------------------------------------- pictures
 
@@ -125,7 +125,7 @@ const Ask = (() => {
   function mark(op, slot, index) {
     clear();
     marked = { op, slot, index };
-    const layer = Layers.of(op), forward = { y: "y", gy: "y" }[slot] || slot.replace("g", "x"), rank = forward === "y" ? null : Number(forward.slice(1));
+    const layer = Layers.of(op), forward = { y: "y", gy: "y" }[slot] || slot.replace(/[gd]/, "x"), rank = forward === "y" ? null : Number(forward.slice(1));
     const both = (name) => name === "y" ? ["y", "gy"] : [name, name.replace("x", "g")];
     for (const name of both(forward)) outline(op, name, index, index, "self");
     if (!layer) return;
@@ -206,13 +206,18 @@ const Ask = (() => {
     if (!refs.length) return;
     const answers = [];
     for (const ref of refs) answers.push(await Why.explain(ref));
-    await loadNeighbours(answers.at(-1));
     if (trail !== refs) return; // asked again meanwhile
     byId("why-content").replaceChildren(...content(answers).filter(Boolean));
     reachable(panel());
     panel().dataset.answered = Why.text(answers.at(-1).ref);
     panel().scrollTop = 0;
-    const last = answers.at(-1).ref;
+    remark();
+  }
+
+  // Marks the number that is asked in the pictures that there are.
+  function remark() {
+    const last = trail.length ? Why.origin(trail.at(-1)) : null;
+    if (!last) return;
     for (const figure of figures) {
       const at = figure.op === last.op && figure.slot === last.slot ? figure.arranged.place(last.index) : null;
       if (at) figure.cursor = at;
@@ -222,21 +227,24 @@ const Ask = (() => {
 
   const close = () => { location.hash = location.hash.split("/why/")[0]; };
 
-  async function loadNeighbours({ ref }) {
-    const gradient = Why.gradient(ref), unit = Why.unit(ref);
-    await Why.load(unit);
-    if (gradient) await Why.load(gradient);
-  }
-
   function content(answers) {
     const answer = answers.at(-1), { ref } = answer, digits = answer.digits || 6;
     return [
       path(answers),
       el("p", { class: "asked" }, el("b", {}, Ops.number(ref)), " = ", el("output", { class: "answer" }, number(answer.value, digits, true))),
+      aliases(ref),
       ...explanation(answer),
       neighbours(ref),
       proofPart(answer),
     ];
+  }
+
+  // The layer that made a number calls its gradient gy, and the one that used it gx.
+  function aliases(ref) {
+    const unit = Why.unit(ref), from = Why.isGradient(ref) && unit.slot === "y" ? Why.givers(unit.op) : [];
+    if (from.length !== 1) return null;
+    const [[user, i]] = from;
+    return el("p", { class: "muted small" }, `${Ops.title(unit.op)} calls it gy, and ${Ops.title(user)} ${Ops.slot(user, `g${i}`)}.`);
   }
 
   // The trail, with the slopes along it and their product.
@@ -257,12 +265,14 @@ const Ask = (() => {
     input: "It is a number that the network was given. Nothing in the step made it.",
     parameter: "It is a parameter: this step reads it and computes its gradient; the optimizer would change it afterwards.",
     seed: "Backward begins here: the loss grows by 1 for each unit of itself.",
+    alone: "It is shown alone: how it was made was not watched.",
   };
 
   function explanation(answer) {
     if (answer.kind === "leaf") return [el("p", {}, LEAVES[answer.what])];
     if (answer.kind === "unknown") {
-      const why = answer.missing.length ? `The page was made without ${answer.missing.join(", ")}; with --full it has all.` : "";
+      const without = `The page was made without ${answer.missing.join(", ")}; with --full it has all.`;
+      const why = step.partial ? `The view is of ${step.partial} alone.` : answer.missing.length ? without : "";
       return [el("p", { class: "unknown" }, `This op's terms are not written out. ${why}`)];
     }
     const { terms, rest, count, sum, before, digits, side, rectified, over } = answer;
@@ -327,15 +337,20 @@ const Ask = (() => {
       el("td", { "aria-hidden": "true" }, el("i", { class: value < 0 ? "below" : "above", style: `width:${Math.max(2, 40 * Math.abs(value) / largest)}px` })));
   }
 
-  // The same unit in the other direction, and where it goes.
+  // The same unit in the other direction, and where it goes. The value of the first comes when its array is there.
   function neighbours(ref) {
     const unit = Why.unit(ref), gradient = Why.gradient(ref), items = [];
-    if (Why.isGradient(ref)) {
-      items.push(["Its number", el("a", { href: follow(unit) }, Ops.number(unit)), ` = ${number(Tensors.at(Why.blobOf(unit), unit.index), 5)}`]);
-    } else if (gradient) {
-      const value = Why.explained(gradient).value;
-      items.push(["Its gradient", el("a", { href: follow(gradient) }, Ops.number(gradient)), ` = ${number(value, 5)}`]);
-    } else items.push(["Its gradient", "none came here: nothing before it is trained."]);
+    const other = (called, asked) => {
+      const value = el("span", {});
+      Tensors.load([Why.blobOf(asked).values]).then(() => {
+        if (Tensors.has(Why.blobOf(asked).values)) return;
+        return Why.load(asked);
+      }).then(() => { value.textContent = ` = ${number(Why.valueOf(asked), 5)}`; });
+      items.push([called, el("a", { href: follow(asked) }, Ops.number(asked)), value]);
+    };
+    if (Why.isGradient(ref)) other("Its number", unit);
+    else if (gradient) other("Its gradient", gradient);
+    else items.push(["Its gradient", "none came here: nothing before it is trained."]);
     for (const { op, outputs } of Why.reached(ref)) {
       if (!outputs.length) continue;
       const first = { op, slot: "y", index: outputs[0] }, last = { op, slot: "y", index: outputs.at(-1) };
@@ -370,11 +385,17 @@ const Ask = (() => {
       el("span", { class: "muted small" }, ` ${plural(outputs, "output")} that it reaches ${outputs === 1 ? "was" : "were"} computed again in float64, and weighted with ${outputs === 1 ? "its gradient" : "their gradients"}.`));
   }
 
+  function drop(figure) {
+    figures = figures.filter((other) => other !== figure);
+    observer.unobserve(figure.holder);
+    waiting.delete(figure.holder);
+  }
+
   function forget() {
     figures = [];
     observer.disconnect();
     waiting.clear();
   }
 
-  return { picture, idle, drawRest, show, close, parse, ask, href, forget, clear, get figures() { return figures; } };
+  return { picture, idle, drawRest, remark, drop, show, close, parse, ask, href, forget, clear, get figures() { return figures; } };
 })();

@@ -1,5 +1,5 @@
 "use strict";
-// The explorer's page. The step is in #data (its form: `_network` in minidl/study/explorer/explore.py).
+// The explorer's page. The step is in #data (its form: `network` in minidl/study/explorer/explore.py).
 // The address says what is shown: #overview, #conv2, #conv2/backward, #conv2/backward/10 (the op of that number), #im2col; and
 // #conv2/forward/9/why/9.y.0.3.5.6 the number that is asked, or the path to it (why.js).
 (() => {
@@ -13,6 +13,7 @@
   const opsOf = (station) => station.ops.map((n) => step.ops[n]);
 
   let shown = { section: "overview", station: null, direction: "forward", event: -1, trail: [] };
+  let displayed = null; // what the page has of it: the answer to a question comes before the layer that it is about
 
   const onDevices = (lane) => severalLanes ? `${lane.name} on ${lane.devices.join(", ")}` : lane.devices.join(", ");
 
@@ -52,11 +53,11 @@
       el("h1", { tabindex: -1 }, `${step.model}, one step`),
       el("div", { class: "intro" },
         el("div", {},
-          el("p", {}, "One image went through the network, and the gradient of its loss came back. What follows was recorded " +
-            "while that happened: every shape, every byte, every picture and the lines of code that ran."),
+          el("p", {}, step.loss ? "One image went through the network, and the gradient of its loss came back. " : "",
+            "What follows was recorded while the step ran: every shape, every byte, every picture and the lines of code."),
           step.notes.map((note) => muted(note)),
           lossText(step.loss)),
-        step.image ? el("figure", {}, el("img", { alt: "The image that was given to the network", src: step.image.src })) : null),
+        el("figure", {}, step.image ? el("img", { alt: "The image that was given to the network", src: step.image.src }) : null, pixelLink())),
       facts(step.totals),
       section("Data flow",
         muted("Down: ", el("b", {}, "forward"), ", arrays. Up: ", el("b", {}, "backward"), ", gradients. ",
@@ -70,6 +71,7 @@
   }
 
   function lossText(loss) {
+    if (!loss) return null;
     const value = el("b", { "data-figure": "loss" }, short(loss.value));
     if (loss.label === null) {
       return el("p", {}, "The model's output is not one row of class scores, so the loss is the sum of the output times " +
@@ -79,6 +81,12 @@
     const favourites = loss.best.map((c) => `${name(c)} (${percent(c.probability, 1)})`).join(", ");
     return el("p", {}, `The loss is the cross-entropy of its scores with ${name(loss)}: `, value,
       ` = \u2212ln ${short(loss.probability)}. The network's favourites are ${favourites}.`);
+  }
+
+  // To the gradient of what the model was given.
+  function pixelLink() {
+    const use = step.of_batch ? step.ops[step.of_batch.uses[0][0]] : step.ops.find((op) => op.inputs.some((x, i) => x.from === null && !x.parameter && op.leaving[i]));
+    return use ? el("a", { class: "small", href: `#${stationOf[use.number].id}/backward` }, "Its gradient, pixel by pixel") : null;
   }
 
   const METERS = [["parameters", whole], ["macs_forward", whole], ["saved", bytes]];
@@ -142,7 +150,7 @@
   // The arrows above a box: one down, and one up where a gradient went back.
   function wires(station, lane) {
     if (!inLane(station, lane).length && !sourcesIn(station, lane).length) return el("span", {});
-    const back = opsOf(station).some((op) => op.inputs.some((x, i) => !x.parameter && op.leaving[i]));
+    const back = opsOf(station).some((op) => op.inputs.some((x, i) => !x.parameter && op.leaving[i] && !op.leaving[i].extra));
     return el("span", { class: "wires", "aria-hidden": "true" },
       el("i", { class: "wire" }), back ? el("i", { class: "wire up" }) : null);
   }
@@ -231,7 +239,7 @@
     if (!copies.length) return null;
     const box = (op, of) => forward
       ? blobBox(`output of ${of}`, op.output, op.device)
-      : op.arriving && blobBox(`gradient of output of ${of}`, op.arriving, op.device);
+      : op.arriving && !op.arriving.extra && blobBox(`gradient of output of ${of}`, op.arriving, op.device);
     const before = lanes.map((lane) => sourcesIn(station, lane).map((op) => box(op, placeName(op))));
     const after = lanes.map((lane) => lastOf(station, lane)).map((op) => op ? box(op, op.op) : []);
     const row = (cells) => laneGrid("", cells.map((boxes) => el("div", {}, boxes)));
@@ -337,13 +345,16 @@
   // An op as a diagram: forward to the right and, under it, backward to the left. Parameters come from below.
   function flow(op) {
     const main = op.inputs.filter((x) => !x.parameter), parameters = op.inputs.filter((x) => x.parameter);
-    const gradient = (x) => op.leaving[op.inputs.indexOf(x)];
+    const gradient = (x) => {
+      const found = op.leaving[op.inputs.indexOf(x)];
+      return found && !found.extra ? found : null;
+    };
     const row = (direction, ...cells) => cells.map((cell) => el("div", { class: `${direction}-row` }, cell));
     const forward = row("f",
       main.map((x) => blobBox(inputName(x), x.blob, x.device)), sign("\u2192"),
       [opBox(op, "forward"), feeds("\u2191", parameters.map((x) => blobBox(shortName(x), x.blob, x.device)))], sign("\u2192"),
       blobBox("y", op.output, op.device));
-    if (op.arriving === null) {
+    if (op.arriving === null || op.arriving.extra) {
       const none = el("div", { class: "nothing all" }, "No gradient came here: nothing before it is trained.");
       return el("div", { class: "flow" }, forward, none);
     }
@@ -493,14 +504,23 @@
     return x.from === null ? `Input ${x.name}` : `Input ${x.name}, from ${placeName(step.ops[x.from])}`;
   }
 
+  const EXTRA = "Training has no use for the gradient of the image. It is here because one asks for a pixel's: the same " +
+    "backwards were asked for it after the step.";
   function backwardTensors(op, several) {
     if (op.arriving === null) return muted("No gradient came here.");
+    const whole = step.of_batch?.uses[0][0] === op.number ? step.of_batch : null;
     const leaving = op.inputs.map((x, i) => {
       const title = x.parameter ? `Gradient of ${x.name}` : `Gradient that leaves, g${x.name}`;
       if (op.leaving[i]) return tensor(op, `g${i}`, title);
       return el("div", { class: "tensor" }, el("h4", {}, title), small(`${NOT_COMPUTED}.`));
     });
-    return [tensor(op, "gy", several ? `Arrives at ${Ops.kind(op)}` : "Gradient that arrives, gy"), leaving];
+    return [
+      op.arriving.extra ? small(EXTRA) : null,
+      whole ? tensor(op, `d${whole.uses[0][1]}`, "Gradient of what the model was given, from all that use it") : null,
+      tensor(op, "gy", several ? `Arrives at ${Ops.kind(op)}` : "Gradient that arrives, gy"),
+      !op.arriving.extra && op.leaving.some((g) => g?.extra) ? small(EXTRA) : null,
+      leaving,
+    ].filter(Boolean);
   }
 
   // The colours of an array: of a gradient by the signed root. Towers share one scale, so that they can be compared.
@@ -526,18 +546,41 @@
     return [figure.holder, figure.said, legend, figure.zoom];
   }
 
-  const leftOut = (blob) => `Left out, as the page would be too large: ${bytes(blob.bytes)}. With --full it is here.`;
+  const leftOut = (blob) => step.partial ? `Not here: the view is of ${step.partial} alone.`
+    : `Left out, as the page would be too large: ${bytes(blob.bytes)}. With --full it is here.`;
 
-  // A matrix that did not come along: all of it by blocks, and a window of numbers.
+  // A matrix that did not come along: all of it by blocks, and a window of numbers. Where the numbers can be computed the window moves,
+  // by buttons, or to where the blocks are clicked.
+  const WINDOW = 64;
   function largeMatrix(op, slot, title, blob) {
     const blocks = el("canvas", { role: "img", "aria-label": `${title}, by blocks`, class: "blocks" }), about = el("figcaption", {});
     Tensors.load([blob.blocks]).then(() => {
       const { limit } = Picture.drawBlocks(blocks, blob), [rows, columns] = Tensors.matrix(blob.shape);
       about.append(ramp({ limit, signed: false }), small(`All of it: each square is the root mean square of a block of ${Math.ceil(rows / 64)} × ${Math.ceil(columns / 64)}.`));
     });
-    const figure = Ask.picture(op, slot, blob, title, scaleOf(op, slot), [0, 0]), legend = el("figcaption", {});
-    figure.drawn.then(() => legend.append(...legendOf(figure)));
-    return [blocks, about, figure.holder, figure.said, legend, figure.zoom];
+    const holder = el("div", {}), [rows, columns] = Tensors.matrix(blob.shape), whole = Tensors.has(blob.values);
+    let corner = [0, 0];
+    const clip = (i, n) => Math.max(0, Math.min(i, n - WINDOW));
+    function move(top, left) {
+      const before = Ask.figures.find((other) => holder.contains(other.holder));
+      if (before) Ask.drop(before);
+      corner = [clip(top, rows), clip(left, columns)];
+      const figure = Ask.picture(op, slot, blob, title, scaleOf(op, slot), corner), legend = el("figcaption", {});
+      figure.drawn.then(() => legend.append(...legendOf(figure)));
+      holder.replaceChildren(figure.holder, figure.said, legend, figure.zoom);
+      if (before) fitPictures();
+    }
+    move(0, 0);
+    const button = (name, sign, down, right) => el("button", { type: "button", "aria-label": `${title}: window ${name}`,
+      onclick: () => move(corner[0] + down * WINDOW, corner[1] + right * WINDOW) }, sign);
+    if (whole) {
+      blocks.addEventListener("click", (event) => {
+        const box = blocks.getBoundingClientRect();
+        move(Math.floor((event.clientY - box.top) / box.height * rows) - WINDOW / 2, Math.floor((event.clientX - box.left) / box.width * columns) - WINDOW / 2);
+      });
+    }
+    return [blocks, about, whole ? el("div", { class: "zoom-controls" }, button("up", "\u2191", -1, 0), button("down", "\u2193", 1, 0),
+      button("left", "\u2190", 0, -1), button("right", "\u2192", 0, 1)) : small("Of its numbers this window came along."), holder];
   }
 
   function legendOf({ arranged, blob, scale, counts }) {
@@ -631,6 +674,7 @@
 
   function checks(station) {
     if (step.checks === null) {
+      if (!step.loss) return muted("Not asked for.");
       return muted("Not asked for. ", el("code", {}, "python -m minidl.study explore --check-grads"),
         " compares each layer's backward with numeric slopes, in float64, on these tensors.");
     }
@@ -723,10 +767,30 @@
     return `#${stationOf[op].id}/${direction}/${op}`;
   }
 
-  // To another address without an entry in the history: steps are many.
+  // To another address without an entry in the history: steps are many. In a frame of a notebook an address by itself would be
+  // the notebook's.
   function go(hash) {
-    history.replaceState(null, "", hash);
+    history.replaceState(null, "", location.href.split("#")[0] + hash);
     show();
+  }
+
+  // In such a frame a link to a place in the page would lead to the notebook's page.
+  function onLink(event) {
+    const link = event.target.closest("a[href^='#']");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    location.hash = link.getAttribute("href");
+  }
+
+  // What a page opens with that was asked for one array: its layer, with the array in sight.
+  const opening = () => {
+    if (!step.look) return "";
+    const op = step.ops[step.look.split(".")[0]];
+    return `#${stationOf[op.number].id}/forward`;
+  };
+  function toLook() {
+    const picture = view.querySelector(`[data-slot="${step.look}"]`);
+    if (picture) scrollTo(0, picture.closest(".tensor").getBoundingClientRect().top + scrollY - byId("content").offsetTop - 16);
   }
 
   // The section that is being read: stepping keeps it, gradients come beside gradients.
@@ -742,20 +806,33 @@
   }
 
   function show() {
-    const first = view.childElementCount === 0, found = parse(location.hash), next = found || (first ? shown : null);
+    const first = view.childElementCount === 0, found = parse(location.hash || opening()), next = found || (first ? shown : null);
     byId("unknown").hidden = Boolean(found);
     byId("unknown").textContent = `Nothing here has the address ${decoded(location.hash)}.`;
     if (!next) return;
-    const stays = !first && next.section === shown.section && next.station === shown.station, scroll = scrollY;
-    const same = stays && next.direction === shown.direction && (next.event === shown.event || next.trail.length > 0);
-    const turned = stays && next.direction === shown.direction ? null : next; // to another layer, or to its other direction
+    const same = !first && isAt(shown, next) && (next.event === shown.event || next.trail.length > 0);
     shown = same ? { ...next, event: shown.event } : next;
-    if (same) {
+    if (first || !shown.trail.length) {
+      if (!same || !isAt(displayed, shown)) display();
       Ask.show(shown.trail);
       return;
     }
-    const part = first || turned === null ? null : partInSight();
+    if (!same) showPlace();
+    Ask.show(shown.trail).then(painted).then(() => { if (!isAt(displayed, shown) || displayed.event !== shown.event) display(); });
+  }
+
+  const isAt = (place, other) => place.section === other.section && place.station === other.station && place.direction === other.direction;
+  const painted = () => new Promise((done) => {
+    requestAnimationFrame(() => setTimeout(done));
+    setTimeout(done, 100); // a page that is not in sight has no frames
+  });
+
+  function display() {
+    const first = displayed === null, stays = !first && displayed.section === shown.section && displayed.station === shown.station;
+    const part = first || (stays && displayed.direction === shown.direction) ? null : partInSight(), scroll = scrollY;
+    displayed = shown;
     Ask.forget();
+    delete view.dataset.prepared;
     document.documentElement.dataset.direction = shown.direction;
     view.hidden = shown.section === "im2col";
     extra.hidden = !view.hidden;
@@ -766,13 +843,14 @@
     drawThumbs();
     if (shown.station) prepare(shown.station);
     if (!part || !toPart(part)) scrollTo(0, stays ? scroll : 0);
+    if (first && step.look && !location.hash) toLook();
     showPlace();
-    Ask.show(shown.trail);
+    Ask.remark();
   }
 
   // So that the first answer doesn't wait: what answers about this layer read.
   async function prepare(station) {
-    const numbers = opsOf(station).flatMap(Why.arrays);
+    const numbers = opsOf(station).flatMap(Why.arrays), i = step.stations.indexOf(station);
     await Ask.idle();
     if (shown.station !== station) return;
     await Tensors.load(numbers);
@@ -782,6 +860,13 @@
       if (Tensors.has(n) && "op" in step.values[n] && !["sums", "product"].includes(step.values[n].how)) Tensors.get(n);
     }
     Ask.drawRest();
+    view.dataset.prepared = station.id;
+    // A path mostly leads to a neighbour.
+    for (const n of [step.stations[i - 1], step.stations[i + 1]].filter(Boolean).flatMap((other) => opsOf(other).flatMap(Why.arrays))) {
+      await Ask.idle();
+      if (shown.station !== station) return;
+      await Tensors.load([n]);
+    }
   }
 
   // The title, the timeline and the list of layers say where we are.
@@ -856,7 +941,8 @@
   }
 
   function start() {
-    const timeline = byId("timeline"), turn = step.events.findIndex(([, direction]) => direction === "backward");
+    const timeline = byId("timeline"), backward = step.events.findIndex(([, direction]) => direction === "backward");
+    const turn = backward < 0 ? step.events.length : backward;
     byId("stations").append(navigation());
     timeline.max = step.events.length;
     timeline.style.setProperty("--turn", `${100 * turn / step.events.length}%`);
@@ -870,6 +956,7 @@
     setTheme("system");
     Zoom.start();
     addEventListener("keydown", onKey);
+    addEventListener("click", onLink);
     byId("why-close").addEventListener("click", Ask.close);
     addEventListener("hashchange", () => {
       const before = shown;

@@ -2,7 +2,8 @@
 // What each op computes, one number at a time and in float64, and in which order: `Layers`. It is the mathematics of minidl/ops, once
 // more and only here. Of an op that is not here the page says that its terms are not written out.
 //
-// Slots name an op's arrays: x0, x1, ... its inputs, y its output, gy the gradient that arrived, g0, g1, ... those that left.
+// Slots name an op's arrays: x0, x1, ... its inputs, y its output, gy the gradient that arrived, g0, g1, ... those that left; and d0
+// the whole gradient of what the model was given, where several ops used it.
 // A term is {value, parts: [{slot, index, value, slope}]}: the value is the product of the parts' values and of what its name says,
 // and the slope is by how much the sum grows for each unit of the part. A slope of null: it is not one factor.
 
@@ -29,6 +30,18 @@ const Layers = (() => {
     return found;
   }
 
+  // The pixels under the window at output (i, j), in the order of the kernel's elements: visit(u, v, h, k).
+  function under(g, i, j, visit) {
+    for (let u = 0; u < g.KH; u++) {
+      const h = i * g.sh + u * g.dh - g.top;
+      if (h < 0 || h >= g.H) continue;
+      for (let v = 0; v < g.KW; v++) {
+        const k = j * g.sw + v * g.dw - g.left;
+        if (k >= 0 && k < g.W) visit(u, v, h, k);
+      }
+    }
+  }
+
   const range = (n) => [...Array(n).keys()];
   const product = (...lists) => lists.reduce((rows, list) => rows.flatMap((row) => list.map((item) => [...row, item])), [[]]);
 
@@ -52,40 +65,27 @@ const Layers = (() => {
     const g = geometry(op), x = values(op, "x0"), w = values(op, "x1"), first = Math.floor(o / g.each) * g.cg;
     let sum = 0;
     if (op.inputs.length > 2) sum = which === 2 && changed === o ? replaced : values(op, "x2")[o];
-    for (let c = 0; c < g.cg; c++) {
-      for (let u = 0; u < g.KH; u++) {
-        const h = i * g.sh + u * g.dh - g.top;
-        if (h < 0 || h >= g.H) continue;
-        for (let v = 0; v < g.KW; v++) {
-          const k = j * g.sw + v * g.dw - g.left;
-          if (k < 0 || k >= g.W) continue;
-          const atX = ((n * g.C + first + c) * g.H + h) * g.W + k, atW = ((o * g.cg + c) * g.KH + u) * g.KW + v;
-          sum += (which === 0 && atX === changed ? replaced : x[atX]) * (which === 1 && atW === changed ? replaced : w[atW]);
-        }
+    under(g, i, j, (u, v, h, k) => {
+      for (let c = 0; c < g.cg; c++) {
+        const atX = ((n * g.C + first + c) * g.H + h) * g.W + k, atW = ((o * g.cg + c) * g.KH + u) * g.KW + v;
+        sum += (which === 0 && atX === changed ? replaced : x[atX]) * (which === 1 && atW === changed ? replaced : w[atW]);
       }
-    }
+    });
     return sum;
   }
 
   function convolutionTerms(op, [n, o, i, j]) {
     const g = geometry(op), x = values(op, "x0"), w = values(op, "x1"), first = Math.floor(o / g.each) * g.cg, terms = [];
-    let outside = 0;
+    under(g, i, j, (u, v, h, k) => {
+      for (let c = 0; c < g.cg; c++) {
+        const a = w[((o * g.cg + c) * g.KH + u) * g.KW + v], b = x[((n * g.C + first + c) * g.H + h) * g.W + k];
+        terms.push({ value: a * b, parts: [part("x1", [o, c, u, v], a, b), part("x0", [n, first + c, h, k], b, a)] });
+      }
+    });
+    const outside = g.cg * g.KH * g.KW - terms.length;
     if (op.inputs.length > 2) {
       const b = values(op, "x2")[o];
       terms.push({ name: "b", value: b, parts: [part("x2", [o], b, 1)] });
-    }
-    for (let u = 0; u < g.KH; u++) {
-      for (let v = 0; v < g.KW; v++) {
-        const h = i * g.sh + u * g.dh - g.top, k = j * g.sw + v * g.dw - g.left;
-        if (h < 0 || h >= g.H || k < 0 || k >= g.W) {
-          outside += g.cg;
-          continue;
-        }
-        for (let c = 0; c < g.cg; c++) {
-          const a = w[((o * g.cg + c) * g.KH + u) * g.KW + v], b = x[((n * g.C + first + c) * g.H + h) * g.W + k];
-          terms.push({ value: a * b, parts: [part("x1", [o, c, u, v], a, b), part("x0", [n, first + c, h, k], b, a)] });
-        }
-      }
     }
     const notes = outside ? [`${outside} more meet the padding, where x is 0.`] : [];
     const rectified = op.op === "conv2d_relu";
@@ -145,6 +145,42 @@ const Layers = (() => {
     return { formula: "gb[o] = Σ gy[n,o,i,j], over all places (i,j)", terms, notes: gateNote(off), over: "places" };
   }
 
+  // One element of gx, added up in float64.
+  function convolutionInput(op, [n, c, h, k]) {
+    const g = geometry(op), w = values(op, "x1"), gy = values(op, "gy"), y = values(op, "y"), gated = op.op === "conv2d_relu";
+    const group = Math.floor(c / g.cg), own = c - group * g.cg, plane = g.OH * g.OW, each = g.cg * g.KH * g.KW;
+    const columns = places(k, g.OW, g.KW, g.sw, g.left, g.dw);
+    let sum = 0;
+    for (const [i, u] of places(h, g.OH, g.KH, g.sh, g.top, g.dh)) {
+      for (const [j, v] of columns) {
+        let to = ((n * g.O + group * g.each) * g.OH + i) * g.OW + j, at = ((group * g.each * g.cg + own) * g.KH + u) * g.KW + v;
+        for (let o = 0; o < g.each; o++, to += plane, at += each) if (!gated || y[to] > 0) sum += w[at] * gy[to];
+      }
+    }
+    return sum;
+  }
+
+  // All of gx, added up in float64: where the ReLU is off, and most are, nothing is added.
+  function convolutionInputs(op) {
+    const g = geometry(op), w = values(op, "x1"), gy = values(op, "gy"), y = values(op, "y"), gated = op.op === "conv2d_relu";
+    const [N, , H, W] = shapeOf(op, "x0"), gx = new Float64Array(Index.size(shapeOf(op, "x0")));
+    for (let to = 0; to < N * g.O * g.OH * g.OW; to++) {
+      const slope = gy[to];
+      if (slope === 0 || (gated && y[to] <= 0)) continue;
+      const j = to % g.OW, i = Math.floor(to / g.OW) % g.OH, map = Math.floor(to / (g.OW * g.OH)), o = map % g.O;
+      const first = (Math.floor(map / g.O) * g.C + Math.floor(o / g.each) * g.cg) * H, h = i * g.sh - g.top, k = j * g.sw - g.left;
+      const low = Math.max(0, Math.ceil(-k / g.dw)), high = Math.min(g.KW, Math.ceil((W - k) / g.dw));
+      for (let c = 0; c < g.cg; c++) {
+        for (let u = 0; u < g.KH; u++) {
+          const row = h + u * g.dh, from = ((o * g.cg + c) * g.KH + u) * g.KW, at = (first + c * H + row) * W + k;
+          if (row < 0 || row >= H) continue;
+          for (let v = low; v < high; v++) gx[at + v * g.dw] += slope * w[from + v];
+        }
+      }
+    }
+    return gx;
+  }
+
   // One element of gw, added up in float64.
   function convolutionWeight(op, [o, c, u, v]) {
     const g = geometry(op), x = values(op, "x0"), gy = values(op, "gy"), y = values(op, "y");
@@ -171,7 +207,8 @@ const Layers = (() => {
       g1: convolutionWeightTerms,
       g2: convolutionBiasTerms,
     },
-    one: convolutionWeight,
+    one: [convolutionInput, convolutionWeight],
+    sums: convolutionInputs,
     reach(op, i, index) {
       const g = geometry(op), images = shapeOf(op, "x0")[0];
       if (i > 0) return product(range(images), [index[0]], range(g.OH), range(g.OW));
@@ -259,13 +296,13 @@ const Layers = (() => {
         return { formula: "gb[o] = gy[o]", terms, notes: [] };
       },
     },
-    one(op, [o, k]) {
+    one: [null, (op, [o, k]) => {
       const x = values(op, "x0"), gy = values(op, "gy"), [O, I] = shapeOf(op, "x1"), rows = rowsOf(op);
       if (rows === 1) return round(gy[o] * x[k]);
       let sum = 0;
       for (let row = 0; row < rows; row++) sum += gy[row * O + o] * x[row * I + k];
       return sum;
-    },
+    }],
     reach(op, i, index) {
       const shape = shapeOf(op, "x0").slice(0, -1), O = shapeOf(op, "x1")[0];
       if (i === 0) return range(O).map((o) => [...index.slice(0, -1), o]);
@@ -416,14 +453,10 @@ const Layers = (() => {
   // The pixels under a window, in the order in which they compete; the winner is the first of the largest.
   function competitors(op, [n, c, i, j], changed = -1, value = 0) {
     const g = poolGeometry(op), x = values(op, "x0"), C = shapeOf(op, "x0")[1], all = [];
-    for (let u = 0; u < g.KH; u++) {
-      for (let v = 0; v < g.KW; v++) {
-        const h = i * g.sh + u * g.dh - g.top, k = j * g.sw + v * g.dw - g.left;
-        if (h < 0 || h >= g.H || k < 0 || k >= g.W) continue;
-        const place = ((n * C + c) * g.H + h) * g.W + k;
-        all.push({ index: [n, c, h, k], place, value: place === changed ? value : x[place] });
-      }
-    }
+    under(g, i, j, (u, v, h, k) => {
+      const place = ((n * C + c) * g.H + h) * g.W + k;
+      all.push({ index: [n, c, h, k], place, value: place === changed ? value : x[place] });
+    });
     return all;
   }
 
@@ -438,16 +471,10 @@ const Layers = (() => {
         for (let i = 0; i < g.OH; i++) {
           for (let j = 0; j < g.OW; j++, to++) {
             let best = -1;
-            for (let u = 0; u < g.KH; u++) {
-              const h = i * g.sh + u * g.dh - g.top;
-              if (h < 0 || h >= g.H) continue;
-              for (let v = 0; v < g.KW; v++) {
-                const k = j * g.sw + v * g.dw - g.left;
-                if (k < 0 || k >= g.W) continue;
-                const place = (map * g.H + h) * g.W + k;
-                if (best < 0 || x[place] > x[best] || x[place] !== x[place]) best = place;
-              }
-            }
+            under(g, i, j, (u, v, h, k) => {
+              const place = (map * g.H + h) * g.W + k;
+              if (best < 0 || x[place] > x[best] || x[place] !== x[place]) best = place;
+            });
             won[to] = best;
           }
         }
@@ -628,6 +655,7 @@ const Layers = (() => {
     formula: { y: "y = x, with a margin of zeros: a copy", g: "gx = the inside of gy: a copy" },
     exact: true,
   });
+  pad.fits = (op) => setting(op, "value") === 0;
   const copy = elementwise({ ...straight, formula: { y: "y = x, copied to another device", g: "gx = gy, copied back" } });
   const reshape = elementwise({ ...reshaped, formula: { y: "y = x, with other indices", g: "gx = gy, with x's indices" } });
   const permute = elementwise({
@@ -743,11 +771,18 @@ const Layers = (() => {
     blob(op, slot) {
       if (slot === "y") return op.output;
       if (slot === "gy") return op.arriving;
+      if (slot[0] === "d") return step.of_batch.total;
       return slot[0] === "x" ? op.inputs[slot.slice(1)].blob : op.leaving[slot.slice(1)];
     },
-    // An array by its recipe, in minidl's float32.
-    made: (op, recipe) => recipe.how === "forward" ? of(op).forward(op) : of(op).backward(op, recipe.input),
-    // A number of a weight's gradient, without the others.
-    one: (op, recipe, index) => of(op).one(op, index),
+    // An array by its recipe, in minidl's float32; sums in float64.
+    made(op, recipe) {
+      if (recipe.how === "forward") return of(op).forward(op);
+      if (recipe.how === "backward") return of(op).backward(op, recipe.input);
+      if (recipe.input === 0) return of(op).sums(op);
+      const one = of(op).one[recipe.input], shape = shapeOf(op, `x${recipe.input}`);
+      return Float64Array.from({ length: Index.size(shape) }, (_, p) => one(op, Index.of(shape, p)));
+    },
+    // A number of a gradient that is a product or a sum of them, without the others.
+    one: (op, recipe, index) => of(op).one[recipe.input](op, index),
   };
 })();

@@ -89,7 +89,7 @@ const Tensors = (() => {
     const op = step.ops[recipe.op], inputs = op.inputs.map((x) => x.blob.values);
     const mask = "mask" in op.about ? [op.about.mask] : [];
     if (recipe.how === "forward") return [...inputs, ...mask];
-    const met = recipe.how === "backward" ? inputs : inputs.slice(0, 1);
+    const met = recipe.how === "backward" ? inputs : inputs.slice(0, recipe.input === 0 ? 2 : 1);
     return [...met, op.output.values, op.arriving.values, ...mask];
   }
 
@@ -149,8 +149,8 @@ const Tensors = (() => {
 
   // What a picture needs of an array, at its flat places: the array itself, or one that has only the tiles' elements.
   function numbers(blob, tiles, w, h, every, stride) {
-    const { how } = step.values[blob.values];
-    if (how !== "product" && (how !== "sums" || arrays.has(blob.values)) && has(blob.values)) return get(blob.values);
+    const { how, input } = step.values[blob.values];
+    if (how !== "product" && (how !== "sums" || input === 0 || arrays.has(blob.values)) && has(blob.values)) return get(blob.values);
     const sparse = {};
     for (const { from } of tiles) {
       for (let j = 0; j < h; j++) {
@@ -179,7 +179,7 @@ const Tensors = (() => {
   function start() {
     for (const op of step.ops) {
       op.inputs.forEach((x) => note(x.blob));
-      [op.output, op.arriving, ...op.leaving].forEach(note);
+      [op.output, op.arriving, ...op.leaving, step.of_batch?.total].forEach(note);
       if ("mask" in op.about) sizes.set(op.about.mask, Index.size(op.output.shape));
       for (const [direction, count] of [["forward", op.output], ["backward", op.inputs[0]?.blob]]) {
         const terms = op.about[direction];
@@ -194,7 +194,7 @@ const Tensors = (() => {
     load, get, has, at, numbers, note, start,
     matrix: (shape) => [shape[0], Index.size(shape.slice(1))],
     // Arrays that may differ from minidl's in their last bits, by at most this; null for the others.
-    worst: (blob) => step.values[blob.values].how === "sums" ? step.values[blob.values].worst : null,
+    worst: (blob) => step.values[blob.values].worst ?? null,
   };
 })();
 Tensors.start();

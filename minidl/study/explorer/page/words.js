@@ -39,14 +39,13 @@ function el(tag, attributes, ...children) {
 
 // What does not fit and scrolls can be reached by keys; what fits is no stop on their way.
 function reachable(root) {
-  for (const part of root.querySelectorAll(".math, .formula")) {
-    const scrolls = part.scrollWidth > part.clientWidth + 1 || part.scrollHeight > part.clientHeight + 1;
-    const attributes = { tabindex: "0", role: "region", "aria-label": "Formula" };
-    for (const [name, value] of Object.entries(attributes)) {
-      if (scrolls) part.setAttribute(name, value);
-      else part.removeAttribute(name);
-    }
-  }
+  const parts = [...root.querySelectorAll(".math, .formula")]; // all are measured before one is changed: one layout
+  const scroll = parts.map((part) => part.scrollWidth > part.clientWidth + 1 || part.scrollHeight > part.clientHeight + 1);
+  const attributes = Object.entries({ tabindex: "0", role: "region", "aria-label": "Formula" });
+  parts.forEach((part, i) => attributes.forEach(([name, value]) => {
+    if (scroll[i]) part.setAttribute(name, value);
+    else part.removeAttribute(name);
+  }));
 }
 
 // A drawing, from the text of its shapes. Without a label it is decoration.
@@ -90,12 +89,19 @@ const Ops = (() => {
     slot(op, slot) {
       if (slot === "y" || slot === "gy") return slot;
       const x = op.inputs[slot.slice(1)];
+      if (slot[0] === "d") return `whole g${x.name}`;
       if (slot[0] === "x") return x.parameter ? withoutTower(x.name) : x.name;
       return x.parameter ? `${withoutTower(x.name)}.grad` : `g${x.name}`;
     },
-    // "conv2, tower 0: y[0, 3, 5, 6]"
-    number: ({ op, slot, index }) => {
-      const parameter = slot[0] !== "y" && slot !== "gy" && op.inputs[slot.slice(1)].parameter;
+    // "conv2, tower 0: y[0, 3, 5, 6]". A gradient is named after the number that it is of, wherever it is met.
+    number: (ref) => {
+      const { op, slot, index } = ref;
+      if (Why.isGradient(ref)) {
+        const unit = Why.unit(ref), whole = Why.gradient(unit), of = `gradient of ${Ops.number(unit)}`;
+        return whole && Why.text(whole) !== Why.text(Why.origin(ref)) ? `part of the ${of}, through ${Ops.title(op)}` : of;
+      }
+      const i = Number(slot.slice(1)), parameter = slot !== "y" && op.inputs[i].parameter;
+      if (slot !== "y" && (Why.isBatch(op, i) || op.leaving[i]?.extra)) return `input: ${op.inputs[i].name}${Words.place(index)}`;
       const name = `${Ops.slot(op, slot)}${Words.place(index)}`;
       return parameter ? name + lane(op) : `${Ops.title(op)}: ${name}`;
     },

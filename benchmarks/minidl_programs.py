@@ -1,19 +1,16 @@
 """minidl's side of the benchmarks: networks with their optimiser, trained and asked as a user would."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import common  # noqa: F401  before minidl, and for AlexNet
 import nets
 import numpy as np
+from model import AlexNet
 
 import minidl.nn.functional as F
 from minidl import Tensor, nn, no_grad
 from minidl.optim import SGD
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "alexnet"))
-from model import AlexNet
 
 
 class Program:

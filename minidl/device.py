@@ -132,6 +132,18 @@ class Device:
         _traffic[str(self), HOST] += array.nbytes
         return _download(array, self)
 
+    def begin_to_host(self, array: Array) -> "Copying":
+        """As `to_host`, but on a GPU the copy is only begun: `wait` on what is returned gives the NumPy array."""
+        if self.kind == "cpu":
+            return Copying(self.to_host(array))
+        _traffic[str(self), HOST] += array.nbytes
+        order = memory_order(array)
+        with self.active():
+            packed = self.xp.ascontiguousarray(array.transpose(order))
+            host = pinned_empty(packed.shape, packed.dtype)
+            packed.get(out=host, blocking=False)
+            return Copying(_unpacked(host, order), self.stream.record())
+
     def record(self) -> Any:
         """An event that comes when everything asked of this device so far is done (None on the host, where it is)."""
         if self.stream is None:
@@ -143,6 +155,20 @@ class Device:
         """Wait until everything asked of this device is done."""
         if self.stream is not None:
             self.stream.synchronize()
+
+
+class Copying:
+    """A NumPy array that a GPU may still be writing."""
+
+    def __init__(self, host: np.ndarray, done: Any = None) -> None:
+        self._host, self._done = host, done
+
+    def wait(self) -> np.ndarray:
+        """The array, as soon as it is whole."""
+        if self._done is not None:
+            self._done.synchronize()
+            self._done = None
+        return self._host
 
 
 class _OnGpu:

@@ -5,6 +5,8 @@
   * Work needs the array's GPU to be the current one and a stream of its own (not the null stream).
   * Streams run side by side: reading or writing what another stream wrote, and freeing what another one still reads, needs
     an event in between. `errors` holds what was noticed where nothing can be raised.
+  * A copy from or to page-locked memory ends when the host has waited for it, and no sooner: what is on its way to the host is
+    NaN until then, and what is on its way to a GPU must stay as it is.
   * A RawModule's kernels run on the CPU, one CUDA thread after the other (tests/emulator), in the order that `order` says.
 
 `history` lists what happened, in order: ("h2d", stream), ("record", stream), ("wait", stream), ... `launches` lists the
@@ -29,6 +31,7 @@ __version__ = "14.2.0"
 inf, nan, pi, newaxis = np.inf, np.nan, np.pi, None
 
 history: list[tuple] = []
+in_flight: list["_Copy"] = []  # between page-locked memory and a GPU
 errors: list[str] = []
 launches: list[str] = []
 devices = 1  # how many GPUs this machine has
@@ -45,7 +48,7 @@ def install(monkeypatch, gpus=1):
     monkeypatch.setattr(module, "devices", gpus)
     monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.setattr(module, "in_use", Counter())
-    for seen in (history, errors, launches):
+    for seen in (history, errors, launches, in_flight):
         seen.clear()
     fake_cublas.install(module)
     return module
@@ -102,7 +105,7 @@ class _Stream:
 
     def record(self, event=None):
         history.append(("record", self.name))
-        return SimpleNamespace(seen={**self.seen, self: self.time}, synchronize=self.synchronize)
+        return _Event({**self.seen, self: self.time})
 
     def wait_event(self, event):
         history.append(("wait", self.name))
@@ -111,9 +114,58 @@ class _Stream:
 
     def synchronize(self):
         history.append(("synchronize", self.name))
+        _waited_for({**self.seen, self: self.time})
 
     def knows(self, stream, time):
         return stream is self or self.seen.get(stream, 0) >= time
+
+
+class _Event:
+    """A moment of a stream, and of those that it had waited for by then."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def synchronize(self):
+        history.append(("synchronize event", *sorted(stream.name for stream in self.seen)))
+        _waited_for(self.seen)
+
+
+class _PageLocked(bytearray):
+    """Host memory that a GPU copies from and to by itself."""
+
+
+def _is_page_locked(host):
+    while isinstance(host, np.ndarray):
+        host = host.base
+    return isinstance(host.obj if isinstance(host, memoryview) else host, _PageLocked)
+
+
+class _Copy:
+    """One that a stream has begun: `host` on the one side, and what it held or will hold then."""
+
+    def __init__(self, stream, host, values, to_host):
+        self.stream, self.time, self.host, self.values, self.to_host = stream, stream.time, host, values, to_host
+        if to_host:
+            host.reshape(-1).view(np.uint8)[...] = 0xFF
+
+    def check(self):
+        if not self.to_host and self.host.tobytes() != self.values.tobytes():
+            errors.append(f"page-locked memory was overwritten while {self.stream.name} copied from it")
+            self.values = self.host.copy()  # said once
+
+    def end(self):
+        if self.to_host:
+            self.host[...] = self.values
+
+
+def _waited_for(seen):
+    """The host knows that these streams have come to these times."""
+    for copy in list(in_flight):
+        copy.check()
+        if copy.time <= seen.get(copy.stream, -1):
+            copy.end()
+            in_flight.remove(copy)
 
 
 class _MemoryHook:
@@ -146,7 +198,7 @@ cuda = SimpleNamespace(
     Device=_Device,
     Stream=_Stream,
     MemoryHook=_MemoryHook,
-    alloc_pinned_memory=bytearray,
+    alloc_pinned_memory=_PageLocked,
     set_allocator=lambda allocator: None,  # there is no pool to go round
     runtime=SimpleNamespace(
         getDeviceCount=lambda: devices,
@@ -330,9 +382,7 @@ class ndarray:  # noqa: N801  CuPy's name
         _into(self, lambda x, v: x.__setitem__(place if isinstance(index, tuple) else place[0], v), value)
 
     def _scalar(self):
-        _launch([self])
-        history.append(("d2h", _here.streams[-1].name))
-        return self._array.item()
+        return asnumpy(self).item()
 
     def item(self):
         return self._scalar()
@@ -345,6 +395,9 @@ class ndarray:  # noqa: N801  CuPy's name
 
     def __bool__(self):
         return bool(self._scalar())
+
+    def get(self, stream=None, order="C", out=None, blocking=True):
+        return asnumpy(self, stream, order, out, blocking=blocking)
 
     def transpose(self, *axes):
         return _compute(lambda x: x.transpose(*axes), self)
@@ -480,7 +533,12 @@ def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
         return _compute(lambda x: np.asarray(x, dtype, order=order), a)
     stream = _launch()
     history.append(("h2d", stream.name))
-    return _new(np.array(a, dtype, order=order or "K"), stream)
+    there = np.array(a, dtype, order=order or "K")
+    if isinstance(a, np.ndarray) and _is_page_locked(a) and not blocking:
+        for copy in in_flight:
+            copy.check()
+        in_flight.append(_Copy(stream, a, a.copy(), to_host=False))
+    return _new(there, stream)
 
 
 def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
@@ -488,8 +546,21 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocki
 
 
 def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
-    history.append(("d2h", _launch([a]).name))
-    return np.array(a._array, order=order)
+    stream = _launch([a])
+    history.append(("d2h" if blocking else "d2h begun", stream.name))
+    values = np.array(a._array, order=order)
+    if out is None and blocking:
+        out = values
+    if out is None or (not blocking and not _is_page_locked(out)):
+        raise RuntimeError("a copy that is not waited for needs page-locked memory to go to")
+    if (out.shape, out.dtype, out.flags.c_contiguous) != (a.shape, a.dtype, True) and out is not values:
+        raise ValueError(f"out must have the array's shape and dtype in C order, got {out.shape} {out.dtype}")
+    if blocking:
+        out[...] = values
+        _waited_for({**stream.seen, stream: stream.time})
+    else:
+        in_flight.append(_Copy(stream, out, values, to_host=True))
+    return out
 
 
 def ascontiguousarray(a, dtype=None):

@@ -21,6 +21,7 @@ from minidl.device import (
     gpu_count,
     memory_order,
     memory_summary,
+    pinned_empty,
     transfer,
     watch_gpu_memory,
 )
@@ -394,6 +395,59 @@ def test_the_stand_in_notices_what_a_gpu_would_not_forgive(one_gpu):
     del a
     assert fake_cupy.errors == [f"memory of {d.stream.name} was freed while another stream used it"]
     fake_cupy.errors.clear()
+
+
+def test_a_copy_to_the_host_that_is_only_begun(one_gpu):
+    """It goes to page-locked memory, keeps the memory order, is counted, and is there when it has been waited for."""
+    host = np.arange(24.0).reshape(2, 3, 4).transpose(0, 2, 1)
+    for name in ("cpu:0", "cuda:0"):
+        d = Device(name)
+        array = d.asarray(host)
+        fake_cupy.history.clear()
+        with count_traffic() as traffic:
+            copying = d.begin_to_host(array)
+        if name == "cuda:0":
+            assert [event[0] for event in fake_cupy.history] == ["d2h begun", "record"]
+            assert traffic == {("cuda:0", "host"): host.nbytes} and np.isnan(copying._host).all()
+        got = copying.wait()
+        np.testing.assert_array_equal(got, host)
+        assert got.strides == host.strides and copying.wait() is got and not np.shares_memory(got, host)
+    assert [event[0] for event in fake_cupy.history].count("synchronize event") == 1
+
+
+def test_the_stand_in_copies_when_the_host_has_waited_and_no_sooner(one_gpu):
+    d = Device("cuda:0")
+    host = pinned_empty((3,), "f")
+    host[:] = 1, 2, 3
+    with d.active():
+        array = d.asarray(host)
+        first = d.stream.record()
+        again = d.asarray(host)
+    host[0] = 4  # the second copy may not have come to it
+    first.synchronize()
+    assert fake_cupy.errors == [f"page-locked memory was overwritten while {d.stream.name} copied from it"] * 2
+    fake_cupy.errors.clear()
+    host[:] = 5, 6, 7
+    d.synchronize()
+    assert len(fake_cupy.errors) == 1
+    fake_cupy.errors.clear()
+    with d.active():
+        d.asarray(host)
+        d.synchronize()
+        host[:] = 8  # the copy is done
+        d.asarray(host)
+        float(again[0])  # which waits for all that came before
+        host[:] = 9
+        d.synchronize()
+        early, late = pinned_empty((3,), "f"), pinned_empty((3,), "f")
+        array.get(out=early, blocking=False)
+        event = d.stream.record()
+        array.get(out=late, blocking=False)
+        assert np.isnan(early).all() and np.isnan(late).all()
+        event.synchronize()
+        assert early.tolist() == [1, 2, 3] and np.isnan(late).all()
+        with pytest.raises(RuntimeError, match="page-locked"):
+            array.get(out=np.empty(3, "f"), blocking=False)
 
 
 @pytest.mark.nvrtc  # where CuPy is installed

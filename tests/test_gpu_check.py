@@ -191,7 +191,20 @@ def test_the_benchmark_from_its_command_to_its_tables(program, gpu, rng, monkeyp
     def small(device):
         return lambda: programs.Program(nets.small_convnet(nn).to(device))
 
-    monkeypatch.setattr(bench, "GPU_ALEXNETS", {"minidl, one device": small("cuda:0"), "minidl, two towers": small("cuda:1")})
+    class Small(program("model").AlexNet):
+        """AlexNet's loss and towers for the loop, but a net of a few channels."""
+
+        def __init__(self, devices):
+            super().__init__(10, devices, width=0.05)
+            self.net = nets.small_convnet(nn).to(devices[0])
+
+        def forward(self, images):
+            return self.net(images[0])
+
+    monkeypatch.setattr(programs, "AlexNet", Small)
+    loop = bench.GPU_ALEXNETS["minidl, train.py's loop"]
+    own = {"minidl, one device": small("cuda:0"), "minidl, two towers": small("cuda:1"), "minidl, train.py's loop": loop}
+    monkeypatch.setattr(bench, "GPU_ALEXNETS", own)
     monkeypatch.setattr(nets, "random_images", lambda n: (rng.standard_normal((n, 3, 16, 16), "f"), rng.integers(0, 10, n)))
     monkeypatch.setattr(bench.Rates, "SIZE", 8)
     convolutions = {"conv1": ((11, 11, 3), (4, 5, 5, 3), 2, 0, 1), "conv2": ((6, 6, 4), (4, 3, 3, 2), 1, 1, 2)}
@@ -205,6 +218,7 @@ def test_the_benchmark_from_its_command_to_its_tables(program, gpu, rng, monkeyp
     expected += [f"convolution, batch {b}, float32" for b in (2, 3)]
     assert [line.split("|")[1].strip() for line in tables] == expected
     assert printed.count("| minidl, one device") == printed.count("| minidl, two towers") == 4
+    assert printed.count("| minidl, train.py's loop") == 4 and "mdl_note_not_finite" in fake_cupy.launches
     assert printed.count("| conv2 ") == 2 and "cuda:0, cuda:1: " in printed
     assert {"mdl_im2col", "mdl_winograd_output"} <= set(fake_cupy.launches)
 

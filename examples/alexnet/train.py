@@ -44,6 +44,7 @@ from guards import DiskFullError, NotFiniteError
 from listing import classes_changed, difference, digest_of, held_out_changed, listing_of, read_listing, save_listing
 from meter import Meter, Progress, clock
 from model import LAYERS, PROFILES, VARIANTS, AlexNet
+from steps import Outcome, Steps
 
 import minidl
 from minidl import Tensor, pipe, random
@@ -88,6 +89,7 @@ class Trainer:
         self.noise_steps = round(model.profile.noise_until * self.last_step)
         self.meter = Meter(self.step, self.last_step)
         self.autopsy = Autopsy(model, args.autopsy) if args.autopsy else None
+        self.steps = Steps(model, self.optimizer, late=0 if args.autopsy else 1)  # an autopsy is told of each step at once
         self.best: dict[str, Any] | None = None
         self.left_out = 0
         self.reported: set[str] = set()  # files of which Pillow warned
@@ -268,21 +270,22 @@ class Trainer:
         self.step += 1
 
     def train_step(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Forward, backward, update. NotFiniteError, before anything is updated, if the loss or a gradient is not finite."""
-        generator = random.default_generator.state()
-        self.optimizer.zero_grad()
-        scores = self.model(images)
-        loss = self.model.loss(scores, labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NotFiniteError(self._diagnosis(f"the loss is {value}", images, labels, generator))
-        loss.backward()
-        if not guards.all_finite((p.device, p.grad.data) for p in self.model.parameters() if p.grad is not None):
-            raise NotFiniteError(self._diagnosis("a gradient is not finite", images, labels, generator))
-        self.optimizer.step()
+        """Forward, backward, update. NotFiniteError if the loss or a gradient was not finite, of this step or one that is read
+        late (steps.py); nothing is updated from that step on."""
         self.lr = self.optimizer.param_groups[0]["lr"]
-        self.meter.add(value, int((scores.detach().numpy().argmax(axis=1) == labels).sum()), len(labels))
+        for outcome in self.steps.take(self.step + 1, images, labels):
+            self._note(outcome)
         self._count_step(len(labels))
+
+    def catch_up(self) -> None:
+        """Read what the last step said, if it was not waited for. NotFiniteError as of `train_step`."""
+        for outcome in self.steps.rest():
+            self._note(outcome)
+
+    def _note(self, outcome: Outcome) -> None:
+        if outcome.fault:
+            raise NotFiniteError(self._diagnosis(outcome))
+        self.meter.add(outcome.loss, outcome.right, len(outcome.labels))
 
     @contextmanager
     def _autopsied(self, progress: Progress) -> Iterator[None]:
@@ -302,21 +305,22 @@ class Trainer:
             self.disk.write(partial(self.log.write, step=self.step, **row))
             progress.write(f"step {self.step}  {diagnosis}")
 
-    def _diagnosis(self, what: str, images: np.ndarray, labels: np.ndarray, generator: dict[str, int]) -> str:
-        """Where the first number that is not finite came from. `generator`: the random state before the step."""
+    def _diagnosis(self, outcome: Outcome) -> str:
+        """Where the first number that is not finite came from: the step again, with the same weights and random numbers."""
 
         def step() -> Tensor:
-            random.default_generator.set_state(generator)
-            return self.model.loss(self.model(images), labels)
+            random.default_generator.set_state(outcome.generator)
+            return self.model.loss(self.model(outcome.images), outcome.labels)
 
-        where = guards.first_not_finite(self.model, images, step)
-        return f"step {self.step + 1}: {what}; {where}; {self._advice()}"
+        where = guards.first_not_finite(self.model, outcome.images, step)
+        return f"step {outcome.number}: {outcome.fault}; {where}; {self._advice()}"
 
     def _advice(self) -> str:
         rate = "rates in the parameter file" if self.args.layers else f"--lr than {self.args.lr}"
         return f"{self._last_checkpoint()}; {'lower' if self.args.layers else 'a lower'} {rate} may help"
 
     def _report(self, epoch: int, progress: Progress) -> None:
+        self.catch_up()
         means, speed = self.meter.take()
         row = {"step": self.step, "epoch": epoch, "lr": self.lr, **means, "skipped": self.left_out, **speed}
         self.disk.write(partial(self.log.write, **row))
@@ -381,8 +385,9 @@ class Trainer:
     def save(self, again: bool = False) -> None:
         """A checkpoint of this step, once, or again; the oldest ones beyond the last --keep go, but not the best.
 
-        NotFiniteError: the last update overflowed. What was saved before stays.
+        NotFiniteError: the last update overflowed, or as of `train_step`. What was saved before stays.
         """
+        self.catch_up()
         path = run.checkpoint_path(self.folder, self.step)
         if path != self.last_checkpoint or again:
             if not guards.all_finite((p.device, p.data) for p in self.model.parameters()):

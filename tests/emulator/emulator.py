@@ -170,6 +170,8 @@ def _argument(kernel: str, place: int, kind: str, value: Any) -> Any:
 
 
 def _pointer(where: str, kind: str, value: Any) -> ctypes.c_void_p:
+    if kind.startswith("const ") and type(value) is int and value == 0:
+        return ctypes.c_void_p(None)  # what CuPy makes of the int: a null pointer
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{where}, got {type(value).__name__}")
     if value.dtype.name not in DTYPES[kind.removeprefix("const ").removesuffix("*")]:
@@ -183,7 +185,8 @@ def _pointer(where: str, kind: str, value: Any) -> ctypes.c_void_p:
 
 def _check_overlap(kernel: str, types: list[str], args: Sequence[Any]) -> None:
     """An array that is written may not be given twice: the compiler is told that pointers lead to different arrays."""
-    arrays = [(i, kind, a) for i, (kind, a) in enumerate(zip(types, args, strict=True)) if kind.endswith("*")]
+    pointers = ((i, kind, a) for i, (kind, a) in enumerate(zip(types, args, strict=True)) if kind.endswith("*"))
+    arrays = [(i, kind, a) for i, kind, a in pointers if isinstance(a, np.ndarray)]  # an int is a null pointer
     for i, kind, a in arrays:
         for j, _, b in arrays:
             if i != j and not kind.startswith("const ") and np.may_share_memory(a, b):

@@ -4,10 +4,10 @@
 
 minidl's nets are the one that examples/alexnet/train.py trains, in two towers on cuda:0 and cuda:1, which share the GPU where
 there is one, the same layers on one device, and the two towers by train.py's own loop, but for its images. PyTorch's net is
-tried in both memory formats. Both sides multiply float32 with the same precision ("high" is TF32), and PyTorch lets cuDNN choose
-its fastest kernels. The batch lies on the GPU already; a training step is forward, loss, backward and the update of SGD with
-momentum. A second table has the convolutions alone, by Winograd's tiles and by patches: which of them is used was chosen by
-counting, not by measuring.
+tried in both memory formats. Both sides multiply float32 with the same precision ("high" is TF32), and PyTorch lets cuDNN
+choose its fastest kernels. The batch lies on the GPU already; a training step is forward, loss, backward and the update of
+SGD with momentum. A second table has the convolutions alone, by Winograd's tiles and by patches: which of them is used was
+chosen by counting, not by measuring.
 
 Each program takes `--steps` steps between two synchronisations, all programs in turn, `--repeats` times. The floor is the
 larger of two times: the step's multiply-adds at the rate of a large matrix product, and the bytes that a step by patches must

@@ -1,20 +1,23 @@
 """cuBLAS's products for the stand-in for CuPy (fake_cupy.py): on NumPy, by the addresses and sizes that cuBLAS is given.
 
 Every argument is taken for what it is to cuBLAS: matrices are read by columns, and nothing but an address says where. What
-cuBLAS would refuse or silently get wrong raises: sizes that are no C ints, a leading dimension shorter than a column, addresses
-of memory that was freed or that ends too early, results that lie in an operand or over one another, unknown codes, a handle of
-another GPU. Reading and writing count as a kernel's, for the stream and its events.
+cuBLAS would refuse or silently get wrong raises: sizes that are no C ints, a leading dimension shorter than a column,
+addresses of memory that was freed or that ends too early, results that lie in an operand or over one another, unknown codes,
+a handle of another GPU, of another thread, or that another stream has used: with that, two runs may differ in bits. Reading
+and writing count as a kernel's, for the stream and its events.
 
 `install` hooks it into fake_cupy. `calls` lists what was called, by name.
 """
 
 import ctypes
+import threading
 import weakref
 from types import SimpleNamespace
 
 import numpy as np
 
 calls: list[str] = []
+handles: dict[int, "_Handle"] = {}
 _memory: dict[int, tuple] = {}  # address -> the whole array and the buffer that it was taken from, weakly
 
 CUDA_R_32F, CUDA_R_64F = 0, 1
@@ -27,16 +30,36 @@ class CUBLASError(RuntimeError):
     pass
 
 
+class _Handle:
+    def __init__(self, device):
+        self.device, self.thread, self.stream = device, threading.get_ident(), None
+
+
+def create():
+    """A new handle, of the current GPU."""
+    handles[1000 + len(handles)] = _Handle(_cupy._here.device)
+    return 999 + len(handles)
+
+
+def _check_handle(number):
+    handle, stream = handles.get(number), _cupy._here.streams[-1]
+    if handle is None or handle.device != _cupy._here.device or handle.thread != threading.get_ident():
+        raise CUBLASError("CUBLAS_STATUS_NOT_INITIALIZED: the handle belongs to another GPU or thread")
+    if handle.stream not in (None, stream):
+        raise CUBLASError(f"a handle of {handle.stream.name} is used on {stream.name}: no workspace of its own")
+    handle.stream = stream
+
+
 def install(cupy):
     """Give the module `cupy` (fake_cupy) what minidl asks of cuBLAS."""
     global _cupy
     _cupy = cupy
-    calls.clear()
-    _memory.clear()
+    for kept in (calls, handles, _memory):
+        kept.clear()
     cupy.ndarray.data = property(lambda array: SimpleNamespace(ptr=_address(array)))
-    cupy.cuda.get_cublas_handle = lambda: 1000 + cupy._here.device
     cupy.cuda.runtime.CUDA_R_32F, cupy.cuda.runtime.CUDA_R_64F = CUDA_R_32F, CUDA_R_64F
     cupy.cuda.cublas = SimpleNamespace(
+        create=create,
         gemmEx=gemmEx,
         gemmStridedBatchedEx=gemmStridedBatchedEx,
         CUBLAS_OP_N=0,
@@ -76,8 +99,7 @@ def _gemm(
     batch, compute, algo,
 ):  # fmt: skip
     _check_ints(m, n, k, lda, ldb, ldc, batch)
-    if handle != 1000 + _cupy._here.device:
-        raise CUBLASError("CUBLAS_STATUS_NOT_INITIALIZED: the handle belongs to another GPU")
+    _check_handle(handle)
     if not Atype == Btype == Ctype or compute not in COMPUTES[Ctype] or algo != -1 or {transa, transb} - {0, 1}:
         raise CUBLASError("CUBLAS_STATUS_INVALID_VALUE: types, flags or algorithm")
     a_shape, b_shape = (k, m) if transa else (m, k), (n, k) if transb else (k, n)

@@ -93,6 +93,7 @@ class _Stream:
         self.time, self.seen = 0, {}  # how far it has run; how far each other stream had when this one waited for it
         self.name = f"stream{_Stream.made}"
         _Stream.made += 1
+        self.ptr = _Stream.made
 
     def __enter__(self):
         if self.device_id != _here.device:
@@ -197,6 +198,7 @@ def get_default_memory_pool():
 cuda = SimpleNamespace(
     Device=_Device,
     Stream=_Stream,
+    get_current_stream=lambda device_id=-1: _here.streams[-1],
     MemoryHook=_MemoryHook,
     alloc_pinned_memory=_PageLocked,
     set_allocator=lambda allocator: None,  # there is no pool to go round

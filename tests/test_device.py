@@ -466,7 +466,7 @@ def test_the_stand_in_has_nothing_that_cupy_lacks(monkeypatch):
     """What runs on the stand-in finds on a GPU every function, method and constant that it names. Without cuBLAS, whose library
     CuPy loads before it says what is in it."""
     cupy = pytest.importorskip("cupy")
-    helpers = {"install", "signatures", "history", "errors", "launches", "devices", "memory", "in_use", "order"}
+    helpers = {"install", "signatures", "history", "errors", "launches", "devices", "memory", "in_use", "order", "in_flight"}
     imported = {name for name in public(fake_cupy) if inspect.ismodule(getattr(fake_cupy, name))}
     helpers |= imported | {"Counter", "SimpleNamespace", "Device", "UFUNCS", "NOT_CUPYS", "OPERATORS", "OVERRIDE"}
     helpers |= {"CUDARuntimeError", "OutOfMemoryError", "cublas"}  # which CuPy has elsewhere, or not without its library
@@ -476,7 +476,7 @@ def test_the_stand_in_has_nothing_that_cupy_lacks(monkeypatch):
     pairs += [(fake_cupy.ndarray, cupy.ndarray), (fake_cupy.ufunc, cupy.ufunc), (fake_cupy.RawModule, cupy.RawModule)]
     for ours, theirs in pairs:
         assert public(ours) - helpers <= public(theirs), theirs
-    attributes = {"device_id", "non_blocking", "time", "seen", "name", "made", "knows"}  # of the stand-in's own streams
+    attributes = {"device_id", "non_blocking", "time", "seen", "name", "made", "knows", "ptr"}  # of the stand-in's own streams
     assert public(fake_cupy.cuda.Stream(non_blocking=True)) - attributes <= public(cupy.cuda.Stream)
     assert public(fake_cupy.cuda.Device()) <= public(cupy.cuda.Device)
     assert {"malloc_postprocess", "free_postprocess"} <= public(cupy.cuda.MemoryHook)

@@ -7,6 +7,9 @@
     an event in between. `errors` holds what was noticed where nothing can be raised.
   * A copy from or to page-locked memory ends when the host has waited for it, and no sooner: what is on its way to the host is
     NaN until then, and what is on its way to a GPU must stay as it is.
+  * What CuPy does in silence: an index array's positions out of range are taken modulo the axis, of values assigned to one
+    element any may stay, `add.at` adds in any order, and elementwise functions take float32 numbers below 1.2e-38 for 0.
+  * Memory that was freed comes back with what was in it, or full of NaN where `stale` is False.
   * A RawModule's kernels run on the CPU, one CUDA thread after the other (tests/emulator), in the order that `order` says.
 
 `history` lists what happened, in order: ("h2d", stream), ("record", stream), ("wait", stream), ... `launches` lists the
@@ -37,6 +40,7 @@ launches: list[str] = []
 devices = 1  # how many GPUs this machine has
 memory = 1 << 40  # bytes of each
 in_use: Counter[int] = Counter()  # bytes of arrays on each GPU
+stale = True  # what new memory holds: what was there before, where memory of that size was freed, else NaN
 order = "forward"  # or "reverse", or "shuffled": how a kernel's threads and blocks run
 
 
@@ -48,6 +52,7 @@ def install(monkeypatch, gpus=1):
     monkeypatch.setattr(module, "devices", gpus)
     monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.setattr(module, "in_use", Counter())
+    monkeypatch.setattr(module, "_pool", _Pool())
     for seen in (history, errors, launches, in_flight):
         seen.clear()
     fake_cublas.install(module)
@@ -190,9 +195,34 @@ class OutOfMemoryError(MemoryError):
     pass
 
 
+class _Pool:
+    """Freed memory of every GPU, by the stream that asked for it and its size: the last that was freed comes back first."""
+
+    def __init__(self):
+        self.blocks = {}
+
+    def take(self, device, stream, size):
+        blocks = self.blocks.get((device, stream, size))
+        return blocks.pop() if blocks else None
+
+    def give(self, device, stream, array):
+        owner = array
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        if owner.flags.c_contiguous and owner.flags.owndata and owner.flags.writeable:
+            self.blocks.setdefault((device, stream, owner.nbytes), []).append(owner)
+
+    def kept(self, device):
+        return sum(len(blocks) * size for (where, _, size), blocks in self.blocks.items() if where == device)
+
+
+_pool = _Pool()
+
+
 def get_default_memory_pool():
-    """The current GPU's pool, which keeps nothing."""
-    return SimpleNamespace(used_bytes=lambda: in_use[_here.device], free_bytes=lambda: 0)
+    """The current GPU's pool."""
+    device = _here.device
+    return SimpleNamespace(used_bytes=lambda: in_use[device], free_bytes=lambda: _pool.kept(device))
 
 
 cuda = SimpleNamespace(
@@ -217,8 +247,9 @@ class _Buffer:
 
     size = 0
 
-    def __init__(self, device, stream, size):
+    def __init__(self, device, stream, size, array):
         self.device, self.owner, self.written, self.readers = device, stream, (stream, stream.time), {}
+        self.array, self.pool = array, _pool
         if in_use[device] + size > memory:
             raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: {in_use[device]:,} bytes).")
         self.size, self.counter = size, in_use
@@ -242,6 +273,7 @@ class _Buffer:
     def __del__(self):
         if self.size:
             self.counter[self.device] -= self.size
+            self.pool.give(self.device, self.owner, self.array)
             for hook in _here.hooks:
                 hook.free_postprocess(**self.call)
         if not all(self.owner.knows(*use) for use in (self.written, *self.readers.items())):
@@ -263,7 +295,7 @@ def _launch(inputs=(), outputs=()):
 
 def _new(host, stream):
     host = np.asarray(host)
-    return ndarray(host, _Buffer(_here.device, stream, host.nbytes))
+    return ndarray(host, _Buffer(_here.device, stream, host.nbytes, host))
 
 
 # --------------------------------------------------------------------------------------------------------------- arrays
@@ -326,8 +358,18 @@ def _numpys(name):
 
 
 def _in_c_order(function):
-    """An elementwise function as CuPy has it: its result is in C order, whatever its operands' memory."""
-    return lambda *args: np.array(function(*args), order="C")
+    """An elementwise function as CuPy has it: its result is in C order, whatever its operands' memory, and its kernel, compiled
+    with -ftz=true, reads and writes zeros for numbers that are too small for float32's usual form."""
+    return lambda *args: _flushed(np.array(function(*map(_flushed, args)), order="C"))
+
+
+def _flushed(x):
+    if not isinstance(x, np.ndarray) or x.dtype != np.float32:
+        return x
+    small = np.abs(x) < np.finfo(np.float32).tiny
+    if not (small & (x != 0)).any():
+        return x
+    return np.where(small, np.copysign(np.float32(0), x), x)
 
 
 def _in_place(name):
@@ -336,9 +378,13 @@ def _in_place(name):
             return getattr(other, OVERRIDE)(ufunc(_numpys(name).__name__), self, other, self)
         if not isinstance(other, (ndarray, int, float, np.generic)):
             raise TypeError(f"Unsupported type {type(other)}")
-        return _into(self, lambda x, y: getattr(x, name)(y), other)
+        return _into(self, lambda x, y: _changed(x, getattr(np.array(_flushed(x)), name), _flushed(y)), other)
 
     return method
+
+
+def _changed(x, change, *others):
+    x[...] = _flushed(change(*others))
 
 
 class ndarray:  # noqa: N801  CuPy's name
@@ -375,13 +421,14 @@ class ndarray:  # noqa: N801  CuPy's name
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index):
-        return _compute(lambda x, *i: x[i if isinstance(index, tuple) else i[0]], self, *_parts(index), index=True)
+        return _compute(lambda x, *i: x[_place(x, i if isinstance(index, tuple) else i[0])], self, *_parts(index), index=True)
 
     def __setitem__(self, index, value):
         if not isinstance(value, (ndarray, int, float, np.generic)):
             raise TypeError(f"Unsupported type {type(value)}")
-        place = tuple(_host(part, index=True) for part in _parts(index))
-        _into(self, lambda x, v: x.__setitem__(place if isinstance(index, tuple) else place[0], v), value)
+        parts = tuple(_host(part, index=True) for part in _parts(index))
+        place = _place(self._array, parts if isinstance(index, tuple) else parts[0])
+        _into(self, lambda x, v: _assign(x, place, v), value)
 
     def _scalar(self):
         return asnumpy(self).item()
@@ -451,6 +498,45 @@ def _parts(index):
     return index if isinstance(index, tuple) else (index,)
 
 
+def _is_list(part):
+    return isinstance(part, (np.ndarray, list)) and np.ndim(part) > 0
+
+
+def _place(x, index):
+    """An index of x whose arrays' positions are taken modulo their axes, as CuPy takes them."""
+    parts = _parts(index)
+    if not any(_is_list(part) and np.asarray(part).dtype.kind in "iu" for part in parts):
+        return index
+    taken = [0 if part is None or part is Ellipsis else np.ndim(part) if _is_mask(part) else 1 for part in parts]
+    placed, axis = [], 0
+    for part, axes in zip(parts, taken, strict=True):
+        if part is Ellipsis:
+            axis += x.ndim - sum(taken)
+        elif _is_list(part) and np.asarray(part).dtype.kind in "iu" and x.shape[axis]:
+            part = np.asarray(part) % x.shape[axis]
+        placed.append(part)
+        axis += axes
+    return tuple(placed) if isinstance(index, tuple) else placed[0]
+
+
+def _is_mask(part):
+    return getattr(part, "dtype", None) == np.bool_ or isinstance(part, bool)
+
+
+def _positions(x, place):
+    """Where in x the elements of x[place] are, counted in C order."""
+    return np.arange(x.size).reshape(x.shape)[place]
+
+
+def _assign(x, place, values):
+    """x[place] = values; of several for one element the first stays, where NumPy keeps the last."""
+    if not any(_is_list(part) for part in _parts(place)):
+        x[place] = values
+        return
+    where = _positions(x, place)
+    x.put(where.reshape(-1)[::-1], np.broadcast_to(values, where.shape).reshape(-1)[::-1])
+
+
 OPERATORS = {
     **{"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide"},
     **{"mod": "remainder", "pow": "power", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"},
@@ -478,12 +564,25 @@ class ufunc:  # noqa: N801  CuPy's name
         if not any(isinstance(a, ndarray) for a in args):
             raise TypeError("a GPU's ufunc was called without a GPU's array")
         if out is not None:
-            return _into(out, lambda o, *xs: self._ufunc(*xs, out=o), *args)
+            return _into(
+                out, lambda o, *xs: _changed(o, lambda *ys: self._ufunc(*ys, casting=casting), *map(_flushed, xs)), *args
+            )
         return _compute(_in_c_order(lambda *xs: self._ufunc(*xs, casting=casting, dtype=dtype)), *args)
 
     def at(self, a, indices, b=None):
-        place = tuple(_host(part, index=True) for part in _parts(indices))
-        _into(a, lambda x, v: self._ufunc.at(x, place if isinstance(indices, tuple) else place[0], v), b)
+        parts = tuple(_host(part, index=True) for part in _parts(indices))
+        place = _place(a._array, parts if isinstance(indices, tuple) else parts[0])
+        _into(a, lambda x, v: self._in_some_order(x, _positions(x, place), v), b)
+
+    calls_of_at = 0
+
+    def _in_some_order(self, x, where, values):
+        """Atomic operations come in another order each time."""
+        ufunc.calls_of_at += 1
+        turned = np.random.default_rng(ufunc.calls_of_at).permutation(where.size)
+        flat = x.reshape(-1).copy()
+        self._ufunc.at(flat, where.reshape(-1)[turned], np.broadcast_to(values, where.shape).reshape(-1)[turned])
+        x[...] = flat.reshape(x.shape)
 
 
 NOT_CUPYS = {"isnat", "matmul", "matvec", "spacing", "vecdot", "vecmat"}  # CuPy has none of these, or as another function
@@ -493,9 +592,17 @@ for _name in UFUNCS:
 
 
 def empty(shape, dtype=float, order="C"):
+    return _new(_uninitialised(shape, dtype, order), _launch())
+
+
+def _uninitialised(shape, dtype, order):
+    """Nobody may rely on what was there."""
     array = np.empty(shape, dtype, order)
-    array.fill(np.nan if array.dtype.kind == "f" else 113)  # nobody may rely on what was there
-    return _new(array, _launch())
+    before = _pool.take(_here.device, _here.streams[-1], array.nbytes) if stale and array.nbytes else None
+    if before is not None:
+        return np.ndarray(array.shape, array.dtype, before.reshape(-1).view(np.uint8), order=order)
+    array.fill(np.nan if array.dtype.kind == "f" else 113)
+    return array
 
 
 def zeros(shape, dtype=float, order="C"):
@@ -511,7 +618,10 @@ def full(shape, fill_value, dtype=None, order="C"):
 
 
 def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
-    return _compute(lambda x: np.empty_like(x, dtype, order, shape=shape), prototype)
+    like = np.empty_like(prototype._array, dtype, order, shape=shape)
+    axes = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])  # in memory order it is one run
+    run = _uninitialised([like.shape[axis] for axis in axes], like.dtype, "C")
+    return _new(run.transpose(np.argsort(axes)), _launch([prototype]))
 
 
 def zeros_like(a, dtype=None, order="K", subok=None, shape=None):

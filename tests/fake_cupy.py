@@ -41,6 +41,7 @@ devices = 1  # how many GPUs this machine has
 memory = 1 << 40  # bytes of each
 in_use: Counter[int] = Counter()  # bytes of arrays on each GPU
 stale = True  # what new memory holds: what was there before, where memory of that size was freed, else NaN
+fused = False  # do kernels round a product before something is added to it, or not, as on a GPU?
 order = "forward"  # or "reverse", or "shuffled": how a kernel's threads and blocks run
 
 
@@ -773,7 +774,7 @@ class RawModule:
         self._source, self._defines = code, dict(option.removeprefix("-D").split("=", 1) for option in options)
 
     def get_function(self, name):
-        program = emulator.compile(self._source, self._defines, sanitize=os.environ.get("MINIDL_EMULATOR"))
+        program = emulator.compile(self._source, self._defines, sanitize=os.environ.get("MINIDL_EMULATOR"), fused=fused)
         if name not in program.parameters:
             raise CUDARuntimeError(f"CUDA_ERROR_NOT_FOUND: named symbol not found ({name})")
         return _Function(program, name)

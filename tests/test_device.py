@@ -415,6 +415,26 @@ def test_a_copy_to_the_host_that_is_only_begun(one_gpu):
     assert [event[0] for event in fake_cupy.history].count("synchronize event") == 1
 
 
+def test_the_stand_in_hands_out_memory_with_what_was_in_it(one_gpu, monkeypatch):
+    """To the stream that it was of, and no other; it counts as kept until then."""
+    d, other = Device("cuda:0"), fake_cupy.cuda.Stream()
+    with d.active():
+        array = d.xp.full((2, 300), 7, np.float32)
+        size = array.nbytes
+        with other:
+            assert np.isnan(fake_cupy.empty(600, "f")._array).all()
+        del array
+        pool = d.xp.get_default_memory_pool()
+        assert pool.free_bytes() >= size and pool.used_bytes() == 0
+        with other:
+            assert not (fake_cupy.empty((600,), "i")._array == np.float32(7).view("i")).any()
+        again = d.xp.empty_like(d.xp.zeros((20, 30), "f"))
+        assert (again._array == 7).all() and again.shape == (20, 30)
+        del again
+        monkeypatch.setattr(fake_cupy, "stale", False)
+        assert np.isnan(d.xp.empty(600, "f")._array).all()
+
+
 def test_the_stand_in_copies_when_the_host_has_waited_and_no_sooner(one_gpu):
     d = Device("cuda:0")
     host = pinned_empty((3,), "f")
@@ -466,7 +486,20 @@ def test_the_stand_in_has_nothing_that_cupy_lacks(monkeypatch):
     """What runs on the stand-in finds on a GPU every function, method and constant that it names. Without cuBLAS, whose library
     CuPy loads before it says what is in it."""
     cupy = pytest.importorskip("cupy")
-    helpers = {"install", "signatures", "history", "errors", "launches", "devices", "memory", "in_use", "order", "in_flight"}
+    helpers = {
+        "install",
+        "signatures",
+        "history",
+        "errors",
+        "launches",
+        "devices",
+        "memory",
+        "in_use",
+        "order",
+        "in_flight",
+        "stale",
+        "fused",
+    }
     imported = {name for name in public(fake_cupy) if inspect.ismodule(getattr(fake_cupy, name))}
     helpers |= imported | {"Counter", "SimpleNamespace", "Device", "UFUNCS", "NOT_CUPYS", "OPERATORS", "OVERRIDE"}
     helpers |= {"CUDARuntimeError", "OutOfMemoryError", "cublas"}  # which CuPy has elsewhere, or not without its library

@@ -162,11 +162,8 @@ def _extent(c):
 
 def _address(array):
     """The address of a fake array's first element, and a note of the memory that it lies in."""
-    whole = array._array
-    while isinstance(whole.base, np.ndarray):
-        whole = whole.base
     address = array._array.ctypes.data
-    _memory[address] = weakref.ref(whole), weakref.ref(array._buffer)
+    _memory[address] = weakref.ref(array._buffer.array), weakref.ref(array._buffer)
     return address
 
 

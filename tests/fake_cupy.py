@@ -210,7 +210,7 @@ class _Pool:
         owner = array
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
-        if owner.flags.c_contiguous and owner.flags.owndata and owner.flags.writeable:
+        if owner.flags.c_contiguous and owner.flags.owndata:
             self.blocks.setdefault((device, stream, owner.nbytes), []).append(owner)
 
     def kept(self, device):

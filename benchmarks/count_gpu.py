@@ -1,6 +1,6 @@
 """What a training step of AlexNet asks of a GPU, counted without one: launches, bytes, multiply-adds.
 
-    python benchmarks/count_gpu.py [--batch 128] [--kernels]
+    python benchmarks/count_gpu.py [--batch 128] [--nets "minidl, one device"] [--kernels]
 
 The step runs on the tests' stand-in for CuPy, whose kernels and products are only counted here: no number is computed. A launch
 reads its inputs and writes its outputs, each once, whole: what caches spare and what is read twice is not known. In float32
@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-TESTS = Path(__file__).parents[1] / "tests"
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import fake_cublas
 import fake_cupy
 import nets
@@ -95,6 +94,7 @@ def uncounted(make: Any) -> Any:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, nargs="+", default=[128])
+    parser.add_argument("--nets", nargs="+", choices=list(GPU_ALEXNETS), default=list(GPU_ALEXNETS))
     parser.add_argument("--kernels", action="store_true")
     args = parser.parse_args(arguments)
     install()
@@ -103,8 +103,8 @@ def main(arguments: list[str] | None = None) -> None:
         data = nets.random_images(batch)
         for precision, title in (("highest", "float32"), ("high", "TF32")):
             minidl.set_float32_matmul_precision(precision)
-            for name, make in GPU_ALEXNETS.items():
-                program = make()
+            for name in args.nets:
+                program = GPU_ALEXNETS[name]()
                 inputs = program.inputs(*data)
                 for _ in range(2):  # the first makes the velocities
                     counts.clear()

@@ -249,3 +249,16 @@ def test_each_way_of_a_convolution_is_timed_under_its_own_name(program, gpu, mon
         "3.000",
         "1.50",
     ]
+
+
+def test_what_a_step_asks_of_a_gpu_is_counted_without_one():
+    """Of AlexNet at batch 2: every layer's kernels once, and products that are the step's multiply-adds."""
+    command = [sys.executable, "benchmarks/count_gpu.py", "--batch", "2", "--nets", "minidl, one device", "--kernels"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    rows = {cells[0]: cells[1:] for line in printed.splitlines() if (cells := [c.strip() for c in line.split("|")[1:-1]])}
+    launches, gigabytes, tflop = rows["batch 2, TF32, minidl, one device"]
+    assert 100 < int(launches) < 120 and 0.5 < float(gigabytes) < 2
+    # 2,067,805,248 multiply-adds an image, two images; conv1's patches are 364 numbers instead of 363
+    assert float(tflop) == pytest.approx(2 * 2 * 2.068e-3, abs=0.005)
+    assert int(rows["batch 2, TF32, minidl, one device: mdl_sgd_update_2012"][0]) == 16
+    assert int(rows["batch 2, float32, minidl, one device: products"][0]) == 23

@@ -145,7 +145,7 @@ def _by_group(y: Array, groups: int) -> Array:
 
 
 def _filters(w: Array, groups: int, length: int) -> Array:
-    """(O, KH, KW, C / groups) -> (groups, O / groups, length): a filter's KH * KW * C / groups numbers, and zeros after them."""
+    """(O, KH, KW, C / groups) -> (groups, O / groups, length): each filter's KH * KW * C / groups numbers, then zeros."""
     rows = w.reshape(groups, len(w) // groups, math.prod(w.shape[1:]))
     if length == rows.shape[2]:
         return rows

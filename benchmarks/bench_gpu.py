@@ -36,6 +36,7 @@ from minidl.device import Device
 from minidl.kernels.cuda import conv2d, winograd
 from minidl.kernels.cuda.gemm import gemm
 
+KINDS = {"highest": "float32", "high": "TF32", "medium": "bfloat16 products"}
 PEERS = ["contiguous", "channels_last"]
 
 
@@ -173,14 +174,14 @@ def compare(peers: list[str], batch: int, precision: str, repeats: int, steps: i
     ]
     limit = f"{2e-12 * multiply_adds:.0f} TFLOP/s, {1e-12 * copied:.2f} TB/s"
     rows.append([f"the floor, at {limit}", f"{batch / floor:.0f}", f"{1e3 * floor:.2f}", f"{floor / own:.2f}", "", ""])
-    kind = f"training step, batch {batch}, {'TF32' if precision == 'high' else 'float32'}"
+    kind = f"training step, batch {batch}, {KINDS[precision]}"
     print_table([kind, "images/s", "ms", "minidl / this", "of the floor", "host ms"], rows)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, nargs="+", default=[128, 1024])
-    parser.add_argument("--precisions", nargs="+", choices=["highest", "high"], default=["highest", "high"])
+    parser.add_argument("--precisions", nargs="+", choices=list(KINDS), default=["highest", "high"])
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)

@@ -413,15 +413,16 @@ def set_float32_matmul_precision(precision: str) -> None:
     "highest" : float32 throughout.
     "high"    : tensor cores may round the factors to TF32, whose fraction has 10 bits instead of 23, and add in float32: an
                 error of about 2^-11 of each product, several times faster. GPUs without such cores ignore it.
+    "medium"  : the same with bfloat16, whose fraction has 7 bits: 2^-8. What is kept, and what is added up, stays float32.
 
     The name and the words are PyTorch's, which has a setting of its own for convolutions. ValueError for another word.
     """
     global _float32_matmul_precision
-    if precision not in ("highest", "high"):
-        raise ValueError(f"set_float32_matmul_precision: precision must be 'highest' or 'high', got {precision!r}")
+    if precision not in ("highest", "high", "medium"):
+        raise ValueError(f"set_float32_matmul_precision: precision must be 'highest', 'high' or 'medium', got {precision!r}")
     _float32_matmul_precision = precision
 
 
 def get_float32_matmul_precision() -> str:
-    """What set_float32_matmul_precision was given last: "highest" or "high"."""
+    """What set_float32_matmul_precision was given last: "highest", "high" or "medium"."""
     return _float32_matmul_precision

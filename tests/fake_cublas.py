@@ -21,8 +21,8 @@ handles: dict[int, "_Handle"] = {}
 _memory: dict[int, tuple] = {}  # address -> the whole array and the buffer that it was taken from, weakly
 
 CUDA_R_32F, CUDA_R_64F = 0, 1
-COMPUTE_32F, COMPUTE_64F, COMPUTE_TF32 = 68, 70, 77
-COMPUTES = {CUDA_R_32F: (COMPUTE_32F, COMPUTE_TF32), CUDA_R_64F: (COMPUTE_64F,)}
+COMPUTE_32F, COMPUTE_64F, COMPUTE_TF32, COMPUTE_BF16 = 68, 70, 77, 75
+COMPUTES = {CUDA_R_32F: (COMPUTE_32F, COMPUTE_TF32, COMPUTE_BF16), CUDA_R_64F: (COMPUTE_64F,)}
 DTYPES = {CUDA_R_32F: np.dtype("float32"), CUDA_R_64F: np.dtype("float64")}
 
 
@@ -68,6 +68,7 @@ def install(cupy):
         CUBLAS_COMPUTE_32F=COMPUTE_32F,
         CUBLAS_COMPUTE_64F=COMPUTE_64F,
         CUBLAS_COMPUTE_32F_FAST_TF32=COMPUTE_TF32,
+        CUBLAS_COMPUTE_32F_FAST_16BF=COMPUTE_BF16,
     )
 
 
@@ -132,11 +133,13 @@ def _used(buffer):
 
 
 def _rounded(x, compute):
-    """What tensor cores multiply: all of a number, or its first 10 bits after the point."""
-    if compute != COMPUTE_TF32:
+    """What tensor cores multiply: all of a number, or its first 10 (TF32) or 7 (bfloat16) bits after the point."""
+    if compute not in (COMPUTE_TF32, COMPUTE_BF16):
         return x
-    bits = np.array(x, order="C").view(np.uint32)
-    return ((bits + 0x1000) & 0xFFFFE000).astype(np.uint32).view(np.float32)
+    half, kept = (0x1000, 0xFFFFE000) if compute == COMPUTE_TF32 else (0x8000, 0xFFFF0000)
+    finite = np.isfinite(x)
+    bits = np.where(finite, x, 0).astype(np.float32).view(np.uint32)
+    return np.where(finite, ((bits + half) & kept).astype(np.uint32).view(np.float32), x)
 
 
 def _overlaps_itself(c):

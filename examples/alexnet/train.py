@@ -449,7 +449,7 @@ def check_architecture(path: Path, saved: dict[str, Any], wanted: dict[str, Any]
 
 def build(args: argparse.Namespace, dataset: Any, folder: Path | None = None) -> AlexNet | FileNet:
     """The network. That of layer files from their copies in the run folder, or without one from the files themselves."""
-    minidl.set_float32_matmul_precision("high" if args.tf32 else "highest")
+    minidl.set_float32_matmul_precision("medium" if args.amp else "high" if args.tf32 else "highest")
     settings, devices = architecture(args, dataset), run.device_names(args.device)
     if args.layers and folder is None:
         return FileNet(args.layers, args.params, **settings, devices=devices)
@@ -505,11 +505,11 @@ def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[A
         scaled += f", {', '.join(args.freeze)} frozen" if args.freeze else ""
         rates = f"rate {args.lr:g} (biases {2 * args.lr:g}{scaled}), momentum {args.momentum:g}, decay {args.wd:g}"
     towers = [tower.device for tower in model.towers]
-    about = run.versions(towers)
+    about, kind = run.versions(towers), "bfloat16" if args.amp else "TF32" if args.tf32 else ""
     return (
         f"{net}, {parameters:,} parameters\n"
         f"on {' and '.join(dict.fromkeys(map(str, towers)))}; float32"
-        f"{', products in TF32' if args.tf32 and 'cuda' in args.device else ''}; "
+        f"{f', products in {kind}' if kind and 'cuda' in args.device else ''}; "
         f"{about['gpu'] + '; ' if 'gpu' in about else ''}NumPy {about['numpy']}, {about['blas']}\n"
         f"data: {data}, {len(held_out)} held out{f', none of {unseen} of the classes' if unseen else ''}\n"
         f"{f'{aside}{chr(10)}' if aside else ''}"
@@ -574,6 +574,11 @@ def parser_() -> argparse.ArgumentParser:
     p.add_argument(
         "--tf32", action="store_true", default=None, help="on a GPU, multiply float32 in TF32: faster, 10 bits of the fraction"
     )
+    p.add_argument(
+        "--amp",
+        choices=("bf16",),
+        help="on a GPU, multiply in bfloat16 and add in float32, which the weights stay in too; it has never run on a GPU yet",
+    )
     p.add_argument("--width", type=run.positive, help="scale of every hidden layer, default 1; 0.25 on the embedded patterns")
     p.add_argument("--seed", type=run.at_least_zero, help="default 0")
     p.add_argument("-p", "--print-freq", type=run.at_least_one, help="steps between reports, default 10")
@@ -619,6 +624,7 @@ COMMON: dict[str, Any] = {
     "variant": "two_towers",
     "literal_init": False,
     "tf32": False,
+    "amp": None,
     "seed": 0,
     "print_freq": 10,
     "autopsy": None,

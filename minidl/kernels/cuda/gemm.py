@@ -118,5 +118,5 @@ def _types(xp: ModuleType, dtype: np.dtype) -> tuple[int, int]:
     cublas, runtime = xp.cuda.cublas, xp.cuda.runtime
     if dtype == np.float64:
         return runtime.CUDA_R_64F, cublas.CUBLAS_COMPUTE_64F
-    exact = get_float32_matmul_precision() == "highest"
-    return runtime.CUDA_R_32F, cublas.CUBLAS_COMPUTE_32F if exact else cublas.CUBLAS_COMPUTE_32F_FAST_TF32
+    how = {"highest": "CUBLAS_COMPUTE_32F", "high": "CUBLAS_COMPUTE_32F_FAST_TF32", "medium": "CUBLAS_COMPUTE_32F_FAST_16BF"}
+    return runtime.CUDA_R_32F, getattr(cublas, how[get_float32_matmul_precision()])

@@ -52,23 +52,17 @@ def negative_power(d: Array, beta: float) -> Array:
 
 def local_response_norm_forward(x: Array, size: int, alpha: float, beta: float, k: float) -> tuple[Array, Array]:
     """x (..., C) -> y and d, both of x's shape."""
-    d = denominators(x, size, alpha, k)
-    return x * negative_power(d, beta), d
-
-
-def denominators(x: Array, size: int, alpha: float, k: float) -> Array:
-    """x (..., C) -> d (..., C)."""
     d = window_sum(x * x, size // 2, (size - 1) // 2)
     d *= alpha / size
     d += k
-    return d
+    return x * negative_power(d, beta), d
 
 
 def local_response_norm_backward(
     gy: Array, x: Array, d: Array | None, size: int, alpha: float, beta: float, k: float = 1.0
 ) -> Array:
     """gy, x, d (..., C) -> gx (..., C). d may be None where forward did not keep it; k is for that."""
-    d = denominators(x, size, alpha, k) if d is None else d
+    d = local_response_norm_forward(x, size, alpha, beta, k)[1] if d is None else d
     direct = gy * negative_power(d, beta)
     across = window_sum(direct * x / d, (size - 1) // 2, size // 2)
     return direct - (2 * alpha / size * beta) * x * across

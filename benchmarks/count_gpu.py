@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import common  # before the stand-in, which imports minidl
 import fake_cublas
 import fake_cupy
 import nets
-from common import print_table
 from minidl_programs import GPU_ALEXNETS
 
 import minidl
@@ -118,9 +118,9 @@ def main(arguments: list[str] | None = None) -> None:
                     for kernel, moved in counts.bytes.most_common(8)
                 ]
                 del program, inputs
-    print_table(["training step", "launches", "GB", "TFLOP"], rows)
+    common.print_table(["training step", "launches", "GB", "TFLOP"], rows)
     if args.kernels:
-        print_table(["kernel", "launches", "GB"], by_kernel)
+        common.print_table(["kernel", "launches", "GB"], by_kernel)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ fuzz: $(VENV)/.fuzz
 
 # on a machine with a GPU: with its own Python, CuPy and PyTorch; nothing is installed
 gpu-check:
-	$(PYTHON) benchmarks/gpu_check.py $(OUT)
+	$(PYTHON) benchmarks/gpu_check.py $(OUT) $(ARGS)
 
 # the sdist and the wheel, which is installed alone
 package: $(VENV)/.dev

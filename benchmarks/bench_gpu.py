@@ -3,10 +3,11 @@
     python benchmarks/bench_gpu.py [--batch 128 1024] [--precisions highest high] [--repeats 5] [--steps 10]
 
 minidl's nets are the one that examples/alexnet/train.py trains, in two towers on cuda:0 and cuda:1, which share the GPU where
-there is one, and the same layers on one device. PyTorch's net is tried in both memory formats. Both sides multiply float32 with
-the same precision ("high" is TF32), and PyTorch lets cuDNN choose its fastest kernels. The batch lies on the GPU already; a
-training step is forward, loss, backward and the update of SGD with momentum. A second table has the convolutions alone, by
-Winograd's tiles and by patches: which of them is used was chosen by counting, not by measuring.
+there is one, the same layers on one device, and the two towers by train.py's own loop, but for its images. PyTorch's net is
+tried in both memory formats. Both sides multiply float32 with the same precision ("high" is TF32), and PyTorch lets cuDNN
+choose its fastest kernels. The batch lies on the GPU already; a training step is forward, loss, backward and the update of
+SGD with momentum. A second table has the convolutions alone, by Winograd's tiles and by patches: which of them is used was
+chosen by counting, not by measuring.
 
 Each program takes `--steps` steps between two synchronisations, all programs in turn, `--repeats` times. The floor is the
 larger of two times: the step's multiply-adds at the rate of a large matrix product, and the bytes that a step by patches must
@@ -35,6 +36,7 @@ from minidl.device import Device
 from minidl.kernels.cuda import conv2d, winograd
 from minidl.kernels.cuda.gemm import gemm
 
+KINDS = {"highest": "float32", "high": "TF32", "medium": "bfloat16 products"}
 PEERS = ["contiguous", "channels_last"]
 
 
@@ -172,14 +174,14 @@ def compare(peers: list[str], batch: int, precision: str, repeats: int, steps: i
     ]
     limit = f"{2e-12 * multiply_adds:.0f} TFLOP/s, {1e-12 * copied:.2f} TB/s"
     rows.append([f"the floor, at {limit}", f"{batch / floor:.0f}", f"{1e3 * floor:.2f}", f"{floor / own:.2f}", "", ""])
-    kind = f"training step, batch {batch}, {'TF32' if precision == 'high' else 'float32'}"
+    kind = f"training step, batch {batch}, {KINDS[precision]}"
     print_table([kind, "images/s", "ms", "minidl / this", "of the floor", "host ms"], rows)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, nargs="+", default=[128, 1024])
-    parser.add_argument("--precisions", nargs="+", choices=["highest", "high"], default=["highest", "high"])
+    parser.add_argument("--precisions", nargs="+", choices=list(KINDS), default=["highest", "high"])
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)

@@ -18,6 +18,9 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "alexnet"))
+import checkout  # noqa: F401  before minidl
+
 from minidl import Device, get_num_threads, parallel, set_num_threads
 
 T = TypeVar("T")

@@ -1,19 +1,17 @@
 """minidl's side of the benchmarks: networks with their optimiser, trained and asked as a user would."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import common  # noqa: F401  before minidl, and for AlexNet
 import nets
 import numpy as np
+from model import AlexNet
+from steps import Steps
 
 import minidl.nn.functional as F
 from minidl import Tensor, nn, no_grad
 from minidl.optim import SGD
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "alexnet"))
-from model import AlexNet
 
 
 class Program:
@@ -57,6 +55,29 @@ class Towers(Program):
         return [Tensor(images, device=device) for device in on_gpus] or images, labels
 
 
+class Loop(Towers):
+    """The same network by the loop of examples/alexnet/train.py, which looks whether all numbers are finite, and reads what a
+    step said when the next one has been asked for."""
+
+    def __init__(self, devices: tuple[str, str]) -> None:
+        super().__init__(devices)
+        self.steps = Steps(self.net, self.optimizer)
+
+    def train(self, x: Any, labels: np.ndarray) -> None:
+        for outcome in self.steps.take(1, x, labels):
+            self._check(outcome.fault)
+
+    def synchronize(self) -> None:
+        for outcome in self.steps.rest():
+            self._check(outcome.fault)
+        super().synchronize()
+
+    @staticmethod
+    def _check(fault: str) -> None:
+        if fault:
+            raise ArithmeticError(f"train.py's loop: {fault}")
+
+
 ALEXNETS: dict[str, Callable[[], Program]] = {
     "minidl, two towers": Towers,
     "minidl, one device": lambda: Program(nets.alexnet(nn)),
@@ -65,4 +86,5 @@ ALEXNETS: dict[str, Callable[[], Program]] = {
 GPU_ALEXNETS: dict[str, Callable[[], Program]] = {
     "minidl, one device": lambda: Program(nets.alexnet(nn).to("cuda:0")),
     "minidl, two towers": lambda: Towers(("cuda:0", "cuda:1")),
+    "minidl, train.py's loop": lambda: Loop(("cuda:0", "cuda:1")),
 }

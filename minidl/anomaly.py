@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minidl.device import Array, array_module
+from minidl.device import Array, Device, array_module
 from minidl.observer import Observer
 
 FORWARD, BACKWARD = "forward", "backward"
@@ -46,7 +46,7 @@ class detect_anomaly(Observer):  # noqa: N801  PyTorch's name
         if _all_finite(out.data):
             return
         names = zip(node.layer.names_of(inputs), inputs, strict=True)
-        came_in = "; ".join(_statistics(name, x.data) for name, x in names if hasattr(x, "device"))
+        came_in = "; ".join(_statistics_on(x.device, name, x.data) for name, x in names if hasattr(x, "device"))
         raise AnomalyError(node.name, node.layer.name(), FORWARD, f"{_count('its output', out.data)}; {came_in}")
 
     def backward_begins(self, node: Any, gy: Array) -> None:
@@ -56,12 +56,15 @@ class detect_anomaly(Observer):  # noqa: N801  PyTorch's name
 
     def backward_ends(self, node: Any, gy: Array, gradients: Sequence[Array | None]) -> None:
         for i, gx in enumerate(gradients):
-            if gx is not None and not _all_finite(gx):
-                name = node.layer.names_of(node._edges)[i]
+            if gx is None:
+                continue
+            source = node if node._edges[i] is None else node._edges[i]
+            with source.device.active():  # not the node's, where the op is one that moves data
+                what = "" if _all_finite(gx) else _count(f"the gradient of {node.layer.names_of(node._edges)[i]}", gx)
+            if what:
                 known = [_statistics("the gradient that arrived", gy)]
                 known += [_statistics("saved", array) for array in node.saved if hasattr(array, "strides")]
-                text = "; ".join([_count(f"the gradient of {name}", gx), *known])
-                raise AnomalyError(node.name, node.layer.name(), BACKWARD, text)
+                raise AnomalyError(node.name, node.layer.name(), BACKWARD, "; ".join([what, *known]))
 
     def leaf_has_gradient(self, tensor: Any) -> None:
         if not _all_finite(tensor.grad.data):
@@ -84,6 +87,11 @@ def _count(what: str, array: Array) -> str:
         f"{number} of {array.size} elements of {what} are not finite ({nan} NaN, {number - nan} infinite; "
         f"the first at {first}, shape {array.shape})"
     )
+
+
+def _statistics_on(device: Device, name: str, array: Array) -> str:
+    with device.active():
+        return _statistics(name, array)
 
 
 def _statistics(name: str, array: Array) -> str:

@@ -132,6 +132,18 @@ class Device:
         _traffic[str(self), HOST] += array.nbytes
         return _download(array, self)
 
+    def begin_to_host(self, array: Array) -> "Copying":
+        """As `to_host`, but on a GPU the copy is only begun: `wait` on what is returned gives the NumPy array."""
+        if self.kind == "cpu":
+            return Copying(self.to_host(array))
+        _traffic[str(self), HOST] += array.nbytes
+        order = memory_order(array)
+        with self.active():
+            packed = self.xp.ascontiguousarray(array.transpose(order))
+            host = pinned_empty(packed.shape, packed.dtype)
+            packed.get(out=host, blocking=False)
+            return Copying(_unpacked(host, order), self.stream.record())
+
     def record(self) -> Any:
         """An event that comes when everything asked of this device so far is done (None on the host, where it is)."""
         if self.stream is None:
@@ -143,6 +155,20 @@ class Device:
         """Wait until everything asked of this device is done."""
         if self.stream is not None:
             self.stream.synchronize()
+
+
+class Copying:
+    """A NumPy array that a GPU may still be writing."""
+
+    def __init__(self, host: np.ndarray, done: Any = None) -> None:
+        self._host, self._done = host, done
+
+    def wait(self) -> np.ndarray:
+        """The array, as soon as it is whole."""
+        if self._done is not None:
+            self._done.synchronize()
+            self._done = None
+        return self._host
 
 
 class _OnGpu:
@@ -387,15 +413,16 @@ def set_float32_matmul_precision(precision: str) -> None:
     "highest" : float32 throughout.
     "high"    : tensor cores may round the factors to TF32, whose fraction has 10 bits instead of 23, and add in float32: an
                 error of about 2^-11 of each product, several times faster. GPUs without such cores ignore it.
+    "medium"  : the same with bfloat16, whose fraction has 7 bits: 2^-8. What is kept, and what is added up, stays float32.
 
     The name and the words are PyTorch's, which has a setting of its own for convolutions. ValueError for another word.
     """
     global _float32_matmul_precision
-    if precision not in ("highest", "high"):
-        raise ValueError(f"set_float32_matmul_precision: precision must be 'highest' or 'high', got {precision!r}")
+    if precision not in ("highest", "high", "medium"):
+        raise ValueError(f"set_float32_matmul_precision: precision must be 'highest', 'high' or 'medium', got {precision!r}")
     _float32_matmul_precision = precision
 
 
 def get_float32_matmul_precision() -> str:
-    """What set_float32_matmul_precision was given last: "highest" or "high"."""
+    """What set_float32_matmul_precision was given last: "highest", "high" or "medium"."""
     return _float32_matmul_precision

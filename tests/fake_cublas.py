@@ -1,25 +1,28 @@
 """cuBLAS's products for the stand-in for CuPy (fake_cupy.py): on NumPy, by the addresses and sizes that cuBLAS is given.
 
 Every argument is taken for what it is to cuBLAS: matrices are read by columns, and nothing but an address says where. What
-cuBLAS would refuse or silently get wrong raises: sizes that are no C ints, a leading dimension shorter than a column, addresses
-of memory that was freed or that ends too early, results that lie in an operand or over one another, unknown codes, a handle of
-another GPU. Reading and writing count as a kernel's, for the stream and its events.
+cuBLAS would refuse or silently get wrong raises: sizes that are no C ints, a leading dimension shorter than a column,
+addresses of memory that was freed or that ends too early, results that lie in an operand or over one another, unknown codes,
+a handle of another GPU, of another thread, or that another stream has used: with that, two runs may differ in bits. Reading
+and writing count as a kernel's, for the stream and its events.
 
 `install` hooks it into fake_cupy. `calls` lists what was called, by name.
 """
 
 import ctypes
+import threading
 import weakref
 from types import SimpleNamespace
 
 import numpy as np
 
 calls: list[str] = []
+handles: dict[int, "_Handle"] = {}
 _memory: dict[int, tuple] = {}  # address -> the whole array and the buffer that it was taken from, weakly
 
 CUDA_R_32F, CUDA_R_64F = 0, 1
-COMPUTE_32F, COMPUTE_64F, COMPUTE_TF32 = 68, 70, 77
-COMPUTES = {CUDA_R_32F: (COMPUTE_32F, COMPUTE_TF32), CUDA_R_64F: (COMPUTE_64F,)}
+COMPUTE_32F, COMPUTE_64F, COMPUTE_TF32, COMPUTE_BF16 = 68, 70, 77, 75
+COMPUTES = {CUDA_R_32F: (COMPUTE_32F, COMPUTE_TF32, COMPUTE_BF16), CUDA_R_64F: (COMPUTE_64F,)}
 DTYPES = {CUDA_R_32F: np.dtype("float32"), CUDA_R_64F: np.dtype("float64")}
 
 
@@ -27,16 +30,36 @@ class CUBLASError(RuntimeError):
     pass
 
 
+class _Handle:
+    def __init__(self, device):
+        self.device, self.thread, self.stream = device, threading.get_ident(), None
+
+
+def create():
+    """A new handle, of the current GPU."""
+    handles[1000 + len(handles)] = _Handle(_cupy._here.device)
+    return 999 + len(handles)
+
+
+def _check_handle(number):
+    handle, stream = handles.get(number), _cupy._here.streams[-1]
+    if handle is None or handle.device != _cupy._here.device or handle.thread != threading.get_ident():
+        raise CUBLASError("CUBLAS_STATUS_NOT_INITIALIZED: the handle belongs to another GPU or thread")
+    if handle.stream not in (None, stream):
+        raise CUBLASError(f"a handle of {handle.stream.name} is used on {stream.name}: no workspace of its own")
+    handle.stream = stream
+
+
 def install(cupy):
     """Give the module `cupy` (fake_cupy) what minidl asks of cuBLAS."""
     global _cupy
     _cupy = cupy
-    calls.clear()
-    _memory.clear()
+    for kept in (calls, handles, _memory):
+        kept.clear()
     cupy.ndarray.data = property(lambda array: SimpleNamespace(ptr=_address(array)))
-    cupy.cuda.get_cublas_handle = lambda: 1000 + cupy._here.device
     cupy.cuda.runtime.CUDA_R_32F, cupy.cuda.runtime.CUDA_R_64F = CUDA_R_32F, CUDA_R_64F
     cupy.cuda.cublas = SimpleNamespace(
+        create=create,
         gemmEx=gemmEx,
         gemmStridedBatchedEx=gemmStridedBatchedEx,
         CUBLAS_OP_N=0,
@@ -45,6 +68,7 @@ def install(cupy):
         CUBLAS_COMPUTE_32F=COMPUTE_32F,
         CUBLAS_COMPUTE_64F=COMPUTE_64F,
         CUBLAS_COMPUTE_32F_FAST_TF32=COMPUTE_TF32,
+        CUBLAS_COMPUTE_32F_FAST_16BF=COMPUTE_BF16,
     )
 
 
@@ -76,8 +100,7 @@ def _gemm(
     batch, compute, algo,
 ):  # fmt: skip
     _check_ints(m, n, k, lda, ldb, ldc, batch)
-    if handle != 1000 + _cupy._here.device:
-        raise CUBLASError("CUBLAS_STATUS_NOT_INITIALIZED: the handle belongs to another GPU")
+    _check_handle(handle)
     if not Atype == Btype == Ctype or compute not in COMPUTES[Ctype] or algo != -1 or {transa, transb} - {0, 1}:
         raise CUBLASError("CUBLAS_STATUS_INVALID_VALUE: types, flags or algorithm")
     a_shape, b_shape = (k, m) if transa else (m, k), (n, k) if transb else (k, n)
@@ -110,11 +133,13 @@ def _used(buffer):
 
 
 def _rounded(x, compute):
-    """What tensor cores multiply: all of a number, or its first 10 bits after the point."""
-    if compute != COMPUTE_TF32:
+    """What tensor cores multiply: all of a number, or its first 10 (TF32) or 7 (bfloat16) bits after the point."""
+    if compute not in (COMPUTE_TF32, COMPUTE_BF16):
         return x
-    bits = np.array(x, order="C").view(np.uint32)
-    return ((bits + 0x1000) & 0xFFFFE000).astype(np.uint32).view(np.float32)
+    half, kept = (0x1000, 0xFFFFE000) if compute == COMPUTE_TF32 else (0x8000, 0xFFFF0000)
+    finite = np.isfinite(x)
+    bits = np.where(finite, x, 0).astype(np.float32).view(np.uint32)
+    return np.where(finite, ((bits + half) & kept).astype(np.uint32).view(np.float32), x)
 
 
 def _overlaps_itself(c):
@@ -140,11 +165,8 @@ def _extent(c):
 
 def _address(array):
     """The address of a fake array's first element, and a note of the memory that it lies in."""
-    whole = array._array
-    while isinstance(whole.base, np.ndarray):
-        whole = whole.base
     address = array._array.ctypes.data
-    _memory[address] = weakref.ref(whole), weakref.ref(array._buffer)
+    _memory[address] = weakref.ref(array._buffer.array), weakref.ref(array._buffer)
     return address
 
 

@@ -5,6 +5,11 @@
   * Work needs the array's GPU to be the current one and a stream of its own (not the null stream).
   * Streams run side by side: reading or writing what another stream wrote, and freeing what another one still reads, needs
     an event in between. `errors` holds what was noticed where nothing can be raised.
+  * A copy from or to page-locked memory ends when the host has waited for it, and no sooner: what is on its way to the host is
+    NaN until then, and what is on its way to a GPU must stay as it is.
+  * What CuPy does in silence: an index array's positions out of range are taken modulo the axis, of values assigned to one
+    element any may stay, `add.at` adds in any order, and elementwise functions take float32 numbers below 1.2e-38 for 0.
+  * Memory that was freed comes back with what was in it, or full of NaN where `stale` is False.
   * A RawModule's kernels run on the CPU, one CUDA thread after the other (tests/emulator), in the order that `order` says.
 
 `history` lists what happened, in order: ("h2d", stream), ("record", stream), ("wait", stream), ... `launches` lists the
@@ -29,11 +34,14 @@ __version__ = "14.2.0"
 inf, nan, pi, newaxis = np.inf, np.nan, np.pi, None
 
 history: list[tuple] = []
+in_flight: list["_Copy"] = []  # between page-locked memory and a GPU
 errors: list[str] = []
 launches: list[str] = []
 devices = 1  # how many GPUs this machine has
 memory = 1 << 40  # bytes of each
 in_use: Counter[int] = Counter()  # bytes of arrays on each GPU
+stale = True  # what new memory holds: what was there before, where memory of that size was freed, else NaN
+fused = False  # do kernels round a product before something is added to it, or not, as on a GPU?
 order = "forward"  # or "reverse", or "shuffled": how a kernel's threads and blocks run
 
 
@@ -45,7 +53,8 @@ def install(monkeypatch, gpus=1):
     monkeypatch.setattr(module, "devices", gpus)
     monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.setattr(module, "in_use", Counter())
-    for seen in (history, errors, launches):
+    monkeypatch.setattr(module, "_pool", _Pool())
+    for seen in (history, errors, launches, in_flight):
         seen.clear()
     fake_cublas.install(module)
     return module
@@ -90,6 +99,7 @@ class _Stream:
         self.time, self.seen = 0, {}  # how far it has run; how far each other stream had when this one waited for it
         self.name = f"stream{_Stream.made}"
         _Stream.made += 1
+        self.ptr = _Stream.made
 
     def __enter__(self):
         if self.device_id != _here.device:
@@ -102,7 +112,7 @@ class _Stream:
 
     def record(self, event=None):
         history.append(("record", self.name))
-        return SimpleNamespace(seen={**self.seen, self: self.time}, synchronize=self.synchronize)
+        return _Event({**self.seen, self: self.time})
 
     def wait_event(self, event):
         history.append(("wait", self.name))
@@ -111,9 +121,58 @@ class _Stream:
 
     def synchronize(self):
         history.append(("synchronize", self.name))
+        _waited_for({**self.seen, self: self.time})
 
     def knows(self, stream, time):
         return stream is self or self.seen.get(stream, 0) >= time
+
+
+class _Event:
+    """A moment of a stream, and of those that it had waited for by then."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def synchronize(self):
+        history.append(("synchronize event", *sorted(stream.name for stream in self.seen)))
+        _waited_for(self.seen)
+
+
+class _PageLocked(bytearray):
+    """Host memory that a GPU copies from and to by itself."""
+
+
+def _is_page_locked(host):
+    while isinstance(host, np.ndarray):
+        host = host.base
+    return isinstance(host.obj if isinstance(host, memoryview) else host, _PageLocked)
+
+
+class _Copy:
+    """One that a stream has begun: `host` on the one side, and what it held or will hold then."""
+
+    def __init__(self, stream, host, values, to_host):
+        self.stream, self.time, self.host, self.values, self.to_host = stream, stream.time, host, values, to_host
+        if to_host:
+            host.reshape(-1).view(np.uint8)[...] = 0xFF
+
+    def check(self):
+        if not self.to_host and self.host.tobytes() != self.values.tobytes():
+            errors.append(f"page-locked memory was overwritten while {self.stream.name} copied from it")
+            self.values = self.host.copy()  # said once
+
+    def end(self):
+        if self.to_host:
+            self.host[...] = self.values
+
+
+def _waited_for(seen):
+    """The host knows that these streams have come to these times."""
+    for copy in list(in_flight):
+        copy.check()
+        if copy.time <= seen.get(copy.stream, -1):
+            copy.end()
+            in_flight.remove(copy)
 
 
 class _MemoryHook:
@@ -137,16 +196,42 @@ class OutOfMemoryError(MemoryError):
     pass
 
 
+class _Pool:
+    """Freed memory of every GPU, by the stream that asked for it and its size: the last that was freed comes back first."""
+
+    def __init__(self):
+        self.blocks = {}
+
+    def take(self, device, stream, size):
+        blocks = self.blocks.get((device, stream, size))
+        return blocks.pop() if blocks else None
+
+    def give(self, device, stream, array):
+        owner = array
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        if owner.flags.c_contiguous and owner.flags.owndata:
+            self.blocks.setdefault((device, stream, owner.nbytes), []).append(owner)
+
+    def kept(self, device):
+        return sum(len(blocks) * size for (where, _, size), blocks in self.blocks.items() if where == device)
+
+
+_pool = _Pool()
+
+
 def get_default_memory_pool():
-    """The current GPU's pool, which keeps nothing."""
-    return SimpleNamespace(used_bytes=lambda: in_use[_here.device], free_bytes=lambda: 0)
+    """The current GPU's pool."""
+    device = _here.device
+    return SimpleNamespace(used_bytes=lambda: in_use[device], free_bytes=lambda: _pool.kept(device))
 
 
 cuda = SimpleNamespace(
     Device=_Device,
     Stream=_Stream,
+    get_current_stream=lambda device_id=-1: _here.streams[-1],
     MemoryHook=_MemoryHook,
-    alloc_pinned_memory=bytearray,
+    alloc_pinned_memory=_PageLocked,
     set_allocator=lambda allocator: None,  # there is no pool to go round
     runtime=SimpleNamespace(
         getDeviceCount=lambda: devices,
@@ -163,8 +248,9 @@ class _Buffer:
 
     size = 0
 
-    def __init__(self, device, stream, size):
+    def __init__(self, device, stream, size, array):
         self.device, self.owner, self.written, self.readers = device, stream, (stream, stream.time), {}
+        self.array, self.pool = array, _pool
         if in_use[device] + size > memory:
             raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: {in_use[device]:,} bytes).")
         self.size, self.counter = size, in_use
@@ -188,6 +274,7 @@ class _Buffer:
     def __del__(self):
         if self.size:
             self.counter[self.device] -= self.size
+            self.pool.give(self.device, self.owner, self.array)
             for hook in _here.hooks:
                 hook.free_postprocess(**self.call)
         if not all(self.owner.knows(*use) for use in (self.written, *self.readers.items())):
@@ -209,7 +296,7 @@ def _launch(inputs=(), outputs=()):
 
 def _new(host, stream):
     host = np.asarray(host)
-    return ndarray(host, _Buffer(_here.device, stream, host.nbytes))
+    return ndarray(host, _Buffer(_here.device, stream, host.nbytes, host))
 
 
 # --------------------------------------------------------------------------------------------------------------- arrays
@@ -272,8 +359,18 @@ def _numpys(name):
 
 
 def _in_c_order(function):
-    """An elementwise function as CuPy has it: its result is in C order, whatever its operands' memory."""
-    return lambda *args: np.array(function(*args), order="C")
+    """An elementwise function as CuPy has it: its result is in C order, whatever its operands' memory, and its kernel, compiled
+    with -ftz=true, reads and writes zeros for numbers that are too small for float32's usual form."""
+    return lambda *args: _flushed(np.array(function(*map(_flushed, args)), order="C"))
+
+
+def _flushed(x):
+    if not isinstance(x, np.ndarray) or x.dtype != np.float32:
+        return x
+    small = np.abs(x) < np.finfo(np.float32).tiny
+    if not (small & (x != 0)).any():
+        return x
+    return np.where(small, np.copysign(np.float32(0), x), x)
 
 
 def _in_place(name):
@@ -282,9 +379,13 @@ def _in_place(name):
             return getattr(other, OVERRIDE)(ufunc(_numpys(name).__name__), self, other, self)
         if not isinstance(other, (ndarray, int, float, np.generic)):
             raise TypeError(f"Unsupported type {type(other)}")
-        return _into(self, lambda x, y: getattr(x, name)(y), other)
+        return _into(self, lambda x, y: _changed(x, getattr(np.array(_flushed(x)), name), _flushed(y)), other)
 
     return method
+
+
+def _changed(x, change, *others):
+    x[...] = _flushed(change(*others))
 
 
 class ndarray:  # noqa: N801  CuPy's name
@@ -321,18 +422,17 @@ class ndarray:  # noqa: N801  CuPy's name
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index):
-        return _compute(lambda x, *i: x[i if isinstance(index, tuple) else i[0]], self, *_parts(index), index=True)
+        return _compute(lambda x, *i: x[_place(x, i if isinstance(index, tuple) else i[0])], self, *_parts(index), index=True)
 
     def __setitem__(self, index, value):
         if not isinstance(value, (ndarray, int, float, np.generic)):
             raise TypeError(f"Unsupported type {type(value)}")
-        place = tuple(_host(part, index=True) for part in _parts(index))
-        _into(self, lambda x, v: x.__setitem__(place if isinstance(index, tuple) else place[0], v), value)
+        parts = tuple(_host(part, index=True) for part in _parts(index))
+        place = _place(self._array, parts if isinstance(index, tuple) else parts[0])
+        _into(self, lambda x, v: _assign(x, place, v), value)
 
     def _scalar(self):
-        _launch([self])
-        history.append(("d2h", _here.streams[-1].name))
-        return self._array.item()
+        return asnumpy(self).item()
 
     def item(self):
         return self._scalar()
@@ -345,6 +445,9 @@ class ndarray:  # noqa: N801  CuPy's name
 
     def __bool__(self):
         return bool(self._scalar())
+
+    def get(self, stream=None, order="C", out=None, blocking=True):
+        return asnumpy(self, stream, order, out, blocking=blocking)
 
     def transpose(self, *axes):
         return _compute(lambda x: x.transpose(*axes), self)
@@ -396,6 +499,45 @@ def _parts(index):
     return index if isinstance(index, tuple) else (index,)
 
 
+def _is_list(part):
+    return isinstance(part, (np.ndarray, list)) and np.ndim(part) > 0
+
+
+def _place(x, index):
+    """An index of x whose arrays' positions are taken modulo their axes, as CuPy takes them."""
+    parts = _parts(index)
+    if not any(_is_list(part) and np.asarray(part).dtype.kind in "iu" for part in parts):
+        return index
+    taken = [0 if part is None or part is Ellipsis else np.ndim(part) if _is_mask(part) else 1 for part in parts]
+    placed, axis = [], 0
+    for part, axes in zip(parts, taken, strict=True):
+        if part is Ellipsis:
+            axis += x.ndim - sum(taken)
+        elif _is_list(part) and np.asarray(part).dtype.kind in "iu" and x.shape[axis]:
+            part = np.asarray(part) % x.shape[axis]
+        placed.append(part)
+        axis += axes
+    return tuple(placed) if isinstance(index, tuple) else placed[0]
+
+
+def _is_mask(part):
+    return getattr(part, "dtype", None) == np.bool_ or isinstance(part, bool)
+
+
+def _positions(x, place):
+    """Where in x the elements of x[place] are, counted in C order."""
+    return np.arange(x.size).reshape(x.shape)[place]
+
+
+def _assign(x, place, values):
+    """x[place] = values; of several for one element the first stays, where NumPy keeps the last."""
+    if not any(_is_list(part) for part in _parts(place)):
+        x[place] = values
+        return
+    where = _positions(x, place)
+    x.put(where.reshape(-1)[::-1], np.broadcast_to(values, where.shape).reshape(-1)[::-1])
+
+
 OPERATORS = {
     **{"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide"},
     **{"mod": "remainder", "pow": "power", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"},
@@ -423,12 +565,25 @@ class ufunc:  # noqa: N801  CuPy's name
         if not any(isinstance(a, ndarray) for a in args):
             raise TypeError("a GPU's ufunc was called without a GPU's array")
         if out is not None:
-            return _into(out, lambda o, *xs: self._ufunc(*xs, out=o), *args)
+            return _into(
+                out, lambda o, *xs: _changed(o, lambda *ys: self._ufunc(*ys, casting=casting), *map(_flushed, xs)), *args
+            )
         return _compute(_in_c_order(lambda *xs: self._ufunc(*xs, casting=casting, dtype=dtype)), *args)
 
     def at(self, a, indices, b=None):
-        place = tuple(_host(part, index=True) for part in _parts(indices))
-        _into(a, lambda x, v: self._ufunc.at(x, place if isinstance(indices, tuple) else place[0], v), b)
+        parts = tuple(_host(part, index=True) for part in _parts(indices))
+        place = _place(a._array, parts if isinstance(indices, tuple) else parts[0])
+        _into(a, lambda x, v: self._in_some_order(x, _positions(x, place), v), b)
+
+    calls_of_at = 0
+
+    def _in_some_order(self, x, where, values):
+        """Atomic operations come in another order each time."""
+        ufunc.calls_of_at += 1
+        turned = np.random.default_rng(ufunc.calls_of_at).permutation(where.size)
+        flat = x.reshape(-1).copy()
+        self._ufunc.at(flat, where.reshape(-1)[turned], np.broadcast_to(values, where.shape).reshape(-1)[turned])
+        x[...] = flat.reshape(x.shape)
 
 
 NOT_CUPYS = {"isnat", "matmul", "matvec", "spacing", "vecdot", "vecmat"}  # CuPy has none of these, or as another function
@@ -438,9 +593,17 @@ for _name in UFUNCS:
 
 
 def empty(shape, dtype=float, order="C"):
+    return _new(_uninitialised(shape, dtype, order), _launch())
+
+
+def _uninitialised(shape, dtype, order):
+    """Nobody may rely on what was there."""
     array = np.empty(shape, dtype, order)
-    array.fill(np.nan if array.dtype.kind == "f" else 113)  # nobody may rely on what was there
-    return _new(array, _launch())
+    before = _pool.take(_here.device, _here.streams[-1], array.nbytes) if stale and array.nbytes else None
+    if before is not None:
+        return np.ndarray(array.shape, array.dtype, before.reshape(-1).view(np.uint8), order=order)
+    array.fill(np.nan if array.dtype.kind == "f" else 113)
+    return array
 
 
 def zeros(shape, dtype=float, order="C"):
@@ -456,7 +619,10 @@ def full(shape, fill_value, dtype=None, order="C"):
 
 
 def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
-    return _compute(lambda x: np.empty_like(x, dtype, order, shape=shape), prototype)
+    like = np.empty_like(prototype._array, dtype, order, shape=shape)
+    axes = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])  # in memory order it is one run
+    run = _uninitialised([like.shape[axis] for axis in axes], like.dtype, "C")
+    return _new(run.transpose(np.argsort(axes)), _launch([prototype]))
 
 
 def zeros_like(a, dtype=None, order="K", subok=None, shape=None):
@@ -480,7 +646,12 @@ def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
         return _compute(lambda x: np.asarray(x, dtype, order=order), a)
     stream = _launch()
     history.append(("h2d", stream.name))
-    return _new(np.array(a, dtype, order=order or "K"), stream)
+    there = np.array(a, dtype, order=order or "K")
+    if isinstance(a, np.ndarray) and _is_page_locked(a) and not blocking:
+        for copy in in_flight:
+            copy.check()
+        in_flight.append(_Copy(stream, a, a.copy(), to_host=False))
+    return _new(there, stream)
 
 
 def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
@@ -488,8 +659,21 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocki
 
 
 def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
-    history.append(("d2h", _launch([a]).name))
-    return np.array(a._array, order=order)
+    stream = _launch([a])
+    history.append(("d2h" if blocking else "d2h begun", stream.name))
+    values = np.array(a._array, order=order)
+    if out is None and blocking:
+        out = values
+    if out is None or (not blocking and not _is_page_locked(out)):
+        raise RuntimeError("a copy that is not waited for needs page-locked memory to go to")
+    if (out.shape, out.dtype, out.flags.c_contiguous) != (a.shape, a.dtype, True) and out is not values:
+        raise ValueError(f"out must have the array's shape and dtype in C order, got {out.shape} {out.dtype}")
+    if blocking:
+        out[...] = values
+        _waited_for({**stream.seen, stream: stream.time})
+    else:
+        in_flight.append(_Copy(stream, out, values, to_host=True))
+    return out
 
 
 def ascontiguousarray(a, dtype=None):
@@ -590,7 +774,7 @@ class RawModule:
         self._source, self._defines = code, dict(option.removeprefix("-D").split("=", 1) for option in options)
 
     def get_function(self, name):
-        program = emulator.compile(self._source, self._defines, sanitize=os.environ.get("MINIDL_EMULATOR"))
+        program = emulator.compile(self._source, self._defines, sanitize=os.environ.get("MINIDL_EMULATOR"), fused=fused)
         if name not in program.parameters:
             raise CUDARuntimeError(f"CUDA_ERROR_NOT_FOUND: named symbol not found ({name})")
         return _Function(program, name)

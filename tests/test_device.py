@@ -21,6 +21,7 @@ from minidl.device import (
     gpu_count,
     memory_order,
     memory_summary,
+    pinned_empty,
     transfer,
     watch_gpu_memory,
 )
@@ -396,6 +397,79 @@ def test_the_stand_in_notices_what_a_gpu_would_not_forgive(one_gpu):
     fake_cupy.errors.clear()
 
 
+def test_a_copy_to_the_host_that_is_only_begun(one_gpu):
+    """It goes to page-locked memory, keeps the memory order, is counted, and is there when it has been waited for."""
+    host = np.arange(24.0).reshape(2, 3, 4).transpose(0, 2, 1)
+    for name in ("cpu:0", "cuda:0"):
+        d = Device(name)
+        array = d.asarray(host)
+        fake_cupy.history.clear()
+        with count_traffic() as traffic:
+            copying = d.begin_to_host(array)
+        if name == "cuda:0":
+            assert [event[0] for event in fake_cupy.history] == ["d2h begun", "record"]
+            assert traffic == {("cuda:0", "host"): host.nbytes} and np.isnan(copying._host).all()
+        got = copying.wait()
+        np.testing.assert_array_equal(got, host)
+        assert got.strides == host.strides and copying.wait() is got and not np.shares_memory(got, host)
+    assert [event[0] for event in fake_cupy.history].count("synchronize event") == 1
+
+
+def test_the_stand_in_hands_out_memory_with_what_was_in_it(one_gpu, monkeypatch):
+    """To the stream that it was of, and no other; it counts as kept until then."""
+    d, other = Device("cuda:0"), fake_cupy.cuda.Stream()
+    with d.active():
+        array = d.xp.full((2, 300), 7, np.float32)
+        size = array.nbytes
+        with other:
+            assert np.isnan(fake_cupy.empty(600, "f")._array).all()
+        del array
+        pool = d.xp.get_default_memory_pool()
+        assert pool.free_bytes() >= size and pool.used_bytes() == 0
+        with other:
+            assert not (fake_cupy.empty((600,), "i")._array == np.float32(7).view("i")).any()
+        again = d.xp.empty_like(d.xp.zeros((20, 30), "f"))
+        assert (again._array == 7).all() and again.shape == (20, 30)
+        del again
+        monkeypatch.setattr(fake_cupy, "stale", False)
+        assert np.isnan(d.xp.empty(600, "f")._array).all()
+
+
+def test_the_stand_in_copies_when_the_host_has_waited_and_no_sooner(one_gpu):
+    d = Device("cuda:0")
+    host = pinned_empty((3,), "f")
+    host[:] = 1, 2, 3
+    with d.active():
+        array = d.asarray(host)
+        first = d.stream.record()
+        again = d.asarray(host)
+    host[0] = 4  # the second copy may not have come to it
+    first.synchronize()
+    assert fake_cupy.errors == [f"page-locked memory was overwritten while {d.stream.name} copied from it"] * 2
+    fake_cupy.errors.clear()
+    host[:] = 5, 6, 7
+    d.synchronize()
+    assert len(fake_cupy.errors) == 1
+    fake_cupy.errors.clear()
+    with d.active():
+        d.asarray(host)
+        d.synchronize()
+        host[:] = 8  # the copy is done
+        d.asarray(host)
+        float(again[0])  # which waits for all that came before
+        host[:] = 9
+        d.synchronize()
+        early, late = pinned_empty((3,), "f"), pinned_empty((3,), "f")
+        array.get(out=early, blocking=False)
+        event = d.stream.record()
+        array.get(out=late, blocking=False)
+        assert np.isnan(early).all() and np.isnan(late).all()
+        event.synchronize()
+        assert early.tolist() == [1, 2, 3] and np.isnan(late).all()
+        with pytest.raises(RuntimeError, match="page-locked"):
+            array.get(out=np.empty(3, "f"), blocking=False)
+
+
 @pytest.mark.nvrtc  # where CuPy is installed
 def test_the_stand_in_has_the_real_signatures():
     cupy = pytest.importorskip("cupy")
@@ -413,16 +487,22 @@ def test_the_stand_in_has_nothing_that_cupy_lacks(monkeypatch):
     CuPy loads before it says what is in it."""
     cupy = pytest.importorskip("cupy")
     helpers = {"install", "signatures", "history", "errors", "launches", "devices", "memory", "in_use", "order"}
+    helpers |= {"in_flight", "stale", "fused"}
     imported = {name for name in public(fake_cupy) if inspect.ismodule(getattr(fake_cupy, name))}
     helpers |= imported | {"Counter", "SimpleNamespace", "Device", "UFUNCS", "NOT_CUPYS", "OPERATORS", "OVERRIDE"}
-    helpers |= {"CUDARuntimeError", "OutOfMemoryError", "cublas"}  # which CuPy has elsewhere, or not without its library
+    helpers |= {
+        "calls_of_at",
+        "CUDARuntimeError",
+        "OutOfMemoryError",
+        "cublas",
+    }  # which CuPy has elsewhere, or not without its library
     fake_cupy.install(monkeypatch)  # gives it cuBLAS
     pairs = [(fake_cupy, cupy), (fake_cupy.cuda, cupy.cuda), (fake_cupy.lib.stride_tricks, cupy.lib.stride_tricks)]
     pairs += [(getattr(fake_cupy.cuda, name), getattr(cupy.cuda, name)) for name in ("runtime", "MemoryHook")]
     pairs += [(fake_cupy.ndarray, cupy.ndarray), (fake_cupy.ufunc, cupy.ufunc), (fake_cupy.RawModule, cupy.RawModule)]
     for ours, theirs in pairs:
         assert public(ours) - helpers <= public(theirs), theirs
-    attributes = {"device_id", "non_blocking", "time", "seen", "name", "made", "knows"}  # of the stand-in's own streams
+    attributes = {"device_id", "non_blocking", "time", "seen", "name", "made", "knows", "ptr"}  # of the stand-in's own streams
     assert public(fake_cupy.cuda.Stream(non_blocking=True)) - attributes <= public(cupy.cuda.Stream)
     assert public(fake_cupy.cuda.Device()) <= public(cupy.cuda.Device)
     assert {"malloc_postprocess", "free_postprocess"} <= public(cupy.cuda.MemoryHook)
@@ -620,12 +700,16 @@ def run(case, device):
 
 @pytest.mark.parametrize("case", OPS)
 def test_every_op_runs_on_a_gpu_as_on_numpy(case, one_gpu):
-    """Bit for bit: the plain functions are the same code."""
+    """Bit for bit: the plain functions are the same code; but CuPy's own `add.at` adds up in any order, with some roundings."""
+    before = fake_cupy.ufunc.calls_of_at
     with plain_kernels():
         results = run(case, "cuda:0"), run(case, "cpu:0")
+    roundings = 10 if fake_cupy.ufunc.calls_of_at > before else 0
     for here, there in zip(*results, strict=True):
         for a, b in zip(here, there, strict=True):
-            assert a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=True)
+            assert a.dtype == b.dtype and a.shape == b.shape
+            eps = np.finfo(a.dtype).eps if a.dtype.kind == "f" else 0
+            np.testing.assert_allclose(a, b, rtol=0, atol=roundings * eps, equal_nan=True)
             assert order_of(a) == order_of(b)
 
 
@@ -701,17 +785,17 @@ def _precision():
 @pytest.mark.usefixtures("_precision")
 def test_the_precision_of_products_is_the_highest_until_set():
     assert minidl.get_float32_matmul_precision() == "highest"
-    for precision in ("high", "highest", "high"):
+    for precision in ("high", "highest", "medium", "high"):
         minidl.set_float32_matmul_precision(precision)
         assert minidl.get_float32_matmul_precision() == precision
 
 
 @pytest.mark.usefixtures("_precision")
-@pytest.mark.parametrize("precision", ["medium", "tf32", "", None, 1])
+@pytest.mark.parametrize("precision", ["bf16", "tf32", "", None, 1])
 def test_other_precisions_are_refused(precision):
     minidl.set_float32_matmul_precision("high")
     with pytest.raises(ValueError) as error:
         minidl.set_float32_matmul_precision(precision)
-    rule = "set_float32_matmul_precision: precision must be 'highest' or 'high'"
+    rule = "set_float32_matmul_precision: precision must be 'highest', 'high' or 'medium'"
     assert str(error.value) == f"{rule}, got {precision!r}"
     assert minidl.get_float32_matmul_precision() == "high"

@@ -2,6 +2,7 @@
 
 import math
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -314,7 +315,7 @@ def test_a_program_is_compiled_once(elsewhere, monkeypatch):
 def test_a_program_that_two_ask_for_at_once_is_compiled_once(elsewhere, monkeypatch):
     built, build = [], emulator._build
     monkeypatch.setattr(emulator, "_build", lambda *args: (built.append(args), build(*args)))
-    ask = lambda _: emulator._program.__wrapped__(TINY, tuple(DEFINES.items()), None)
+    ask = lambda _: emulator._program.__wrapped__(TINY, tuple(DEFINES.items()), None, False)
     with ThreadPoolExecutor(2) as pool:
         assert len(list(pool.map(ask, range(2)))) == 2
     assert len(built) == 1
@@ -435,3 +436,35 @@ def test_a_kernel_reads_const_arrays_and_writes_others(two_gpus, monkeypatch):
             kernel((1,), (4,), (x, y, 4, 1.0))
         first.stream.wait_event(read)
         kernel((1,), (4,), (x, y, 4, 1.0))
+
+
+ROUNDED = """
+extern "C" __global__ void mdl_rest(const real* __restrict__ x, real* __restrict__ y, long long n) {
+  if (threadIdx.x < n) y[threadIdx.x] = x[0] * x[1] + x[2];
+}
+extern "C" __global__ void mdl_half(const real* __restrict__ x, real* __restrict__ y, long long n) {
+  if (threadIdx.x < n) y[threadIdx.x] = x[threadIdx.x] * real(0.5);
+}
+"""
+
+
+def ran(kernel, x, real, **settings):
+    y = np.full(len(x), np.nan, x.dtype)
+    program = emulator.compile(ROUNDED, {"real": real, "index": "int"}, **settings)
+    program.launch(kernel, (1,), (32,), (x, y, len(x)))
+    return y
+
+
+@pytest.mark.skipif(emulator.missing_fused() is not None, reason=str(emulator.missing_fused()))
+def test_a_fused_multiply_add_keeps_what_a_product_would_lose():
+    x = np.array([1 + 2.0**-20, 1 + 2.0**-20, -1 - 2.0**-19], "f")
+    assert ran("mdl_rest", x, "float")[0] == 0
+    assert ran("mdl_rest", x, "float", fused=True)[0] == 2.0**-40
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86 flushes to zero here")
+def test_small_floats_are_zero_as_on_a_gpu_and_doubles_are_not():
+    tiny = np.finfo("f").tiny
+    assert ran("mdl_half", np.array([tiny, -tiny, tiny / 4, 2 * tiny], "f"), "float").tolist() == [0, 0, 0, tiny]
+    assert ran("mdl_half", np.array([np.finfo("d").tiny]), "double")[0] == np.finfo("d").tiny / 2
+    assert np.float32(tiny) * np.float32(0.5) > 0, "and the program's own arithmetic is as before"

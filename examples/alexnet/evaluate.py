@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import checkout  # noqa: F401  before minidl
 import numpy as np
 import run
 from data import load_statistics, open_data, other_classes, test_loader

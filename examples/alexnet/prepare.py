@@ -38,6 +38,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import checkout  # noqa: F401  before minidl
 import numpy as np
 import run
 from data import (

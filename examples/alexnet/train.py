@@ -23,11 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import board
+import checkout  # noqa: F401  before minidl
 import guards
 import numpy as np
 import run
-from board import Board
+from board import Board, check_installed, check_new
 from data import (
     check_none_held_out,
     check_outside,
@@ -46,6 +46,7 @@ from guards import DiskFullError, NotFiniteError
 from listing import classes_changed, difference, digest_of, held_out_changed, listing_of, read_listing, save_listing
 from meter import Meter, Progress, clock
 from model import LAYERS, PROFILES, VARIANTS, AlexNet
+from steps import Outcome, Steps
 
 import minidl
 from minidl import Tensor, pipe, random
@@ -92,6 +93,7 @@ class Trainer:
         self.meter = Meter(self.step, self.last_step)
         self.autopsy = Autopsy(model, args.autopsy) if args.autopsy else None
         self.board: Board | None = None
+        self.steps = Steps(model, self.optimizer, late=0 if args.autopsy else 1)  # an autopsy is told of each step at once
         self.best: dict[str, Any] | None = None
         self.left_out = 0
         self.reported: set[str] = set()  # files of which Pillow warned
@@ -294,21 +296,22 @@ class Trainer:
         self.step += 1
 
     def train_step(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Forward, backward, update. NotFiniteError, before anything is updated, if the loss or a gradient is not finite."""
-        generator = random.default_generator.state()
-        self.optimizer.zero_grad()
-        scores = self.model(images)
-        loss = self.model.loss(scores, labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NotFiniteError(self._diagnosis(f"the loss is {value}", images, labels, generator))
-        loss.backward()
-        if not guards.all_finite((p.device, p.grad.data) for p in self.model.parameters() if p.grad is not None):
-            raise NotFiniteError(self._diagnosis("a gradient is not finite", images, labels, generator))
-        self.optimizer.step()
+        """Forward, backward, update. NotFiniteError if the loss or a gradient was not finite, of this step or one that is read
+        late (steps.py); nothing is updated from that step on."""
         self.lr = self.optimizer.param_groups[0]["lr"]
-        self.meter.add(value, int((scores.detach().numpy().argmax(axis=1) == labels).sum()), len(labels))
+        for outcome in self.steps.take(self.step + 1, images, labels):
+            self._note(outcome)
         self._count_step(len(labels))
+
+    def catch_up(self) -> None:
+        """Read what the last step said, if it was not waited for. NotFiniteError as of `train_step`."""
+        for outcome in self.steps.rest():
+            self._note(outcome)
+
+    def _note(self, outcome: Outcome) -> None:
+        if outcome.fault:
+            raise NotFiniteError(self._diagnosis(outcome))
+        self.meter.add(outcome.loss, outcome.right, len(outcome.labels))
 
     @contextmanager
     def _autopsied(self, progress: Progress) -> Iterator[None]:
@@ -330,21 +333,22 @@ class Trainer:
             self.disk.write(partial(self.log.write, step=self.step, **row))
             progress.write(f"step {self.step}  {diagnosis}")
 
-    def _diagnosis(self, what: str, images: np.ndarray, labels: np.ndarray, generator: dict[str, int]) -> str:
-        """Where the first number that is not finite came from. `generator`: the random state before the step."""
+    def _diagnosis(self, outcome: Outcome) -> str:
+        """Where the first number that is not finite came from: the step again, with the same weights and random numbers."""
 
         def step() -> Tensor:
-            random.default_generator.set_state(generator)
-            return self.model.loss(self.model(images), labels)
+            random.default_generator.set_state(outcome.generator)
+            return self.model.loss(self.model(outcome.images), outcome.labels)
 
-        where = guards.first_not_finite(self.model, images, step)
-        return f"step {self.step + 1}: {what}; {where}; {self._advice()}"
+        where = guards.first_not_finite(self.model, outcome.images, step)
+        return f"step {outcome.number}: {outcome.fault}; {where}; {self._advice()}"
 
     def _advice(self) -> str:
         rate = "rates in the parameter file" if self.args.layers else f"--lr than {self.args.lr}"
         return f"{self._last_checkpoint()}; {'lower' if self.args.layers else 'a lower'} {rate} may help"
 
     def _report(self, epoch: int, progress: Progress) -> None:
+        self.catch_up()
         means, speed = self.meter.take()
         row = {"step": self.step, "epoch": epoch, "lr": self.lr, **means, "skipped": self.left_out, **speed}
         self.disk.write(partial(self.log.write, **row))
@@ -413,8 +417,9 @@ class Trainer:
     def save(self, again: bool = False) -> None:
         """A checkpoint of this step, once, or again; the oldest ones beyond the last --keep go, but not the best.
 
-        NotFiniteError: the last update overflowed. What was saved before stays.
+        NotFiniteError: the last update overflowed, or as of `train_step`. What was saved before stays.
         """
+        self.catch_up()
         path = run.checkpoint_path(self.folder, self.step)
         if path != self.last_checkpoint or again:
             if not guards.all_finite((p.device, p.data) for p in self.model.parameters()):
@@ -481,7 +486,7 @@ def check_architecture(path: Path, saved: dict[str, Any], wanted: dict[str, Any]
 
 def build(args: argparse.Namespace, dataset: Any, folder: Path | None = None) -> AlexNet | FileNet:
     """The network. That of layer files from their copies in the run folder, or without one from the files themselves."""
-    minidl.set_float32_matmul_precision("high" if args.tf32 else "highest")
+    minidl.set_float32_matmul_precision("medium" if args.amp else "high" if args.tf32 else "highest")
     settings, devices = architecture(args, dataset), run.device_names(args.device)
     if args.layers and folder is None:
         return FileNet(args.layers, args.params, **settings, devices=devices)
@@ -555,11 +560,11 @@ def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[A
         scaled += f", {', '.join(args.freeze)} frozen" if args.freeze else ""
         rates = f"rate {args.lr:g} (biases {2 * args.lr:g}{scaled}), momentum {args.momentum:g}, decay {args.wd:g}"
     towers = [tower.device for tower in model.towers]
-    about = run.versions(towers)
+    about, kind = run.versions(towers), "bfloat16" if args.amp else "TF32" if args.tf32 else ""
     return (
         f"{net}, {parameters:,} parameters\n"
         f"on {' and '.join(dict.fromkeys(map(str, towers)))}; float32"
-        f"{', products in TF32' if args.tf32 and 'cuda' in args.device else ''}; "
+        f"{f', products in {kind}' if kind and 'cuda' in args.device else ''}; "
         f"{about['gpu'] + '; ' if 'gpu' in about else ''}NumPy {about['numpy']}, {about['blas']}\n"
         f"data: {data}, {len(held_out)} held out{f', none of {unseen} of the classes' if unseen else ''}\n"
         f"{f'{aside}{chr(10)}' if aside else ''}"
@@ -624,6 +629,11 @@ def parser_() -> argparse.ArgumentParser:
     p.add_argument(
         "--tf32", action="store_true", default=None, help="on a GPU, multiply float32 in TF32: faster, 10 bits of the fraction"
     )
+    p.add_argument(
+        "--amp",
+        choices=("bf16",),
+        help="on a GPU, multiply in bfloat16 and add in float32, which the weights stay in too; it has never run on a GPU yet",
+    )
     p.add_argument("--width", type=run.positive, help="scale of every hidden layer, default 1; 0.25 on the embedded patterns")
     p.add_argument("--seed", type=run.at_least_zero, help="default 0")
     p.add_argument("-p", "--print-freq", type=run.at_least_one, help="steps between reports, default 10")
@@ -676,6 +686,7 @@ COMMON: dict[str, Any] = {
     "variant": "two_towers",
     "literal_init": False,
     "tf32": False,
+    "amp": None,
     "seed": 0,
     "print_freq": 10,
     "autopsy": None,
@@ -800,8 +811,8 @@ def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
         minidl.Device(name)  # a missing GPU is said before anything slow happens
     folder = Path(given.out or time.strftime("runs/alexnet-%Y%m%d-%H%M%S"))
     if args.tensorboard is not None:
-        board.check_installed()
-        board.check_new(board_folder(args, folder))
+        check_installed()
+        check_new(board_folder(args, folder))
     check_none_held_out(args.data, args.hold_out)
     datasets = open_data(args.data, args.hold_out, stored_size(args))
     check_outside(folder, datasets)
@@ -837,7 +848,7 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) ->
     """Go on from a checkpoint, or from the beginning where a run was killed before its first."""
     if not given.evaluate:
         if args.tensorboard is not None:
-            board.check_installed()
+            check_installed()
         clear_leftovers(folder / run.CHECKPOINTS)
     found = run.find_checkpoint(given.resume)
     minidl.manual_seed(args.seed)

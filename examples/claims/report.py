@@ -11,6 +11,9 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1] / "alexnet"))
+
+import checkout  # noqa: F401  before minidl
 import figures
 from claim import Claim, claims
 from measures import FRACTIONS, HEADINGS, MEASURES, Record, chance_of

@@ -15,6 +15,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 sys.path.append(str(Path(__file__).parents[1] / "alexnet"))  # its guards
 
+import checkout  # noqa: E402, F401  before minidl
 from queue_of_runs import main  # noqa: E402
 
 from minidl import pipe  # noqa: E402

@@ -24,6 +24,7 @@ from minidl.device import Array, array_module
 from minidl.kernels import fastest
 from minidl.nn import init
 from minidl.nn.module import Module, Parameter
+from minidl.ops.reshape import add_at
 from minidl.tensor import Function, Tensor
 
 
@@ -36,10 +37,10 @@ def embedding_backward(gy: Array, ids: Array, rows: int, padding_idx: int | None
     """gy (R, D), ids (R,) -> gw (rows, D), that of padding_idx 0. by_frequency: each row's mean in place of its sum."""
     xp = array_module(gy)
     gw = xp.zeros((rows, gy.shape[1]), gy.dtype)
-    xp.add.at(gw, ids, gy)
+    fastest(add_at, gw)(gw, ids, gy)
     if by_frequency:
         counts = xp.zeros(rows, gy.dtype)
-        xp.add.at(counts, ids, 1)
+        fastest(add_at, counts)(counts, ids, xp.ones(len(ids), gy.dtype))
         gw /= xp.maximum(counts, 1)[:, None]
     if padding_idx is not None:
         gw[padding_idx] = 0

@@ -16,7 +16,8 @@ Backward: x[a] acts on y[a] through the numerator, and on every y[c] whose windo
 
 Saved
     x   x stands in both terms of gx: it is the numerator, and its squares made the denominator.
-    d   gx needs d to the power -beta and -beta - 1; to add up the windows of squares again would take longer.
+    d   gx needs d to the power -beta and -beta - 1; to add up the windows of squares again would take longer. On a GPU it
+        would not: there d is computed again.
 
 Conventions: `alpha` is divided by `size`, as in PyTorch, ONNX, Caffe and the 2012 code (scale/size), although the paper's
 formula reads as if it were not; k is 2 in 2012's nets, 1 in PyTorch's and Caffe's default. TensorFlow does not divide alpha.
@@ -57,8 +58,11 @@ def local_response_norm_forward(x: Array, size: int, alpha: float, beta: float, 
     return x * negative_power(d, beta), d
 
 
-def local_response_norm_backward(gy: Array, x: Array, d: Array, size: int, alpha: float, beta: float) -> Array:
-    """gy, x, d (..., C) -> gx (..., C)."""
+def local_response_norm_backward(
+    gy: Array, x: Array, d: Array | None, size: int, alpha: float, beta: float, k: float = 1.0
+) -> Array:
+    """gy, x, d (..., C) -> gx (..., C). d may be None where forward did not keep it; k is for that."""
+    d = local_response_norm_forward(x, size, alpha, beta, k)[1] if d is None else d
     direct = gy * negative_power(d, beta)
     across = window_sum(direct * x / d, (size - 1) // 2, size // 2)
     return direct - (2 * alpha / size * beta) * x * across
@@ -69,7 +73,7 @@ class LocalResponseNormFunction(Function):
 
     def forward(ctx, x: Array, size: int, alpha: float, beta: float, k: float) -> Array:
         x = channels_to_end(x)
-        ctx.settings = size, alpha, beta
+        ctx.settings = size, alpha, beta, k
         y, d = fastest(local_response_norm_forward, x)(x, size, alpha, beta, k)
         ctx.save(x, d)
         return channels_from_end(y)

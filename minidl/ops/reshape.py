@@ -119,6 +119,11 @@ class CloneFunction(Function):
         return (gy,)
 
 
+def add_at(x: Array, index: Any, values: Array) -> None:
+    """x[index] += values in place, added up where an element is named more than once, in the order of the values."""
+    array_module(x).add.at(x, index, values)
+
+
 class GetItemFunction(Function):
     name = "getitem"
     views = True
@@ -133,7 +138,7 @@ class GetItemFunction(Function):
         if ctx.arrays is None:
             gx[ctx.basic] = gy
         else:
-            xp.add.at(gx[ctx.basic], ctx.arrays, gy)
+            fastest(add_at, gx)(gx[ctx.basic], ctx.arrays, gy)
         return (gx,)
 
 
@@ -277,7 +282,27 @@ def index_steps(index: Any, x: Tensor) -> tuple[Any, Any]:
         else:
             basic.append(part)
             arrays += [] if shapes.is_int(part) else [slice(None)]
+    _check_positions(x, tuple(basic), arrays)
     return tuple(basic), tuple(arrays)
+
+
+def _check_positions(x: Tensor, basic: tuple[Any, ...], arrays: list[Any]) -> None:
+    """IndexError for an array's position out of range, which NumPy refuses itself, and CuPy takes for another one in silence.
+
+    One that is on the GPU is waited for.
+    """
+    if isinstance(x.data, np.ndarray):
+        return
+    axis, lengths = 0, x.data[basic].shape
+    for part in arrays:
+        if hasattr(part, "dtype") and part.dtype.kind != "b" and part.size:
+            with x.device.active():
+                low, high = int(part.min()), int(part.max())
+            if low < -lengths[axis] or high >= lengths[axis]:
+                raise IndexError(
+                    f"getitem: positions must be in [{-lengths[axis]}, {lengths[axis] - 1}], got {low} to {high} (x {x.shape})"
+                )
+        axis += _axes(part)
 
 
 def _without_ellipsis(parts: list[Any], ndim: int) -> list[Any]:

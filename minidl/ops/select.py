@@ -18,8 +18,10 @@ import numpy as np
 from minidl import shapes
 from minidl.device import Array, array_module
 from minidl.dtypes import result_type
+from minidl.kernels import fastest
 from minidl.ops.arithmetic import Operand, cast, unbroadcast
 from minidl.ops.reduce import ValuesAndIndices
+from minidl.ops.reshape import add_at
 from minidl.tensor import Function, Tensor, common_device
 
 
@@ -62,7 +64,7 @@ class GatherFunction(Function):
         (index,) = ctx.saved
         xp = array_module(gy)
         gx = xp.zeros(ctx.x_shape, gy.dtype)
-        xp.add.at(gx, _places(index, ctx.axis), gy)
+        fastest(add_at, gx)(gx, _places(index, ctx.axis), gy)
         return gx, None
 
 

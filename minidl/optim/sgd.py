@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, ClassVar
 
-from minidl.device import Array, array_module
+from minidl.device import Array, Device, array_module
 from minidl.kernels import fastest
 from minidl.optim.direction import direction
 from minidl.optim.elementwise import apply_elementwise
@@ -32,12 +32,16 @@ def sgd_update(
     weight_decay: float,
     nesterov: bool,
     maximize: bool,
+    found: Array | None = None,
 ) -> None:
     """One step of PyTorch's rule, in place on w and v, with one temporary array (two if nesterov).
 
     w, g, v : parameter, gradient and velocity, of one shape; v is None where momentum is 0, and zeros before the first
               step, which is taken with dampening 0.
+    found   : (1,) int32 on their device; nothing is done where it is not 0.
     """
+    if found is not None and found[0] != 0:
+        return
     d = direction(w, g, weight_decay, maximize)
     if v is not None:
         v *= momentum
@@ -53,8 +57,12 @@ def sgd_update(
     w -= d
 
 
-def sgd_update_2012(w: Array, g: Array, v: Array | None, lr: float, momentum: float, weight_decay: float) -> None:
+def sgd_update_2012(
+    w: Array, g: Array, v: Array | None, lr: float, momentum: float, weight_decay: float, found: Array | None = None
+) -> None:
     """One step of the 2012 rule, in place on w and v, with one temporary array. Arguments as for `sgd_update`."""
+    if found is not None and found[0] != 0:
+        return
     d = direction(w, g, weight_decay, maximize=False)
     d *= lr
     if v is None:
@@ -79,6 +87,9 @@ class SGD(Optimizer):
     rule         : "pytorch", or "2012", where lr = 0 leaves a parameter and its velocity untouched.
 
     foreach, differentiable and fused are as in minidl/optim/optimizer.py.
+
+    found_inf, an attribute as of PyTorch's fused optimizers: {device: tensor (1,) of int32 on it}, empty by default. Where one
+    is not 0, a step changes nothing on its device, and the host need not wait to know; see minidl/optim/finite.py.
 
     ValueError: an option out of range, nesterov without momentum or with dampening, nesterov, dampening or maximize
     with the 2012 rule, no parameters, a parameter twice. TypeError: a parameter that is not a Tensor.
@@ -112,6 +123,7 @@ class SGD(Optimizer):
             "rule": rule,
         }
         super().__init__(params, defaults, foreach=foreach, differentiable=differentiable, fused=fused)
+        self.found_inf: dict[Device, Tensor] = {}
 
     def check_group(self, group: dict[str, Any]) -> None:
         """ValueError if an option of the group is out of range, or does not go with another."""
@@ -131,10 +143,11 @@ class SGD(Optimizer):
 
     def update(self, p: Tensor, gradient: Array, group: dict[str, Any]) -> None:
         lr, momentum, decay = float(group["lr"]), float(group["momentum"]), float(group["weight_decay"])
+        found = self.found_inf[p.device].data if p.device in self.found_inf else None
         if group["rule"] == "2012":
             if lr == 0:
                 return
-            update = partial(fastest(sgd_update_2012, p.data), lr=lr, momentum=momentum, weight_decay=decay)
+            update = partial(fastest(sgd_update_2012, p.data), lr=lr, momentum=momentum, weight_decay=decay, found=found)
         else:
             update = partial(
                 fastest(sgd_update, p.data),
@@ -144,6 +157,7 @@ class SGD(Optimizer):
                 weight_decay=decay,
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
+                found=found,
             )
         velocity = self.buffer(p, "momentum_buffer") if momentum else None
         fastest(apply_elementwise, p.data)(update, p.data, gradient, velocity)

@@ -98,19 +98,32 @@ class Program:
             raise RuntimeError(f"{kernel}: {error.decode()}")
 
 
-def compile(source: str, defines: Mapping[str, str], sanitize: str | None = None) -> Program:
-    """A program of all kernels in `source`, the text of a .cu file, under these macros; RuntimeError with g++'s words."""
-    return _program(source, tuple(sorted(defines.items())), sanitize)
+def compile(source: str, defines: Mapping[str, str], sanitize: str | None = None, fused: bool = False) -> Program:
+    """A program of all kernels in `source`, the text of a .cu file, under these macros; RuntimeError with g++'s words.
+
+    fused : a product that something is added to is not rounded, as where NVIDIA's compiler makes one instruction of both.
+    """
+    return _program(source, tuple(sorted(defines.items())), sanitize, fused)
+
+
+def missing_fused() -> str | None:
+    """Why nothing can be run with fused=True, or None."""
+    about = Path("/proc/cpuinfo")
+    if missing():
+        return missing()
+    return None if about.exists() and " fma" in about.read_text() else "this processor has no fused multiply-add"
 
 
 @functools.cache
-def _program(source: str, defines: tuple[tuple[str, str], ...], sanitize: str | None) -> Program:
+def _program(source: str, defines: tuple[tuple[str, str], ...], sanitize: str | None, fused: bool) -> Program:
     kernels = KERNEL.findall(source)
     macros = [f"#define {name} {value}" for name, value in defines]
     launchers = [f"KERNEL({name})" for name in kernels]
     # macros after the header, which has its own names; errors are counted in lines of the source
     text = "\n".join([f'#include "{HEADER}"', *macros, '#line 1 "kernel.cu"', source, *launchers, ""])
     flags = FLAGS + ([f"-fsanitize={sanitize}", *SANITIZER] if sanitize else [])
+    flags += ["-mfma", "-ffp-contract=fast", "-fexpensive-optimizations"] if fused else []
+    flags += ["-DFLUSH_TO_ZERO"] if ("real", "float") in defines else []
     key = hashlib.sha256("\n".join([_output(("g++", "--version")), *flags, HEADER.read_text(), text]).encode()).hexdigest()
     library = _cache() / f"{key[:32]}.so"
     locks = library.parent / "locks"
@@ -170,6 +183,8 @@ def _argument(kernel: str, place: int, kind: str, value: Any) -> Any:
 
 
 def _pointer(where: str, kind: str, value: Any) -> ctypes.c_void_p:
+    if kind.startswith("const ") and type(value) is int and value == 0:
+        return ctypes.c_void_p(None)  # what CuPy makes of the int: a null pointer
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{where}, got {type(value).__name__}")
     if value.dtype.name not in DTYPES[kind.removeprefix("const ").removesuffix("*")]:
@@ -183,7 +198,8 @@ def _pointer(where: str, kind: str, value: Any) -> ctypes.c_void_p:
 
 def _check_overlap(kernel: str, types: list[str], args: Sequence[Any]) -> None:
     """An array that is written may not be given twice: the compiler is told that pointers lead to different arrays."""
-    arrays = [(i, kind, a) for i, (kind, a) in enumerate(zip(types, args, strict=True)) if kind.endswith("*")]
+    pointers = ((i, kind, a) for i, (kind, a) in enumerate(zip(types, args, strict=True)) if kind.endswith("*"))
+    arrays = [(i, kind, a) for i, kind, a in pointers if isinstance(a, np.ndarray)]  # an int is a null pointer
     for i, kind, a in arrays:
         for j, _, b in arrays:
             if i != j and not kind.startswith("const ") and np.may_share_memory(a, b):

@@ -1,5 +1,6 @@
 """AlexNet on a GPU against the same on the host; and train.py, on the stand-in for a GPU too."""
 
+import itertools
 import json
 
 import data as alexnet_data
@@ -9,11 +10,14 @@ import pytest
 import train
 from emulator import emulator
 from model import AlexNet
+from run_checks import assert_same_run
+from steps import Steps
 
 import minidl
 import minidl.nn.functional as F
 from minidl import Device, DeviceError
 from minidl.checkpoint import load_checkpoint
+from minidl.ops.dropout import DropoutFunction
 
 STEPS, CLASSES = 20, 10
 
@@ -87,3 +91,109 @@ def test_a_run_on_the_stand_in_is_the_hosts(towers_devices, tmp_path, monkeypatc
     for name, expected in here.items():
         np.testing.assert_allclose(there[name], expected, rtol=0, atol=1e-5 * np.abs(expected).max(), err_msg=name)
     assert "mdl_input_step" in fake_cupy.launches and fake_cupy.errors == []
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """The stand-in, and 8 drawn images to train on."""
+    if emulator.missing():
+        pytest.skip(str(emulator.missing()))
+    for name, value in (("PATTERNS_TRAIN", 8), ("PATTERNS_HELD_OUT", 2), ("STATISTICS_IMAGES", 4)):
+        monkeypatch.setattr(alexnet_data, name, value)
+    yield fake_cupy.install(monkeypatch)
+    assert fake_cupy.errors == []
+
+
+TINY = ["--width", 0.05, "-b", 2, "-j", 0, "--device", "cuda:0,cuda:1"]
+
+
+def each_step(monkeypatch, before=lambda trainer: None, after=lambda trainer: None):
+    """Call before(trainer) and after(trainer) around every step; the trainers that take them."""
+    step, trainers = train.Trainer.train_step, []
+
+    def watched(trainer, *batch):
+        if trainer not in trainers:
+            trainers.append(trainer)
+        before(trainer)
+        step(trainer, *batch)
+        after(trainer)
+
+    monkeypatch.setattr(train.Trainer, "train_step", watched)
+    return trainers
+
+
+@pytest.mark.filterwarnings("ignore:cuda.1 is a second context")
+def test_no_step_is_waited_for_but_for_a_report(stand_in, tmp_path, call_main, monkeypatch):
+    """Each begins one copy to the host. What is waited for is the copy of the step before, never all that was asked for."""
+    ends = []
+    each_step(monkeypatch, after=lambda trainer: ends.append(len(fake_cupy.history)))
+    code, _, errors = call_main(train.main, *TINY, "--steps", 4, "-p", 9, "--out", tmp_path / "run")
+    assert code == 0 and len(ends) == 4, errors
+    for begin, end in itertools.pairwise(ends):
+        kinds = [event[0] for event in fake_cupy.history[begin:end]]
+        assert kinds.count("d2h begun") == 1 and "d2h" not in kinds and "synchronize" not in kinds, kinds
+        # the loader's upload of two batches before on both devices, and what the step before said
+        assert kinds.count("synchronize event") <= 3
+        assert kinds[kinds.index("d2h begun") :].count("synchronize event") == 1
+
+
+@pytest.mark.filterwarnings("ignore:cuda.1 is a second context")
+@pytest.mark.parametrize("autopsy", [[], ["--autopsy", 2]], ids=["", "autopsy"])
+def test_reports_and_checkpoints_are_those_of_a_run_that_waits(stand_in, autopsy, tmp_path, call_main, monkeypatch):
+    for out, late in (("late", 1), ("waits", 0)):
+        if not late:
+            monkeypatch.setattr(train, "Steps", lambda model, optimizer, late: Steps(model, optimizer, late=0))
+        arguments = [*TINY, "--steps", 5, "-p", 2, "--save-every", 3, "--out", tmp_path / out, *autopsy]
+        assert call_main(train.main, *arguments)[0] == 0
+    assert_same_run(tmp_path / "late", tmp_path / "waits", step=3)
+    assert_same_run(tmp_path / "late", tmp_path / "waits", step=5)
+    for name in ("autopsy.csv",) if autopsy else ():
+        assert (tmp_path / "late" / name).read_text() == (tmp_path / "waits" / name).read_text()
+
+
+def nan_in_a_weight(trainer):
+    weight = trainer.model.tower1.conv3.weight
+    with weight.device.active():
+        weight.data[1, 0, 2, 2] = np.nan
+
+
+@pytest.mark.filterwarnings("ignore:cuda.1 is a second context", "ignore::RuntimeWarning")
+def test_a_weight_that_is_not_finite_stops_the_run_a_step_late_under_the_right_name(stand_in, tmp_path, call_main, monkeypatch):
+    trainers = each_step(monkeypatch, before=lambda trainer: nan_in_a_weight(trainer) if trainer.step == 2 else None)
+    code, _, errors = call_main(train.main, *TINY, "--steps", 8, "--save-every", 2, "--out", tmp_path / "run")
+    (trainer,) = trainers
+    assert trainer.step == 3, "step 4 was asked for, and not counted"
+    assert code == 1 and "stopped: step 3: the loss is nan; tower1.conv3.weight is not finite any more; the last" in errors
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000002"]
+
+
+@pytest.mark.filterwarnings("ignore:cuda.1 is a second context", "ignore::RuntimeWarning")
+@pytest.mark.parametrize("save_every", [99, 3])
+def test_a_gradient_that_is_not_finite_changes_no_weight_on_either_device(
+    stand_in, save_every, tmp_path, call_main, monkeypatch
+):
+    """It is one tower's, in step 3; step 4, whose gradients are all right, has begun or the checkpoint asks before that."""
+    backward, spoiled = DropoutFunction.backward, [None]
+    weights = []
+
+    def of_step_3(ctx, gy):
+        (mask,) = (array for array in ctx.saved if getattr(array, "dtype", None) == np.dtype(bool))
+        if spoiled[0] is True:
+            spoiled[0] = mask._array.copy()
+        (gx,) = backward(ctx, gy)
+        same = isinstance(spoiled[0], np.ndarray) and mask.shape == spoiled[0].shape and (mask._array == spoiled[0]).all()
+        return (gx * np.float32(np.inf),) if same else (gx,)
+
+    def before(trainer):
+        if trainer.step == 2:
+            spoiled[0] = True
+            trainer.catch_up()
+            weights.append([p.detach().numpy() for p in trainer.model.parameters()])
+
+    monkeypatch.setattr(DropoutFunction, "backward", of_step_3)
+    trainers = each_step(monkeypatch, before)
+    arguments = [*TINY, "--steps", 8, "--save-every", save_every, "--out", tmp_path / "run"]
+    code, _, errors = call_main(train.main, *arguments)
+    assert code == 1 and "stopped: step 3: a gradient is not finite; it began in dropout in tower" in errors
+    for p, before_it in zip(trainers[0].model.parameters(), weights[0], strict=True):
+        np.testing.assert_array_equal(p.detach().numpy(), before_it)

@@ -855,7 +855,7 @@ def test_a_resumed_run_takes_the_rate_it_is_given(whole, copy, call):
     assert [(group["momentum"], group["weight_decay"]) for group in groups] == [(0.5, 0.0), (0.5, 0.0)]
 
 
-def test_tf32_is_off_by_default_and_said_where_it_is_used(call, images):
+def test_tf32_and_bf16_are_off_by_default_and_said_where_they_are_used(call, images):
     code, out, _ = call(images, *TINY, "--dry-run")
     assert code == 0 and "; float32; NumPy" in out and minidl.get_float32_matmul_precision() == "highest"
     try:
@@ -865,5 +865,9 @@ def test_tf32_is_off_by_default_and_said_where_it_is_used(call, images):
         on_gpu = train.complete(train.parser_().parse_args([str(images), "--tf32", "--device", "cuda:0"]), None)
         data = train.open_data(str(images))
         assert "; float32, products in TF32; NumPy" in train.header(on_gpu, AlexNet(10, width=0.05), data)
+        code, out, _ = call(images, *TINY, "--dry-run", "--amp", "bf16")
+        assert code == 0 and "; float32; NumPy" in out and minidl.get_float32_matmul_precision() == "medium"
+        on_gpu = train.complete(train.parser_().parse_args([str(images), "--amp", "bf16", "--device", "cuda:0"]), None)
+        assert "; float32, products in bfloat16; NumPy" in train.header(on_gpu, AlexNet(10, width=0.05), data)
     finally:
         minidl.set_float32_matmul_precision("highest")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minidl.device import Device
 from minidl.optim import SGD
 from minidl.tensor import Tensor
 
@@ -128,3 +129,18 @@ def test_the_gradient_is_not_changed(options):
 def test_errors_of_options(options, text):
     with pytest.raises(ValueError, match=text):
         SGD([Tensor([1.0], requires_grad=True)], **options)
+
+
+@pytest.mark.parametrize("rule", ["pytorch", "2012"])
+def test_a_device_s_parameters_stay_where_found_inf_says_so(rule):
+    """Those of another device go on; and all of them when the note is gone."""
+    here, there = (Tensor(np.ones(3), True, device) for device in ("cpu:0", "cpu:1"))
+    optimizer = SGD([here, there], lr=0.1, momentum=0.9, rule=rule)
+    optimizer.found_inf = {Device("cpu:0"): Tensor(np.ones(1, np.int32))}
+    for p in (here, there):
+        p.grad = Tensor(np.ones(3), device=p.device)
+    optimizer.step()
+    assert here.tolist() == [1, 1, 1] and there.tolist() == [0.9, 0.9, 0.9]
+    optimizer.found_inf[Device("cpu:0")].data[0] = 0
+    optimizer.step()
+    assert here.tolist() == [0.9, 0.9, 0.9]

@@ -34,9 +34,9 @@ def local_response_norm_forward(x: np.ndarray, size: int, alpha: float, beta: fl
 
 
 def local_response_norm_backward(
-    gy: np.ndarray, x: np.ndarray, d: np.ndarray, size: int, alpha: float, beta: float
+    gy: np.ndarray, x: np.ndarray, d: np.ndarray, size: int, alpha: float, beta: float, k: float = 1.0
 ) -> np.ndarray:
-    """gy, x, d (..., C) -> gx (..., C)."""
+    """gy, x, d (..., C) -> gx (..., C). k is in d already."""
     upstream, pixels, denominator = _pixels(gy), _pixels(x), _pixels(d)
     gx = memory.empty(pixels.shape, pixels.dtype)
 

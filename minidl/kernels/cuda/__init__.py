@@ -1,10 +1,12 @@
 """Hand-written CUDA kernels, and the functions of the plain ones' names that launch them. Nothing here imports CuPy."""
 
 from minidl.kernels.cuda import (
+    add_at,
     arithmetic,
     conv2d,
     cross_entropy,
     dropout,
+    finite,
     input_step,
     linear,
     local_response_norm,
@@ -14,6 +16,7 @@ from minidl.kernels.cuda import (
 )
 
 KERNELS = (
+    add_at.add_at,
     arithmetic.matrix_product,
     conv2d.conv2d_forward,
     conv2d.conv2d_backward,
@@ -23,6 +26,7 @@ KERNELS = (
     cross_entropy.cross_entropy_backward,
     dropout.dropout_forward,
     dropout.dropout_backward,
+    finite.note_not_finite,
     input_step.input_step,
     linear.linear_forward,
     linear.linear_backward,

@@ -12,6 +12,7 @@ The leading dimension of a matrix is the distance, in elements, from one row's s
 group, in a matrix of all groups' columns, are a matrix too, whose leading dimension is longer than its rows.
 """
 
+import threading
 from types import ModuleType
 
 import numpy as np
@@ -20,6 +21,16 @@ from minidl.device import Array, array_module, get_float32_matmul_precision
 
 # 0 and 1 in each dtype: cuBLAS reads its factors from the host's memory, when it is called
 _SCALARS = {dtype: np.array([0, 1], dtype) for dtype in (np.dtype("float32"), np.dtype("float64"))}
+
+
+class _Handles(threading.local):
+    """This thread's handles of cuBLAS, by device and stream."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[int, int], int] = {}
+
+
+_handles = _Handles()
 
 
 def gemm(a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
@@ -43,7 +54,7 @@ def gemm(a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
     (lda, transpose_a), (ldb, transpose_b), (ldc, _) = (_leading(x) for x in (a, b, out))
     kind, compute = _types(xp, out.dtype)
     one, initial = (_SCALARS[out.dtype][i:].ctypes.data for i in (1, int(accumulate)))
-    sizes = xp.cuda.get_cublas_handle(), int(transpose_b), int(transpose_a), n, m, k
+    sizes = _handle(xp), int(transpose_b), int(transpose_a), n, m, k
     how = compute, cublas.CUBLAS_GEMM_DEFAULT
     pa, pb, pc = (x.data.ptr for x in (a, b, out))
     if out.ndim == 2 or len(out) == 1:
@@ -51,6 +62,20 @@ def gemm(a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
         return
     sa, sb, sc = (x.strides[0] // x.dtype.itemsize for x in (a, b, out))
     cublas.gemmStridedBatchedEx(*sizes, one, pb, kind, ldb, sb, pa, kind, lda, sa, initial, pc, kind, ldc, sc, len(out), *how)
+
+
+def _handle(xp: ModuleType) -> int:
+    """cuBLAS's handle for the current device and stream, of this thread.
+
+    CuPy's own is one for all streams of a device. With several streams at work NVIDIA promises the same bits in every run only
+    if each has a handle, and so a workspace, to itself (cuBLAS's documentation, "Results Reproducibility"); a resumed run and
+    two contexts on one GPU need that.
+    """
+    place = xp.cuda.Device().id, xp.cuda.get_current_stream().ptr
+    known = _handles.known
+    if place not in known:
+        known[place] = xp.cuda.cublas.create()
+    return known[place]
 
 
 def _sizes(a: Array, b: Array, out: Array) -> tuple[int, int, int]:
@@ -93,5 +118,5 @@ def _types(xp: ModuleType, dtype: np.dtype) -> tuple[int, int]:
     cublas, runtime = xp.cuda.cublas, xp.cuda.runtime
     if dtype == np.float64:
         return runtime.CUDA_R_64F, cublas.CUBLAS_COMPUTE_64F
-    exact = get_float32_matmul_precision() == "highest"
-    return runtime.CUDA_R_32F, cublas.CUBLAS_COMPUTE_32F if exact else cublas.CUBLAS_COMPUTE_32F_FAST_TF32
+    how = {"highest": "CUBLAS_COMPUTE_32F", "high": "CUBLAS_COMPUTE_32F_FAST_TF32", "medium": "CUBLAS_COMPUTE_32F_FAST_16BF"}
+    return runtime.CUDA_R_32F, getattr(cublas, how[get_float32_matmul_precision()])

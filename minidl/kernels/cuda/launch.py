@@ -33,7 +33,8 @@ def launch(
     """Run `kernel` of `<file>.cu` on the current device and stream.
 
     count  : how much work there is; one thread is started for each, up to MOST_THREADS.
-    args   : C-contiguous arrays, ints and floats, as the kernel's parameters are; the first is an array.
+    args   : C-contiguous arrays, ints and floats, as the kernel's parameters are; the first is an array. An int, which CuPy
+             passes in eight bytes, may be 0 for a null pointer.
     real   : float32 or float64.
     block  : threads of a block.
     blocks : blocks of the grid, instead of those that `count` needs; MOST_THREADS is the limit here too.

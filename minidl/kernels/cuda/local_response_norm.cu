@@ -30,16 +30,19 @@ __device__ mdl_window mdl_window_at(index i, index start, index channel, index c
   return window;
 }
 
-__device__ real mdl_sum(const real* tile, int low, int high) {
+// The sum of squares over a window whose tile of squares is at `start`.
+__device__ real mdl_sum_of_squares(const real* squares, const real* x, index start, const mdl_window& window) {
   real sum = 0;
-  for (int j = low; j < high; j++) sum += tile[j];
+  for (int j = window.low; j < window.high; j++) sum += squares[j];
+  for (index j = window.first; j < start; j++) sum += x[j] * x[j];
+  for (index j = start + TILE; j < window.stop; j++) sum += x[j] * x[j];
   return sum;
 }
 
 // d = k + alpha/size * sum of x[j]^2 over the window;  y = x * d^-beta
 extern "C" __global__ void __launch_bounds__(BLOCK, AT_LEAST)
-    mdl_local_response_norm_forward(const real* __restrict__ x, real* __restrict__ y, real* __restrict__ d, long long elements,
-                                    long long pixel, long long before, long long after, double scale, double beta, double k) {
+    mdl_local_response_norm_forward(const real* __restrict__ x, real* __restrict__ y, long long elements, long long pixel,
+                                    long long before, long long after, double scale, double beta, double k) {
   __shared__ real squares[TILE];
   const index count = elements, channels = pixel, step = BLOCK % channels;
   for (index start = (index)blockIdx.x * TILE; start < count; start += (index)gridDim.x * TILE) {
@@ -55,11 +58,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, AT_LEAST)
       const index i = start + e * BLOCK + threadIdx.x;
       if (i < count) {
         const mdl_window window = mdl_window_at(i, start, channel, channels, before, after);
-        real sum = mdl_sum(squares, window.low, window.high);
-        for (index j = window.first; j < start; j++) sum += x[j] * x[j];
-        for (index j = start + TILE; j < window.stop; j++) sum += x[j] * x[j];
-        const real denominator = real(scale) * sum + real(k);
-        d[i] = denominator;
+        const real denominator = real(scale) * mdl_sum_of_squares(squares, x, start, window) + real(k);
         y[i] = value[e] * mdl_negative_power(denominator, beta);
       }
       channel += step;  // a division takes longer
@@ -69,30 +68,34 @@ extern "C" __global__ void __launch_bounds__(BLOCK, AT_LEAST)
   }
 }
 
-// What x[j] adds to the gradients of its neighbours
-__device__ real mdl_term(real gy, real x, real d, double beta) { return gy * mdl_negative_power(d, beta) * x / d; }
+// What element j outside of the tile adds to the gradients of its neighbours; `channel` is its own.
+__device__ real mdl_term(const real* gy, const real* x, index j, index channel, index channels, index before, index after,
+                         double scale, double beta, double k) {
+  real sum = 0;
+  const index stop = j + min(channels - 1 - channel, after) + 1;
+  for (index i = j - min(channel, before); i < stop; i++) sum += x[i] * x[i];
+  const real d = real(scale) * sum + real(k);
+  return gy[j] * mdl_negative_power(d, beta) * x[j] / d;
+}
 
-// gx = gy * d^-beta - 2 * alpha/size * beta * x * sum of mdl_term over the window, here the reversed one
+// gx = gy * d^-beta - 2 * alpha/size * beta * x * sum of gy * d^-beta * x / d over the window reversed. d is computed again: to
+// write it in forward, and to read it here, would take longer.
 extern "C" __global__ void __launch_bounds__(BLOCK, AT_LEAST)
-    mdl_local_response_norm_backward(const real* __restrict__ gy, const real* __restrict__ x, const real* __restrict__ d,
-                                     real* __restrict__ gx, long long elements, long long pixel, long long before,
-                                     long long after, double scale, double beta) {
-  __shared__ real terms[TILE];
+    mdl_local_response_norm_backward(const real* __restrict__ gy, const real* __restrict__ x, real* __restrict__ gx,
+                                     long long elements, long long pixel, long long before, long long after, double scale,
+                                     double beta, double k) {
+  __shared__ real squares[TILE], terms[TILE];
   const index count = elements, channels = pixel, step = BLOCK % channels;
   for (index start = (index)blockIdx.x * TILE; start < count; start += (index)gridDim.x * TILE) {
-    real value[EACH], direct[EACH], denominator[EACH];
+    real value[EACH], direct[EACH];
 #pragma unroll
     for (int e = 0; e < EACH; e++) {
       const index i = min(start + e * BLOCK + (index)threadIdx.x, count - 1);
       value[e] = x[i];
       direct[e] = gy[i];
-      denominator[e] = d[i];
     }
 #pragma unroll
-    for (int e = 0; e < EACH; e++) {
-      direct[e] *= mdl_negative_power(denominator[e], beta);
-      terms[e * BLOCK + threadIdx.x] = direct[e] * value[e] / denominator[e];
-    }
+    for (int e = 0; e < EACH; e++) squares[e * BLOCK + threadIdx.x] = value[e] * value[e];
     __syncthreads();
     index channel = (start + threadIdx.x) % channels;
 #pragma unroll
@@ -100,9 +103,26 @@ extern "C" __global__ void __launch_bounds__(BLOCK, AT_LEAST)
       const index i = start + e * BLOCK + threadIdx.x;
       if (i < count) {
         const mdl_window window = mdl_window_at(i, start, channel, channels, before, after);
-        real sum = mdl_sum(terms, window.low, window.high);
-        for (index j = window.first; j < start; j++) sum += mdl_term(gy[j], x[j], d[j], beta);
-        for (index j = start + TILE; j < window.stop; j++) sum += mdl_term(gy[j], x[j], d[j], beta);
+        const real denominator = real(scale) * mdl_sum_of_squares(squares, x, start, window) + real(k);
+        direct[e] *= mdl_negative_power(denominator, beta);
+        terms[e * BLOCK + threadIdx.x] = direct[e] * value[e] / denominator;
+      }
+      channel += step;
+      if (channel >= channels) channel -= channels;
+    }
+    __syncthreads();
+    channel = (start + threadIdx.x) % channels;
+#pragma unroll
+    for (int e = 0; e < EACH; e++) {
+      const index i = start + e * BLOCK + threadIdx.x;
+      if (i < count) {
+        const mdl_window window = mdl_window_at(i, start, channel, channels, after, before);
+        real sum = 0;
+        for (int j = window.low; j < window.high; j++) sum += terms[j];
+        for (index j = window.first; j < start; j++)
+          sum += mdl_term(gy, x, j, channel + j - i, channels, before, after, scale, beta, k);
+        for (index j = start + TILE; j < window.stop; j++)
+          sum += mdl_term(gy, x, j, channel + j - i, channels, before, after, scale, beta, k);
         gx[i] = direct[e] - real(2 * scale * beta) * value[e] * sum;
       }
       channel += step;

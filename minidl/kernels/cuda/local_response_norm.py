@@ -1,28 +1,35 @@
-"""Local response normalisation, every array once through memory; the mathematics is in minidl/ops/local_response_norm.py."""
+"""Local response normalisation, every array once through memory; the mathematics is in minidl/ops/local_response_norm.py.
+
+Backward computes the denominators again: d is neither written nor kept.
+"""
 
 from minidl.device import Array, array_module
 from minidl.kernels.cuda.launch import launch
 
 
-def local_response_norm_forward(x: Array, size: int, alpha: float, beta: float, k: float) -> tuple[Array, Array]:
-    """x (..., C) -> y and d, both of x's shape."""
+def local_response_norm_forward(x: Array, size: int, alpha: float, beta: float, k: float) -> tuple[Array, None]:
+    """x (..., C) -> y of x's shape, and None in place of d."""
     xp = array_module(x)
     x = xp.ascontiguousarray(x)
-    y, d = xp.empty(x.shape, x.dtype), xp.empty(x.shape, x.dtype)
-    window = size // 2, (size - 1) // 2
-    sizes = x.size, max(x.shape[-1], 1), *window
-    _launch("forward", x, y, d, *sizes, alpha / size, float(beta), float(k))
-    return y, d
+    y = xp.empty(x.shape, x.dtype)
+    _launch("forward", x, y, *_sizes(x, size), alpha / size, float(beta), float(k))
+    return y, None
 
 
-def local_response_norm_backward(gy: Array, x: Array, d: Array, size: int, alpha: float, beta: float) -> Array:
-    """gy, x, d (..., C) -> gx (..., C)."""
+def local_response_norm_backward(
+    gy: Array, x: Array, d: Array | None, size: int, alpha: float, beta: float, k: float = 1.0
+) -> Array:
+    """gy, x (..., C) -> gx (..., C). d is not looked at."""
     xp = array_module(x)
     gx = xp.empty(x.shape, x.dtype)
-    arrays = [xp.ascontiguousarray(a) for a in (gy, x, d)]
-    reversed_window = (size - 1) // 2, size // 2
-    _launch("backward", *arrays, gx, x.size, max(x.shape[-1], 1), *reversed_window, alpha / size, float(beta))
+    arrays = [xp.ascontiguousarray(a) for a in (gy, x)]
+    _launch("backward", *arrays, gx, *_sizes(x, size), alpha / size, float(beta), float(k))
     return gx
+
+
+def _sizes(x: Array, size: int) -> tuple[int, int, int, int]:
+    """The elements, those of a pixel, and how many of them a window has before and after its own."""
+    return x.size, max(x.shape[-1], 1), size // 2, (size - 1) // 2
 
 
 def _launch(direction: str, first: Array, *rest: Array | int | float) -> None:

@@ -1,13 +1,16 @@
 // The updates of stochastic gradient descent, one pass over memory; the mathematics is in minidl/optim/sgd.py.
 //
 // In place on w and v. The time is that of the memory, whatever the options: one that is off costs a product with 1, which has no
-// rounding. A thread takes BATCH elements at a time and loads all of them before it stores the first.
+// rounding. A thread takes BATCH elements at a time and loads all of them before it stores the first. Nothing is done where `found`
+// leads to a number that is not 0; it may be null.
 
 const int BATCH = 4;
 
 // step(w, g, v) for every element; v may be null, if the step does without.
 template <class Step>
-__device__ void mdl_each(real* __restrict__ w, const real* __restrict__ g, real* __restrict__ v, index count, const Step& step) {
+__device__ void mdl_each(real* __restrict__ w, const real* __restrict__ g, real* __restrict__ v, const int* __restrict__ found,
+                         index count, const Step& step) {
+  if (found && *found != 0) return;
   const index threads = (index)gridDim.x * blockDim.x;
   for (index first = (index)blockIdx.x * blockDim.x + threadIdx.x; first < count; first += BATCH * threads) {
     real weight[BATCH], gradient[BATCH], velocity[BATCH];
@@ -72,21 +75,22 @@ struct mdl_2012_rule {
   }
 };
 
-extern "C" __global__ void mdl_sgd_descent(real* __restrict__ w, const real* __restrict__ g, long long size, double weight_decay,
-                                           double sign, double lr) {
+extern "C" __global__ void mdl_sgd_descent(real* __restrict__ w, const real* __restrict__ g, const int* __restrict__ found,
+                                           long long size, double weight_decay, double sign, double lr) {
   const mdl_descent step = {{weight_decay, sign}, lr};
-  mdl_each(w, g, 0, size, step);
+  mdl_each(w, g, 0, found, size, step);
 }
 
-extern "C" __global__ void mdl_sgd_update(real* __restrict__ w, const real* __restrict__ g, real* __restrict__ v, long long size,
-                                          double weight_decay, double sign, double lr, double momentum, double fresh,
-                                          long long nesterov) {
+extern "C" __global__ void mdl_sgd_update(real* __restrict__ w, const real* __restrict__ g, real* __restrict__ v,
+                                          const int* __restrict__ found, long long size, double weight_decay, double sign,
+                                          double lr, double momentum, double fresh, long long nesterov) {
   const mdl_pytorch_rule step = {{weight_decay, sign}, lr, momentum, fresh, nesterov != 0};
-  mdl_each(w, g, v, size, step);
+  mdl_each(w, g, v, found, size, step);
 }
 
 extern "C" __global__ void mdl_sgd_update_2012(real* __restrict__ w, const real* __restrict__ g, real* __restrict__ v,
-                                               long long size, double weight_decay, double lr, double momentum) {
+                                               const int* __restrict__ found, long long size, double weight_decay, double lr,
+                                               double momentum) {
   const mdl_2012_rule step = {{weight_decay, 1}, lr, momentum};
-  mdl_each(w, g, v, size, step);
+  mdl_each(w, g, v, found, size, step);
 }

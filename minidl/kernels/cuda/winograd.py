@@ -35,7 +35,8 @@ def fits(w_shape: tuple[int, ...], stride: Pair, dilation: Pair) -> bool:
 def pays(w_shape: tuple[int, ...], stride: Pair, dilation: Pair, groups: int, out: Pair, dtype: np.dtype) -> bool:
     """Does it take less by tiles than by patches?
 
-    Where float32 is multiplied as TF32, patches: products are cheap then, and the transforms would multiply their rounding.
+    Where float32 is multiplied as TF32 or bfloat16, patches: products are cheap then, and the transforms would multiply their
+    rounding.
     """
     exact = dtype != np.float32 or get_float32_matmul_precision() == "highest"
     filters, channels, patch = w_shape[0] // groups, math.prod(stride) * w_shape[3], math.prod(w_shape[1:])

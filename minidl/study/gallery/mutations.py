@@ -615,7 +615,7 @@ GALLERY = (
     Mutation(
         "getitem-duplicates",
         reshape.GetItemFunction.backward,
-        "xp.add.at(gx[ctx.basic], ctx.arrays, gy)",
+        "fastest(add_at, gx)(gx[ctx.basic], ctx.arrays, gy)",
         "gx[ctx.basic][ctx.arrays] += gy",
         "NumPy's += on an index writes a row that is taken twice only once.",
         ("getitem", "getitem, each once"),

@@ -5,6 +5,7 @@ those of float64, and may differ by their roundings: one for each product and ea
 """
 
 import gc
+import math
 from typing import NamedTuple
 
 import fake_cublas
@@ -132,10 +133,12 @@ def test_patches_are_gathered_exactly(gpu, rng, case, dtype):
     x, w = case.arrays(rng, dtype)[:2]
     patches, out = patches_of(case, gpu.put(x), w.shape)
     got = gpu.get(patches.gather(slice(0, len(x))))
-    assert got.shape == (case.groups, len(x) * out[0] * out[1], w[0].size)
+    assert got.shape == (case.groups, len(x) * out[0] * out[1], patches.length)
+    assert not got[..., w[0].size :].any()
     for g in range(case.groups):
         part = padded(x[..., g * case.x[3] : (g + 1) * case.x[3]], case.padding)
-        np.testing.assert_array_equal(got[g], plain.im2col(part, case.kernel, case.stride, case.dilation).reshape(got[g].shape))
+        expected = plain.im2col(part, case.kernel, case.stride, case.dilation).reshape(got.shape[1], w[0].size)
+        np.testing.assert_array_equal(got[g, :, : w[0].size], expected)
 
 
 @each_dtype
@@ -152,9 +155,44 @@ def test_patches_are_added_up_exactly(gpu, rng, case, dtype):
     for g in range(case.groups):
         part = slice(g * case.x[3], (g + 1) * case.x[3])
         shape = padded(x[..., part], case.padding).shape
-        whole = plain.col2im(values[g].reshape(len(x), *out, *case.kernel, case.x[3]), shape, case.stride, case.dilation)
+        own = values[g, :, : w[0].size].reshape(len(x), *out, *case.kernel, case.x[3])
+        whole = plain.col2im(own, shape, case.stride, case.dilation)
         expected = whole[:, top : top + x.shape[1], left : left + x.shape[2]]
         np.testing.assert_array_equal(gpu.get(gx)[..., part], expected)
+
+
+@pytest.mark.parametrize(
+    "patch, dtype, length",
+    [
+        (363, "f", 364),
+        (363, "d", 364),
+        (27, "f", 28),
+        (1200, "f", 1200),
+        (25, "f", 25),
+        (9, "d", 9),
+        (3, "f", 3),
+        (26, "d", 26),
+    ],
+)
+def test_rows_begin_at_multiples_of_16_bytes_where_that_costs_little(patch, dtype, length):
+    assert kernels._length(patch, np.dtype(dtype).itemsize) == length
+
+
+def test_products_of_conv1_read_and_write_aligned_rows(gpu, rng, monkeypatch):
+    """Rows, the filters' too, are 364 numbers apart and as long; the gradient of the filters has none of the zeros."""
+    seen, product = [], kernels.gemm
+    monkeypatch.setattr(kernels, "gemm", lambda a, b, out, **more: (seen.append((a, b, out)), product(a, b, out, **more))[1])
+    case = CASES["11 x 11 with stride 4"]
+    x, w, b, gy = (gpu.put(a) for a in case.arrays(rng, "float32"))
+    conv2d_forward(x, w, b, *case.settings)
+    gx, gw, _ = conv2d_backward(gy, x, w, *case.settings, (True, True, False))
+    windows = math.prod(gy.shape[1:3])
+    assert [tuple(m.shape[1:] for m in call) for call in seen] == [
+        ((windows, 364), (364, 5), (windows, 5)),
+        ((5, windows), (windows, 364), (5, 364)),
+        ((windows, 5), (5, 364), (windows, 364)),
+    ]
+    assert gw.shape == w.shape and gx.shape == x.shape
 
 
 # --------------------------------------------------------------------------------------------------------- the functions

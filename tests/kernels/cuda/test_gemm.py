@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import minidl
+from minidl import Device
 from minidl.kernels.cuda.gemm import gemm
 
 DTYPES = ["float32", "float64"]
@@ -163,23 +164,62 @@ def test_one_call_for_all_products_and_no_copies(gpu, rng, form):
 # ----------------------------------------------------------------------------------------------------------- precision
 
 
-def test_high_precision_may_round_the_factors(gpu, rng):
+@pytest.mark.parametrize("precision, bits", [("high", 11), ("medium", 8)])
+def test_high_precision_may_round_the_factors(gpu, rng, precision, bits):
     a, b = rng.standard_normal((20, 300)).astype("f"), rng.standard_normal((300, 30)).astype("f")
     out = gpu.put(np.empty((20, 30), "f"))
-    minidl.set_float32_matmul_precision("high")
+    minidl.set_float32_matmul_precision(precision)
     gemm(gpu.put(a), gpu.put(b), out)
     error = np.abs(gpu.get(out) - a.astype("d") @ b) / (np.abs(a) @ np.abs(b))
-    assert error.max() < 2.0**-10  # each factor is off by 2^-11 of itself at most
+    assert error.max() < 2.0 ** (1 - bits) * 1.01  # each factor is off by 2^-11, or 2^-8, of itself at most
     if isinstance(out, fake_cupy.ndarray):
-        assert error.max() > 1e-5  # a GPU without such tensor cores does as before
+        assert error.max() > 2.0**-bits / 50  # a GPU without such tensor cores does as before
 
 
 def test_high_precision_leaves_float64_alone(gpu, rng):
     a, b = rng.standard_normal((5, 30)), rng.standard_normal((30, 6))
-    minidl.set_float32_matmul_precision("high")
+    minidl.set_float32_matmul_precision("medium")
     out = gpu.put(np.empty((5, 6)))
     gemm(gpu.put(a), gpu.put(b), out)
     check(gpu.get(out), a, b)
+
+
+# ------------------------------------------------------------------------------------------------------------- streams
+
+
+@pytest.mark.filterwarnings("ignore:cuda.1 is a second context")
+def test_two_streams_at_work_give_the_bits_of_one(gpu, rng):
+    """Products that need a workspace, few rows of many terms, again and again on both logical devices of one GPU: a handle for
+    each stream makes NVIDIA's promise hold. On the stand-in one handle for two streams is an error."""
+    there = Device("cuda:1")
+    m, n, k, times = (128, 1000, 4096, 50) if gpu.device.xp is not fake_cupy else (3, 5, 40, 2)
+    a, b = rng.standard_normal((m, k)).astype("f"), rng.standard_normal((k, n)).astype("f")
+    operands, alone, both = {}, [], []
+    for device in (gpu.device, there):
+        with device.active():
+            operands[device] = device.asarray(a), device.asarray(b), device.xp.empty((m, n), np.float32)
+            gemm(*operands[device])
+            alone.append(device.to_host(operands[device][2]))
+            device.synchronize()
+    for _ in range(times):
+        for device, (x, y, out) in operands.items():
+            with device.active():
+                gemm(x, y, out)
+        both.append([device.begin_to_host(out) for device, (_, _, out) in operands.items()])
+    np.testing.assert_array_equal(*alone)
+    for copies in both:
+        for copy, expected in zip(copies, alone, strict=True):
+            np.testing.assert_array_equal(copy.wait(), expected)
+
+
+def test_a_stream_keeps_its_handle(gpu):
+    x, out = gpu.put(np.ones((2, 2))), gpu.put(np.ones((2, 2)))
+    if gpu.device.xp is not fake_cupy:
+        pytest.skip("about the stand-in")
+    before = len(fake_cublas.handles)
+    for _ in range(3):
+        gemm(x, x, out)
+    assert len(fake_cublas.handles) == before + 1
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
@@ -229,7 +269,13 @@ def product(gpu):
     names = ["h", "ta", "tb", "m", "n", "k", "alpha", "a", "at", "lda", "b", "bt", "ldb", "beta", "c", "ct", "ldc", "compute"]
     pa, pb, pc = (x.data.ptr for x in arrays)
     alpha = ctypes.addressof(one)
-    usual = dict(zip([*names, "algo"], (1000, 0, 0, 2, 2, 2, alpha, pa, 1, 2, pb, 1, 2, alpha, pc, 1, 2, 70, -1), strict=True))
+    usual = dict(
+        zip(
+            [*names, "algo"],
+            (fake_cublas.create(), 0, 0, 2, 2, 2, alpha, pa, 1, 2, pb, 1, 2, alpha, pc, 1, 2, 70, -1),
+            strict=True,
+        )
+    )
     usual["kept"] = arrays, one
 
     def call(**changed):
@@ -275,6 +321,12 @@ def test_the_stand_in_refuses_a_result_in_an_operand(product):
     for operand in "ab":
         with pytest.raises(RuntimeError, match="a result lies in an operand"):
             product(c=product.usual[operand])
+
+
+def test_the_stand_in_refuses_one_handle_for_two_streams(product):
+    product()
+    with fake_cupy.cuda.Stream(), pytest.raises(fake_cublas.CUBLASError, match="no workspace of its own"):
+        product()
 
 
 def test_the_stand_in_refuses_freed_memory(product):

@@ -3,9 +3,11 @@
 import fake_cupy
 import numpy as np
 import pytest
+from emulator import emulator
 from test_device import OPS, run
 
 from minidl import kernels
+from minidl.kernels.cuda import launch
 
 PRODUCTS_ALONE = {"matrix_product", "linear_forward", "linear_backward"}  # cuBLAS's, where there is no bias
 
@@ -45,3 +47,23 @@ def test_an_op_with_its_kernels_equals_numpys(case, gpu, launched):
         own = {f"{op}_forward", f"{op}_backward"} & {name for kind, name in kernels.REPLACEMENTS if kind == "cuda"}
         assert own <= set(launched)
         assert {name for name, count in launched.items() if not count} <= PRODUCTS_ALONE
+
+
+WITH_KERNELS = {name.rsplit("_", 1)[0] for kind, name in kernels.REPLACEMENTS if kind == "cuda" and name.endswith("_forward")}
+
+
+@pytest.mark.parametrize("case", [case for case in OPS if case.split()[0] in WITH_KERNELS])
+def test_kernels_whose_products_are_not_rounded_before_a_sum(case, gpu, monkeypatch):
+    """As a GPU computes them: a fused multiply-add rounds once where the plain functions round twice."""
+    if gpu.device.xp is not fake_cupy or emulator.missing_fused():
+        pytest.skip(f"about the stand-in ({emulator.missing_fused()})")
+    monkeypatch.setattr(fake_cupy, "fused", True)
+    launch._module.cache_clear(), launch._function.cache_clear()
+    try:
+        results = run(case, "cuda:0"), run(case, "cpu:0")
+    finally:
+        launch._module.cache_clear(), launch._function.cache_clear()
+    for here, there in zip(*results, strict=True):
+        for a, b in zip(here, there, strict=True):
+            eps = np.finfo(a.dtype).eps if a.dtype.kind == "f" else 0
+            np.testing.assert_allclose(a, b, rtol=100 * eps, atol=1e4 * eps)

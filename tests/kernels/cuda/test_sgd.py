@@ -91,6 +91,19 @@ def test_infinities_and_what_is_no_number(gpu, rng, label):
         check(gpu, (w, g, None), put(gpu, (w, g, None)), replacement, function, options)
 
 
+@pytest.mark.parametrize("label", UPDATES)
+def test_nothing_is_done_where_a_number_was_found_that_is_not_finite(gpu, rng, label):
+    replacement, function, options, _ = UPDATES[label]
+    w, g, v = rng.standard_normal((3, 1025))
+    for found in (np.array([0], np.int32), np.array([1], np.int32)):
+        here, there = [a.copy() for a in (w, g, v)], put(gpu, (w, g, v))
+        function(*here, *options, found=found)
+        assert np.array_equal(here[2], v) == bool(found[0])
+        replacement(*there, *options, found=gpu.put(found))
+        for got, expected, error in zip(there, here, (1e-14, 0, 1e-14), strict=True):
+            np.testing.assert_allclose(gpu.get(got), expected, rtol=0, atol=error)
+
+
 ARRANGEMENTS = {
     "C": lambda a: a,
     "channels-last": lambda a: a.transpose(0, 3, 1, 2),

@@ -89,3 +89,35 @@ def test_a_step_waits_for_the_gpu_only_for_the_loss(gpus):
     assert [event for event in fake_cupy.history if event[0] in ("d2h", "synchronize")] == []
     loss.item()
     assert [event[0] for event in fake_cupy.history].count("d2h") == 1
+
+
+@pytest.mark.parametrize("precision, roundings", [("high", 2.0**-11), ("medium", 2.0**-8)])
+def test_products_that_are_rounded_leave_weights_and_sums_in_float32(gpus, precision, roundings):
+    """Mixed precision: eight steps have losses near those in float32, and other ones. Each score is off by some of the
+    roundings of what it is summed from; ten of them are allowed. A weight moves by less than bfloat16 could tell: it is
+    float32's."""
+    losses = {}
+    for chosen in ("highest", precision):
+        minidl.set_float32_matmul_precision(chosen)
+        try:
+            minidl.manual_seed(3)
+            data = np.random.default_rng(5)
+            net = Towers(("cuda:0", "cuda:1"))
+            optimizer = minidl.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, rule="2012")
+            images, ids = data.standard_normal((4, 3, 29, 29)).astype("f"), data.integers(0, 7, 4)
+            before = net.last.weight.detach().numpy()
+            found = []
+            for _ in range(8):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(net(images), ids)
+                loss.backward()
+                optimizer.step()
+                found.append(loss.item())
+            losses[chosen] = np.array(found)
+            moved = np.abs(net.last.weight.detach().numpy() - before) / np.abs(before)
+            assert net.last.weight.dtype == net.last.weight.grad.dtype == np.float32
+            assert 0 < np.median(moved) < 2.0**-8
+        finally:
+            minidl.set_float32_matmul_precision("highest")
+    difference = np.abs(losses[precision] - losses["highest"])
+    assert 0 < difference.max() < 10 * roundings * losses["highest"].max()

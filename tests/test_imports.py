@@ -30,7 +30,7 @@ ORDER += [
     "cuda",
 ]
 ORDER += ["accelerator", "pipe", "convert", "study"]
-OPTIONAL = ["PIL", "matplotlib", "cupy", "safetensors", "tqdm", "torch", "h5py", "onnx", "onnxruntime"]
+OPTIONAL = ["PIL", "matplotlib", "cupy", "safetensors", "tqdm", "torch", "h5py", "onnx", "onnxruntime", "mpi4py"]
 
 
 def modules():

@@ -120,6 +120,11 @@ class InputStep:
         return Views(np.array(tops), np.array(lefts), np.array(flips) != mirror, np.tile(color, (len(places), 1)))
 
     @staticmethod
+    def draw_none() -> Views:
+        """What is drawn for no image at all."""
+        return Views(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, bool), np.empty((0, 3), np.float32))
+
+    @staticmethod
     def join(views: Iterable[Views]) -> Views:
         """Those of several images, one after the other."""
         return Views(*map(np.concatenate, zip(*views, strict=True)))

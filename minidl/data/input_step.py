@@ -155,7 +155,7 @@ class InputStep:
 def _by_image(y: Array, images: int) -> Array:
     """(M * V, C, H, W) -> (M, V, C, H, W), both channels-last."""
     _, c, h, w = y.shape
-    return y.transpose(0, 2, 3, 1).reshape(images, -1, h, w, c).transpose(0, 1, 4, 2, 3)
+    return y.transpose(0, 2, 3, 1).reshape(images, len(y) // images if images else 10, h, w, c).transpose(0, 1, 4, 2, 3)
 
 
 def _check_kind(name: str, step: object, *kinds: type) -> None:

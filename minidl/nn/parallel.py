@@ -104,6 +104,8 @@ class DistributedDataParallel(Module):
         syncs = self.require_backward_grad_sync and is_grad_enabled()
         if syncs:
             self._begin()
+        elif not self._arrived:
+            self._expecting = False
         self._reduced = False
         if self.broadcast_buffers and self.training and syncs:
             _take_from(self.module, self.process_group, list(self.module.buffers()))

@@ -1,8 +1,8 @@
 """One run by several processes: what they tell one another, and how they end together.
 
 Every rank runs train.py, on its share of each batch. Rank 0 alone speaks and writes. Before each step all tell what they have:
-how many images, which could not be read, whether somebody pressed Ctrl-C; so all stop at the same step, and for the same reason.
-What only one rank knows of, a fault of the program's or a full disk, ends all at once.
+how many images, which could not be read, whether somebody pressed Ctrl-C; so all stop at the same step, for the same reason. What
+only one rank knows of, a fault of the program's or a full disk, ends all at once.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from minidl import nn, random
 
 T = TypeVar("T")
 
+_TO_BEGIN = 600.0  # seconds for rank 0 to measure the images, at least
 _PATIENCE = 5.0  # seconds for the rank that speaks to do so, before a silent one ends
 
 
@@ -67,21 +68,26 @@ class Alone:
         """How to start this program on as many ranks."""
         return f"python {program}"
 
+    def begin_steps(self) -> None:
+        """From now on the ranks are as fast as each other."""
+
     def leave(self, code: int) -> int:
         """All ranks are done, with rank 0's exit code."""
         return code
 
 
 class Ranks(Alone):
-    """The ranks that mpiexec started."""
+    """The ranks that mpiexec started.
 
-    def __init__(self, timeout: float) -> None:
-        dist.init_process_group("mpi", timeout)
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self.group, self.agreed = dist.get_group(), False
+    timeout : seconds that a rank waits for the others while they train
+    """
+
+    def __init__(self, group: dist.ProcessGroup, timeout: float) -> None:
+        self.rank, self.size = group.rank, group.size
+        self.group, self.timeout, self.agreed = group, timeout, False
 
     def share(self, own: T) -> list[T]:
-        return dist.gather(own)
+        return dist.gather(own, self.group)
 
     def from_first(self, action: Callable[[], T]) -> T:
         return self.jointly(lambda: action() if self.first else None, of_first=True)  # type: ignore[return-value]
@@ -92,7 +98,7 @@ class Ranks(Alone):
             result = action()
         except Exception as caught:
             error = caught
-        told = dist.gather((describe(error), result if of_first else None))
+        told = dist.gather((describe(error), result if of_first else None), self.group)
         failures = [failure for failure, _ in told]
         failed = [rank for rank, failure in enumerate(failures) if failure is not None]
         if failed:
@@ -120,12 +126,12 @@ class Ranks(Alone):
                 if theirs[name] != told[0][name]:
                     self.silence_others()
                     raise ValueError(
-                        f"all ranks must have the same {name.replace('_', ' ')}, {self.group.name(rank)} has another than rank 0"
-                        f"{_difference(told[0][name], theirs[name])}"
+                        f"all ranks must have the same {name.replace('_', ' ')}, "
+                        f"{self.group.name(rank)} has another than rank 0{_difference(told[0][name], theirs[name])}"
                     )
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        return nn.parallel.DistributedDataParallel(model)
+        return nn.parallel.DistributedDataParallel(model, process_group=self.group)
 
     def alone(self, network: nn.Module) -> AbstractContextManager[None]:
         assert isinstance(network, nn.parallel.DistributedDataParallel)
@@ -138,6 +144,9 @@ class Ranks(Alone):
 
     def command(self, program: str) -> str:
         return f"mpiexec -n {self.size} python {program}"
+
+    def begin_steps(self) -> None:
+        self.group.timeout = self.timeout
 
     def leave(self, code: int) -> int:
         code = self.share(code)[0]
@@ -177,7 +186,8 @@ def joined(timeout: float) -> Iterator[Alone]:
     if supervisor.launched_ranks() == 1:
         yield Alone()
         return
-    ranks = Ranks(timeout)
+    dist.init_process_group("mpi", max(timeout, _TO_BEGIN))
+    ranks = Ranks(dist.get_group(), timeout)
     if not ranks.first:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the process's end
     try:

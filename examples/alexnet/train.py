@@ -166,6 +166,7 @@ class Trainer:
             self.model.train()
             self.network = self.ranks.parallel(self.model)
             ranks_module.advise(self._advice_to_go_on())
+            self.ranks.begin_steps()
             with self.signals, Progress(self.step, self.last_step) as progress:
                 score = self._train(progress)
         except OSError as error:

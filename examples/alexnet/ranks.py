@@ -1,8 +1,8 @@
 """One run by several processes: what they tell one another, and how they end together.
 
 Every rank runs train.py, on its share of each batch. Rank 0 alone speaks and writes. Before each step all tell what they have:
-how many images, which could not be read, whether somebody pressed Ctrl-C; so all stop at the same step, for the same reason. What
-only one rank knows of, a fault of the program's or a full disk, ends all at once.
+how many images, which could not be read, whether somebody pressed Ctrl-C; so all stop at the same step, for the same reason.
+What only one rank knows of, a fault of the program's or a full disk, ends all at once.
 """
 
 import hashlib

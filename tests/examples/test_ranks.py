@@ -1,4 +1,4 @@
-"""train.py by several ranks: the run of one, to rounding; the same bits with as many; and what becomes of it if a rank fails."""
+"""train.py by several ranks: the run of one, to rounding; the same bits with as many; and what becomes of it when one fails."""
 
 import json
 import os

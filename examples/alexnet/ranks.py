@@ -193,10 +193,9 @@ def joined(timeout: float) -> Iterator[Alone]:
     try:
         yield ranks
     except dist.DistributedError as error:
-        if error.speaker == ranks.rank:
-            print(f"train.py: stopped: {error}; {advice()}", file=sys.stderr)
-        else:
-            time.sleep(_PATIENCE)
+        if error.speaker != ranks.rank:
+            time.sleep(_PATIENCE)  # who speaks ends all
+        print(f"train.py: stopped: {error}; {advice()}", file=sys.stderr)
         ranks.end_all(1)
     except SystemExit as end:
         if not ranks.agreed:  # this one has said why

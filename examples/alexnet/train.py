@@ -578,7 +578,7 @@ def start_weights(args: argparse.Namespace, model: AlexNet | FileNet) -> None:
     model.load_merged_state_dict(arrays)
 
 
-def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[Any, Any], ranks: Alone) -> str:
+def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[Any, Any], ranks: str = "") -> str:
     """What is about to be trained, on what, with what."""
     train_set, held_out = datasets
     parameters = sum(p.numel() for p in model.parameters())
@@ -607,7 +607,7 @@ def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[A
         f"{', products in TF32' if args.tf32 and 'cuda' in args.device else ''}; "
         f"{about['gpu'] + '; ' if 'gpu' in about else ''}NumPy {about['numpy']}, {about['blas']}\n"
         f"data: {data}, {len(held_out)} held out{f', none of {unseen} of the classes' if unseen else ''}\n"
-        f"{f'{aside}{chr(10)}' if aside else ''}{ranks.about()}"
+        f"{f'{aside}{chr(10)}' if aside else ''}{ranks}"
         f"batch {args.batch_size}, {rates}, seed {args.seed}"
     )
 
@@ -884,14 +884,14 @@ def start(args: argparse.Namespace, given: argparse.Namespace, ranks: Alone) -> 
     if given.check_grads or given.dry_run:
         model = build(args, datasets[0])
         start_weights(args, model)
-        print(header(args, model, datasets, ranks), flush=True)
+        print(header(args, model, datasets, ranks.about()), flush=True)
         return check_grads(model) if given.check_grads else dry_run(args, model, datasets)
     listing = check_ranks(args, datasets, ranks)
     ranks.from_first(lambda: run.create(folder))
     with in_folder(folder, ranks):
         model = ranks.jointly(lambda: build(args, datasets[0]))
         ranks.jointly(lambda: start_weights(args, model))
-        print(header(args, model, datasets, ranks), flush=True)
+        print(header(args, model, datasets, ranks.about()), flush=True)
         if args.init is not None:
             args.init = os.path.abspath(args.init)
         if args.data is not None:
@@ -969,7 +969,7 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path, ra
     else:
         print(f"{folder} has no checkpoint yet: it starts from the beginning")
         start_weights(args, model)
-    print(header(args, model, datasets, ranks), flush=True)
+    print(header(args, model, datasets, ranks.about()), flush=True)
     if given.evaluate:
         print(f"held out: {trainer.score()}")
         return 0

@@ -29,6 +29,8 @@ import numpy as np
 
 from minidl.device import count_exchange
 
+NOBODY = -1
+
 
 class ReduceOp(enum.Enum):
     """How all_reduce puts the ranks' elements together."""
@@ -43,7 +45,8 @@ class DistributedError(RuntimeError):
     """The ranks can't go on together; the text names the rank, its host and the cause.
 
     ranks   : those at fault, where that is known
-    speaker : the one rank that should say so; the others have the same error and can end silently
+    speaker : the one rank that should say so; the others have the same error and can end silently. NOBODY if whoever is to
+              blame may say more
     """
 
     def __init__(self, text: str, ranks: Sequence[int] = (), speaker: int = 0) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.distributed.group import DistributedError, ProcessGroup
+from minidl.distributed.group import NOBODY, DistributedError, ProcessGroup
 
 _SHORTEST, _LONGEST = 20e-6, 0.5e-3  # seconds between two looks at a message
 _ROLL = 2.0  # seconds that the roll call waits for answers
@@ -104,11 +104,18 @@ class MPIGroup(ProcessGroup):
     def _finish(self, requests: list[Any], what: str) -> None:
         """Until these messages are through. DistributedError: somebody did not come."""
         pause, until = _SHORTEST, time.monotonic() + self.timeout
-        while not self._mpi.Request.Testall(requests):
+        while not self._through(requests, what):
             if time.monotonic() > until or (pause >= _LONGEST and self._roll.Iprobe()):
                 raise self._missing(what)
             time.sleep(pause)
             pause = min(1.2 * pause, _LONGEST)
+
+    def _through(self, requests: list[Any], what: str) -> bool:
+        try:
+            return bool(self._mpi.Request.Testall(requests))
+        except self._mpi.Exception as error:  # a rank has just died, and MPI is the first to notice
+            text = f"{what}: a message of {self.name(self.rank)} failed, another rank may have died: {error}"
+            raise DistributedError(text, speaker=NOBODY) from error
 
     def _missing(self, what: str) -> DistributedError:
         """Call the roll, or answer it; who is missing."""

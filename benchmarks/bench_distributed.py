@@ -1,15 +1,15 @@
-"""AlexNet's training step by one rank and by two, and by PyTorch's DistributedDataParallel: images/s, and what of the messages is
-hidden behind backward.
+"""AlexNet's training step by one rank and by two, and by PyTorch's DistributedDataParallel: images/s, and what of the messages
+is hidden behind backward.
 
     python benchmarks/bench_distributed.py [--batch 128] [--repeats 3] [--only minidl-2 torch-2]
 
-The batch is that of all ranks together. One rank has two threads, each of two ranks has one, as a machine with two cores would be
-used; `minidl-1-thread` is one rank with one thread and half of the batch, which is what two ranks would take if messages were free.
-PyTorch's ranks are connected by gloo, with the same network, local response normalisation included. Each row is a run of its own:
-a warm-up step, then the median of the repeats.
+The batch is that of all ranks together. One rank has two threads, each of two ranks has one, as a machine with two cores would
+be used; `minidl-1-thread` is one rank with one thread and half of the batch: what two ranks would take if messages were free.
+PyTorch's ranks are connected by gloo, with the same network, local response normalisation included. Each row is a run of its
+own: a warm-up step, then the median of the repeats.
 
-`messages` is how long the sums over the ranks took in all, `waited` the part of it that backward waited for at its end, `hidden`
-the rest's share. Needs mpi4py and an MPI; torch for PyTorch's row.
+`messages` is how long the sums over the ranks took in all, `waited` what backward waited for at its end, `hidden` the rest's
+share. Needs mpi4py and an MPI; torch for PyTorch's row.
 """
 
 import argparse
@@ -114,8 +114,8 @@ def measure(way: str, batch: int, repeats: int) -> dict[str, Any]:
         command = [mpiexec, "-n", str(ranks), *worker]
         output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
     found = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    first: dict[str, Any] = next(figures for figures in found if figures["rank"] == 0)
-    return first
+    (figures,) = found
+    return dict(figures)
 
 
 def main() -> None:
@@ -127,7 +127,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.worker:
         rank = torch_rank if args.worker.startswith("torch") else minidl_rank
-        print(json.dumps(rank(args.batch, args.repeats)), flush=True)
+        figures = rank(args.batch, args.repeats)
+        if figures["rank"] == 0:
+            print(json.dumps(figures), flush=True)
         return
     from common import machine_line, print_table
 

@@ -13,8 +13,6 @@ bit-equal from run to run with as many ranks; and each part is summed once and t
 
 What the ranks send one another runs on a thread of its own, first come first served, while the program computes. A subclass has
 the transport: `_swap`, `_gather`, `_spread` and `_gather_bytes`, which that thread alone calls.
-Source: Thakur, Rabenseifner and Gropp, "Optimization of collective communication operations in MPICH", 2005, section 4.5:
-reduce-scatter and allgather.
 """
 
 import enum

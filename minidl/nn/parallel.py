@@ -13,7 +13,6 @@ A bucket is there because a message costs time however short it is. Buckets are 
 reached the parameters. What is in which bucket makes no difference to a single bit: see minidl/distributed/group.py.
 
 A layer that looks at the whole batch is not this: batch_norm has the statistics of its rank's images, as PyTorch's has.
-Source: Li et al., "PyTorch distributed: experiences on accelerating data parallel training", VLDB 2020, section 3.2.
 """
 
 import sys

@@ -15,7 +15,6 @@ So data parallel (N = 2) sends less than towers from b = 4 P / c images on, and 
 P_fc / inputs on, whatever N is. The time of a step is simulated: buckets of gradients get full while backward goes down the
 layers, and are sent one after the other; each takes 2 (N - 1) messages' latency, and its bytes over the bandwidth. The layers'
 backward is measured in all, and shared out by their multiply-adds. The hybrid's activations are waited for.
-Source: Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014, sections 3 and 4.
 """
 
 import time

@@ -60,6 +60,10 @@ class Alone:
         """Inside the block a backward of that network tells the others nothing."""
         return nullcontext()
 
+    def own_devices(self, names: str) -> str:
+        """Of "cuda:0,cuda:1", what rank 0 of each machine computes on, this rank's: the next two for each rank before it."""
+        return names
+
     def about(self) -> str:
         """For the head of the run."""
         return ""
@@ -137,6 +141,14 @@ class Ranks(Alone):
         assert isinstance(network, nn.parallel.DistributedDataParallel)
         return network.no_sync()
 
+    def own_devices(self, names: str) -> str:
+        kinds = [name.strip().partition(":") for name in names.split(",")]
+        gpus = [int(index or 0) for kind, _, index in kinds if kind == "cuda"]
+        shift = self.group.local_rank * (max(gpus) - min(gpus) + 1) if gpus else 0
+        return ",".join(
+            f"cuda:{int(index or 0) + shift}" if kind == "cuda" else kind + colon + index for kind, colon, index in kinds
+        )
+
     def about(self) -> str:
         hosts = dict.fromkeys(self.group.hosts)
         where = ", ".join(f"{self.group.hosts.count(host)} on {host}" for host in hosts)
@@ -175,7 +187,7 @@ def describe(error: Exception | None) -> tuple[str, bool] | None:
 
     if error is None:
         return None
-    mendable = is_mendable(error)
+    mendable = is_mendable(error) or isinstance(error, minidl.DeviceError)
     text = "; ".join([str(error), *getattr(error, "__notes__", ())])
     return (text if mendable else f"{type(error).__name__}: {text}"), mendable
 

@@ -887,6 +887,7 @@ def start(args: argparse.Namespace, given: argparse.Namespace, ranks: Alone) -> 
         print(header(args, model, datasets, ranks.about()), flush=True)
         return check_grads(model) if given.check_grads else dry_run(args, model, datasets)
     listing = check_ranks(args, datasets, ranks)
+    args.device = ranks.own_devices(args.device)
     ranks.from_first(lambda: run.create(folder))
     with in_folder(folder, ranks):
         model = ranks.jointly(lambda: build(args, datasets[0]))
@@ -945,6 +946,7 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path, ra
             return check_data(folder, found or folder, before, listing, given.data_changed)
 
         other_scores = ranks.from_first(check)
+    args.device = ranks.own_devices(args.device)
     if given.params:
 
         def take_params() -> str:

@@ -79,6 +79,26 @@ def test_ranks_that_differ_are_named(monkeypatch):
     on_ranks(3, run)
 
 
+@pytest.mark.parametrize(
+    "names, own",
+    [
+        ("cuda:0,cuda:1", ["cuda:0,cuda:1", "cuda:2,cuda:3", "cuda:0,cuda:1", "cuda:4,cuda:5"]),
+        ("cuda:0", ["cuda:0", "cuda:1", "cuda:0", "cuda:2"]),
+        ("cuda", ["cuda:0", "cuda:1", "cuda:0", "cuda:2"]),
+        ("cpu:0, cpu:1", ["cpu:0,cpu:1"] * 4),
+        ("cpu", ["cpu"] * 4),
+    ],
+)
+def test_ranks_of_a_machine_take_devices_of_their_own(names, own):
+    """Ranks 0, 1 and 3 are on one machine, rank 2 on another."""
+
+    def run(group):
+        group.hosts = ["a", "a", "b", "a"]
+        return ranks_module.Ranks(group, 10).own_devices(names)
+
+    assert on_ranks(4, run) == own
+
+
 # ---------------------------------------------------------------------------------------------------- with mpiexec
 
 

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import fake_cupy
 import numpy as np
 import pytest
 
@@ -311,3 +312,20 @@ def test_errors(make, text):
 def test_without_a_group():
     with pytest.raises(RuntimeError, match="call init_process_group first"):
         DistributedDataParallel(nn.Linear(1, 1))
+
+
+def test_gradients_of_a_gpu_go_by_the_host(monkeypatch):
+    gpu = fake_cupy.install(monkeypatch)
+    results = {}
+    for device in ("cpu:0", "cuda:0"):
+
+        def run(group, device=device):
+            with random.standing_in(Generator(7)):
+                net = Net(0, second_device=device)
+                _, weights = train(net, slice(None), 3, DistributedDataParallel(net, process_group=group))
+                return weights
+
+        (results[device],) = on_ranks(1, run)
+    for name, weight in results["cpu:0"].items():
+        np.testing.assert_allclose(results["cuda:0"][name], weight, rtol=0, atol=1e-14)
+    assert not gpu.errors

@@ -57,7 +57,7 @@ import minidl
 from minidl import Tensor, pipe, random
 from minidl.checkpoint import Checkpoint, CheckpointError, clear_leftovers, keep_last, save_checkpoint
 from minidl.convert import load_weights
-from minidl.data import BadFileError
+from minidl.data import BadFileError, ColorStatistics
 from minidl.optim import SGD
 from minidl.optim.lr_scheduler import MultiStepLR
 from minidl.study.health.autopsy import Autopsy, AutopsyLog
@@ -98,7 +98,7 @@ class Trainer:
         self.ranks = Alone() if ranks is None else ranks
         self.network: Any = model  # as it is trained: see train
         self.train_set, self.held_out = datasets
-        self.statistics = self.ranks.from_first(lambda: load_statistics(folder / run.STATISTICS))
+        self.statistics = ColorStatistics(*self.ranks.from_first(lambda: load_statistics(folder / run.STATISTICS)))
         self.stop: int | None = None  # the exit code that a rank asked for
         self.shares: list[int] = []  # how many images each rank has of the batch that is at work
         self.places: Any = None  # and where this rank's stand in it, see ranks.places
@@ -836,7 +836,8 @@ def begin(given: argparse.Namespace, ranks: Alone) -> int:
     """What was asked for: a new run, or one that goes on."""
     if given.resume is None:
         return start(ranks.jointly(lambda: complete(given, None)), given, ranks)
-    folder, saved = ranks.from_first(lambda: _run_to_resume(given))
+    found, saved = ranks.from_first(lambda: _run_to_resume(given))
+    folder = Path(found)
     args = ranks.jointly(lambda: complete(given, saved))
     if ranks.size > 1 and args.autopsy:
         raise ValueError(f"{folder}: --autopsy looks at one process: resume it without mpiexec")
@@ -846,7 +847,7 @@ def begin(given: argparse.Namespace, ranks: Alone) -> int:
         return resume(args, given, folder, ranks)
 
 
-def _run_to_resume(given: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+def _run_to_resume(given: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     folder = run.find_run(given.resume)
     saved = run.arguments_of(folder)
     if given.hold_out not in (None, saved.get("hold_out")):
@@ -854,7 +855,7 @@ def _run_to_resume(given: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
             f"{folder}: was trained with --hold-out {saved.get('hold_out')}, got {given.hold_out}: another cut would "
             "hold out images that were trained on"
         )
-    return folder, saved
+    return str(folder), saved
 
 
 @contextmanager
@@ -870,7 +871,7 @@ def start(args: argparse.Namespace, given: argparse.Namespace, ranks: Alone) -> 
     """A run from the beginning."""
     minidl.manual_seed(args.seed)
     devices = run.device_names(args.device)
-    folder = ranks.from_first(lambda: Path(given.out or time.strftime("runs/alexnet-%Y%m%d-%H%M%S")))
+    folder = Path(ranks.from_first(lambda: given.out or time.strftime("runs/alexnet-%Y%m%d-%H%M%S")))
 
     def open_all() -> tuple[Any, Any]:
         for name in devices:
@@ -925,18 +926,28 @@ def check_ranks(args: argparse.Namespace, datasets: tuple[Any, Any], ranks: Alon
 def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path, ranks: Alone) -> int:
     """Go on from a checkpoint, or from the beginning where a run was killed before its first."""
 
-    def find() -> tuple[Path | None, str | None]:
+    def find() -> tuple[str | None, str | None]:
         if not given.evaluate:
             clear_leftovers(folder / run.CHECKPOINTS)
         found = run.find_checkpoint(given.resume)
+        where = None if found is None else str(found)
         if given.data is not None:
-            return found, args.data
-        return found, run.find_data(folder, f"if it moved: python {sys.argv[0]} NEW_DIR --resume {given.resume}")
+            return where, args.data
+        return where, run.find_data(folder, f"if it moved: python {sys.argv[0]} NEW_DIR --resume {given.resume}")
 
-    found, args.data = ranks.from_first(find)
+    where, args.data = ranks.from_first(find)
+    found = None if where is None else Path(where)
     minidl.manual_seed(args.seed)
     datasets = ranks.jointly(lambda: open_data(args.data, args.hold_out, stored_size(args)))
-    saved = ranks.from_first(lambda: None if found is None else run.read_checkpoint(found, "continue from it with --resume {}"))
+
+    def read() -> tuple[Any, ...] | None:
+        if found is None:
+            return None
+        checkpoint = run.read_checkpoint(found, "continue from it with --resume {}")
+        return checkpoint.model_state, checkpoint.optimizer_state, checkpoint.state
+
+    parts = ranks.from_first(read)
+    saved = None if parts is None else Checkpoint(*parts)
     other_scores = False
     if not given.evaluate:
         listing = check_ranks(args, datasets, ranks)

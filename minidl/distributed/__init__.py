@@ -15,7 +15,6 @@ docs/distributed.md has the rest.
 """
 
 import os
-import pickle
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -27,6 +26,7 @@ from minidl.distributed.group import DistributedError as DistributedError
 from minidl.distributed.group import ProcessGroup as ProcessGroup
 from minidl.distributed.group import ReduceOp as ReduceOp
 from minidl.distributed.group import Work as Work
+from minidl.distributed.message import decode, encode
 from minidl.distributed.mpi import MPIGroup
 from minidl.tensor import Tensor
 
@@ -116,9 +116,10 @@ def barrier(group: ProcessGroup | None = None) -> None:
 
 
 def all_gather_object(object_list: list[Any], obj: Any, group: ProcessGroup | None = None) -> None:
-    """object_list[r] = rank r's obj, on all ranks. Objects are pickled: ranks trust one another.
+    """object_list[r] = rank r's obj, on all ranks.
 
-    ValueError unless the list has a place for each rank.
+    Nothing is pickled, so an object is one that minidl/distributed/message.py can write: numbers, strings, arrays, and lists,
+    tuples and dicts of them; TypeError otherwise. ValueError unless the list has a place for each rank.
     """
     group = _group(group)
     if len(object_list) != group.size:
@@ -128,7 +129,7 @@ def all_gather_object(object_list: list[Any], obj: Any, group: ProcessGroup | No
 
 def gather(obj: Any, group: ProcessGroup | None = None) -> list[Any]:
     """Each rank's object, by rank, on all ranks: all_gather_object with a list of its own."""
-    return [pickle.loads(payload) for payload in _group(group).all_gather_bytes(pickle.dumps(obj)).result()]
+    return [decode(payload) for payload in _group(group).all_gather_bytes(encode(obj)).result()]
 
 
 def abort(code: int = 1, group: ProcessGroup | None = None) -> None:

@@ -21,6 +21,7 @@ from minidl.distributed.group import NOBODY, DistributedError, ProcessGroup
 
 _SHORTEST, _LONGEST = 20e-6, 0.5e-3  # seconds between two looks at a message
 _ROLL = 2.0  # seconds that the roll call waits for answers
+_LONGEST_NAME = 256  # bytes of a host's
 _SHARED = "/dev/shm/mpich_shm_"
 
 
@@ -43,7 +44,7 @@ class MPIGroup(ProcessGroup):
         self._mpi = MPI
         self._world = MPI.COMM_WORLD.Dup()  # a communicator of its own: a program's messages never meet minidl's
         self._roll = MPI.COMM_WORLD.Dup()
-        hosts = self._world.allgather(platform.node())
+        hosts = _names_of_all(self._world, platform.node())
         super().__init__(self._world.rank, self._world.size, hosts, timeout)
         self._others = [(self.rank + i) % self.size for i in range(1, self.size)]  # each rank begins with another one
         self._world.Barrier()
@@ -135,6 +136,14 @@ class MPIGroup(ProcessGroup):
         else:
             text = f"all {self.size} wait, so they are at different exchanges"
         return DistributedError(f"{what}: every rank must come within {self.timeout:g} s, {text}", missing, min(seen))
+
+
+def _names_of_all(world: Any, name: str) -> list[str]:
+    """Each rank's name, without mpi4py's pickles."""
+    own = np.frombuffer(name.encode()[:_LONGEST_NAME].ljust(_LONGEST_NAME, b"\0"), np.uint8).copy()
+    everyone = np.empty((world.size, _LONGEST_NAME), np.uint8)
+    world.Allgather(own, everyone)
+    return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in everyone]
 
 
 def _forget_shared_memory() -> None:

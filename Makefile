@@ -65,9 +65,9 @@ docs: $(VENV)/.docs
 onnx: $(VENV)/.onnx
 	$(IN)python $(PARALLEL) -m onnx tests/onnx $(ARGS)
 
-# several processes, started by mpiexec: two files at a time, since each starts up to four
+# several processes, started by mpiexec; one test at a time, as each looks for shared memory that was left behind
 mpi: $(VENV)/.mpi
-	$(IN)python -m pytest -n 2 --dist loadfile -m mpi tests/distributed tests/examples $(ARGS)
+	$(IN)python -m pytest -m mpi tests/distributed tests/examples/test_ranks.py $(ARGS)
 
 # each reader of data files, for SECONDS
 fuzz: $(VENV)/.fuzz

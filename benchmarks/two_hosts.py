@@ -69,7 +69,7 @@ def start(names: list[str], ranks: int, command: list[str], **settings: object) 
         launch = [mpiexec, *where, "-launcher", "ssh", "-launcher-exec", str(ssh), "-n", str(ranks), *command]
         inside = f"hostname {names[0]}; exec {shlex.join(launch)}"
         # without it UCX sees that all ranks have one kernel, and copies memory; or takes the loopback for a way out
-        only_tcp = {**os.environ, "UCX_TLS": "tcp", "UCX_NET_DEVICES": "veth0"}
+        only_tcp = {**os.environ, "UCX_TLS": "tcp,self", "UCX_NET_DEVICES": "veth0"}
         return subprocess.run(
             ["ip", "netns", "exec", names[0], "unshare", "--uts", "sh", "-c", inside],
             text=True,

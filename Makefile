@@ -1,4 +1,5 @@
 # make train   train AlexNet on the embedded images, in about three minutes
+# make train-parallel   the same by RANKS processes, each with its share of every batch
 # make study   look inside a training step of AlexNet, as the last run trained it: a page, look/index.html
 # make test    run the tests, on all cores
 # Each makes .venv first, with what it needs, if it is not there.
@@ -11,12 +12,16 @@ PARALLEL := -m pytest -n auto
 
 OUT ?= gpu-check
 SECONDS ?= 60
+RANKS ?= 2
 
-.PHONY: train study test test-newest test-oldest oracle samples stand-in nvrtc browser proof docs onnx fuzz gpu-check package lint types clean
+.PHONY: train train-parallel study test test-newest test-oldest oracle samples stand-in nvrtc browser proof docs onnx mpi fuzz gpu-check package lint types clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.train
 	$(IN)python examples/alexnet/train.py $(ARGS)
+
+train-parallel: $(VENV)/.train $(VENV)/.mpi
+	$(IN)mpiexec -n $(RANKS) $(IN)python examples/alexnet/train.py $(ARGS)
 
 study: $(VENV)/.train
 	$(IN)python -m minidl.study explore --run last --out look $(ARGS)
@@ -64,6 +69,10 @@ docs: $(VENV)/.docs
 # models in onnxruntime
 onnx: $(VENV)/.onnx
 	$(IN)python $(PARALLEL) -m onnx tests/onnx $(ARGS)
+
+# several processes, started by mpiexec; one test at a time, as each looks for shared memory that was left behind
+mpi: $(VENV)/.mpi
+	$(IN)python -m pytest -m mpi tests/distributed tests/examples/test_ranks.py $(ARGS)
 
 # each reader of data files, for SECONDS
 fuzz: $(VENV)/.fuzz
@@ -125,6 +134,10 @@ $(VENV)/.docs: $(VENV)/.test
 
 $(VENV)/.onnx: $(VENV)/.test
 	$(IN)python -m pip install --quiet --editable ".[onnx]"
+	touch $@
+
+$(VENV)/.mpi: $(VENV)/.test
+	$(IN)python -m pip install --quiet --editable ".[mpi]"
 	touch $@
 
 $(VENV)/.fuzz: $(VENV)/.test

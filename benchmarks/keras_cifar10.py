@@ -9,6 +9,7 @@ DIR          : DIR/<class>/*, the test images
 
 import argparse
 
+import common  # noqa: F401  finds minidl
 import numpy as np
 
 import minidl

@@ -94,7 +94,7 @@ from minidl.create import (
 )
 from minidl.serialization import load, save
 from minidl.dtypes import promote_types, result_type
-from minidl import accelerator, cuda, utils
+from minidl import accelerator, cuda, distributed, utils
 from minidl import optim
 from minidl.gradcheck import GradcheckError, gradcheck
 from minidl.left_out import answer_for as _answer_for
@@ -226,6 +226,7 @@ __all__ = [
     "result_type",
     "accelerator",
     "cuda",
+    "distributed",
     "utils",
     "float16",
     "float32",

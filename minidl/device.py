@@ -25,6 +25,7 @@ Array = Any  # numpy.ndarray or cupy.ndarray
 
 _ON_HOST = nullcontext()
 HOST = "host"  # the name under which copies from plain NumPy arrays are counted
+RANKS = "other ranks"  # the name under which what this rank sends to others is counted
 
 
 class DeviceError(RuntimeError):
@@ -283,13 +284,21 @@ _traffic: Counter[tuple[str, str]] = Counter()
 
 @contextmanager
 def count_traffic() -> Iterator[Counter[tuple[str, str]]]:
-    """Count what is copied between devices inside the block: `{("cpu:0", "cpu:1"): bytes, ...}`, filled at its end."""
+    """Count what is copied between devices inside the block: `{("cpu:0", "cpu:1"): bytes, ...}`, filled at its end.
+
+    What all-reduces send to other ranks is under ("host", "other ranks"): see minidl/distributed/group.py.
+    """
     before = _traffic.copy()
     seen: Counter[tuple[str, str]] = Counter()
     try:
         yield seen
     finally:
         seen.update(_traffic - before)
+
+
+def count_exchange(sent: int) -> None:
+    """So many bytes went to other ranks."""
+    _traffic[HOST, RANKS] += sent
 
 
 def transfer(array: Array, source: Device, target: Device) -> Array:

@@ -19,7 +19,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ import numpy as np
 from minidl.parallel import run, slabs
 
 _UINT64_MAX = 2**64 - 1
+_WORDS = 8  # of a block
+_LONG_ROW = 256  # words: it takes as long to make so many as to begin at another place
 _NORMALS_AT_ONCE = 1 << 16  # pairs of normals made at a time: the temporaries stay in cache
 
 
@@ -46,24 +48,43 @@ class Draw:
     """One draw of a generator: not its numbers, but what says which they are, so that any device can make them.
 
     seed, ids, number : the generator's seed and ids, and how many draws it had made before; all in [0, 2**64).
+    places : where the rows of a part of a batch stand in the whole, see `placed`; None: it is the whole.
     """
 
     seed: int
     ids: tuple[int, int, int]
     number: int
+    places: Sequence[int] | None = None
 
-    def words(self, n: int) -> np.ndarray:
-        """The first n random 32-bit words of this draw, shape (n,), uint32; every time the same."""
+    def words(self, n: int, first: int = 0) -> np.ndarray:
+        """n random 32-bit words of this draw from the first-th on, shape (n,), uint32; every time the same."""
         a, b, c = self.ids
+        block, skipped = divmod(first, _WORDS)
         key, counter = _philox.state["state"]["key"], _philox.state["state"]["counter"]
         key[0], key[1] = self.seed, a
-        counter[0], counter[1], counter[2], counter[3] = 0, self.number, b, c
+        counter[0], counter[1], counter[2], counter[3] = block, self.number, b, c
         _philox.bits.state = _philox.state
-        return _philox.bits.random_raw((n + 1) // 2).astype("<u8", copy=False).view("<u4")[:n]
+        return _philox.bits.random_raw((skipped + n + 1) // 2).astype("<u8", copy=False).view("<u4")[skipped : skipped + n]
 
     def bernoulli(self, p: float, shape: int | Sequence[int]) -> np.ndarray:
-        """Boolean array, True with probability p (to the nearest 2**-32): element i, in C order, if word i is small enough."""
-        return _bernoulli(self.words(_size(shape)), p, shape)
+        """Boolean array, True with probability p (to the nearest 2**-32): element i, in C order, if word i is small enough.
+
+        Of a part of a batch, which has its rows along the first axis, each row has the words of its place in the whole.
+        """
+        if self.places is None or isinstance(shape, int) or len(shape) == 0:
+            return _bernoulli(self.words(_size(shape)), p, shape)
+        places, row = self.places[: shape[0]], math.prod(shape[1:])
+        if len(places) < shape[0]:
+            raise ValueError(f"placed: every row of a batch needs its place, got {len(places)} places (x {tuple(shape)})")
+        if not len(places):
+            return np.empty(shape, bool)
+        if row >= _LONG_ROW:
+            words = np.concatenate([self.words(row, place * row) for place in places])
+        else:  # one draw for all, also for the rows that are not here
+            first = min(places)
+            stop = max(places) + 1
+            words = self.words((stop - first) * row, first * row).reshape(-1, row)[np.asarray(places) - first]
+        return _bernoulli(words.reshape(-1), p, shape)
 
 
 class Generator:
@@ -176,6 +197,38 @@ def standing_in(generator: Generator) -> Iterator[None]:
         yield
     finally:
         _stand_in.generator = before
+
+
+class _Places(threading.local):
+    rows: Sequence[int] | None = None
+
+
+_places = _Places()
+
+
+@contextmanager
+def placed(places: Sequence[int]) -> Iterator[None]:
+    """What this thread computes inside the block is a part of a batch, whose row j is row places[j] of the whole one.
+
+    Dropout then makes the masks that the whole batch would have there. `range(1, sys.maxsize, 4)` is every fourth row from the
+    second on, however many there are.
+    """
+    before, _places.rows = _places.rows, places
+    try:
+        yield
+    finally:
+        _places.rows = before
+
+
+def places() -> Sequence[int] | None:
+    """Where the rows stand, inside `placed`; else None."""
+    return _places.rows
+
+
+def next_mask() -> Draw:
+    """The default generator's next draw, for a mask over the rows of the batch that is at work."""
+    draw = default_generator.next_draw()
+    return draw if _places.rows is None else replace(draw, places=_places.rows)
 
 
 default_generator: Generator = _Default(0)

@@ -19,8 +19,10 @@ since, and so does an op on a view of memory that was changed behind it: the gra
 """
 
 import itertools
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
@@ -66,6 +68,7 @@ class Tensor(Operators):
     requires_grad: bool
     _data: Array
     _is_view = False  # made by an op whose output may be a view of its input's memory
+    _grad_hooks: "dict[int, Callable[[Tensor], None]] | None" = None
 
     def __init__(
         self,
@@ -318,6 +321,16 @@ class Tensor(Operators):
             holder._hooks = {}
         return HookHandle(holder._hooks, hook)
 
+    def register_post_accumulate_grad_hook(self, hook: "Callable[[Tensor], None]") -> "HookHandle":
+        """Call `hook(tensor)` whenever a backward has added to this leaf's `.grad`. RuntimeError: no leaf, or no gradient."""
+        if not self.requires_grad:
+            raise RuntimeError("register_post_accumulate_grad_hook: the tensor does not require a gradient")
+        if self._node is not None:
+            raise RuntimeError(f"register_post_accumulate_grad_hook: only a leaf has one, this was made by {self._node.name}")
+        if self._grad_hooks is None:
+            self._grad_hooks = {}
+        return HookHandle(self._grad_hooks, hook)
+
     def backward(
         self,
         gradient: Any = None,
@@ -364,9 +377,11 @@ class Tensor(Operators):
         nodes = [(t._node, t._node.retained) for t in wanted or () if t._node is not None]
         for t in wanted or ():
             t.retain_grad()
-        _run_backward(
-            self if self._node is None else self._node, gradient, bool(retain_graph), None if wanted is None else set(wanted)
-        )
+        root, targets = self if self._node is None else self._node, None if wanted is None else set(wanted)
+        with _to_its_end() as at_end:
+            _run_backward(root, gradient, bool(retain_graph), targets)
+            for callback in at_end:
+                callback()
         for node, before in nodes:
             node.retained = before
 
@@ -564,6 +579,30 @@ def clear_grads(tensors: Iterable[Tensor], set_to_none: bool) -> None:
             changes.note(tensor.grad.data, "zero_grad")
 
 
+class _Running(threading.local):
+    at_end: "list[Callable[[], None]] | None" = None
+
+
+_running = _Running()
+
+
+@contextmanager
+def _to_its_end() -> "Iterator[list[Callable[[], None]]]":
+    """A backward runs; the list has what is to be called at its end."""
+    before, _running.at_end = _running.at_end, []
+    try:
+        yield _running.at_end
+    finally:
+        _running.at_end = before
+
+
+def at_end_of_backward(callback: Callable[[], None]) -> None:
+    """Call it when the backward that runs now on this thread has reached every leaf. RuntimeError outside one."""
+    if _running.at_end is None:
+        raise RuntimeError("at_end_of_backward: must be called while a backward runs, from a hook")
+    _running.at_end.append(callback)
+
+
 def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool, wanted: set[Tensor] | None) -> None:
     """Carry the gradient from the root to every leaf (to those that are `wanted`), each node after all of its consumers."""
     waiting = _count_consumers(root)
@@ -579,6 +618,8 @@ def _run_backward(root: "Tensor | Function", gradient: Array, retain_graph: bool
                 for observer in observers():
                     with target.device.active():
                         observer.leaf_has_gradient(target)
+                for hook in tuple((target._grad_hooks or {}).values()):
+                    hook(target)
             continue
         edges = target._edges
         gradients, own = _run_node(target, grad, retain_graph)

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "minidl"
 
 # each name stands for a module, or for a package with all its modules; it may import what stands before it, and its own parts
 ORDER = ["shapes", "device", "layout", "memory", "changes", "parallel", "random", "observer", "grad_mode", "left_out"]
-ORDER += ["tensor", "destination", "dtypes", "kernels"]
+ORDER += ["tensor", "destination", "dtypes", "kernels", "distributed"]
 # what a layer's file takes from nn comes before ops; nn itself, which gathers the layers, after
 ORDER += ["nn.init", "nn.module", "nn.containers", "nn.loss", "nn.weighted", "ops", "ops.operators"]
 ORDER += [
@@ -42,6 +42,7 @@ OPTIONAL = [
     "onnxruntime",
     "tensorboardX",
     "tensorboard",
+    "mpi4py",
 ]
 
 
@@ -142,13 +143,13 @@ def test_only_the_device_and_the_cuda_kernels_name_cupy():
 
 
 def test_only_parallel_makes_compute_threads():
-    """Threads of other kinds (reading images ahead) live in data; thread-local state is no thread."""
+    """Threads of other kinds live in data (images) and distributed (messages); thread-local state is no thread."""
     makers = {"ThreadPoolExecutor", "Thread", "ThreadPool", "Pool"}
     found = set()
     for name, path in MODULES.items():
         for node in ast.walk(ast.parse(path.read_text())):
             word = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
-            if word in makers and not name.startswith("data"):
+            if word in makers and not name.startswith(("data", "distributed")):
                 found.add(name)
     assert found <= {"parallel"}
 

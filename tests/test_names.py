@@ -13,7 +13,7 @@ def test_utils_data_is_minidl_data_by_another_name():
     from minidl import data
 
     names = minidl.utils.data
-    assert names is importlib.import_module("minidl.utils.data") and len(names.__all__) == 15
+    assert names is importlib.import_module("minidl.utils.data") and len(names.__all__) == 16
     assert all(getattr(names, name) is getattr(data, name) for name in names.__all__)
     with pytest.raises(AttributeError, match=r"module 'minidl\.utils' has no attribute 'tensorboard'"):
         minidl.utils.tensorboard  # noqa: B018

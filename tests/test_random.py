@@ -1,11 +1,13 @@
 """The counter-based generator: pinned numbers, independence of draws, distributions, state, errors."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 
 import minidl
+from minidl import random
 from minidl.random import Draw, Generator, default_generator, manual_seed, words_below
 
 BIG = 2**64 - 1
@@ -286,3 +288,27 @@ def test_manual_seed_out_of_range_leaves_the_generator_alone():
     with pytest.raises(ValueError, match="seed must be in"):
         minidl.manual_seed(-3)
     assert default_generator.state() == {"seed": 3, "draws": 0}
+
+
+@pytest.mark.parametrize("first", [0, 1, 7, 8, 9, 100, 333])
+def test_words_from_any_place_on(first):
+    draw = Generator(3).next_draw()
+    np.testing.assert_array_equal(draw.words(50, first), draw.words(400)[first : first + 50])
+
+
+@pytest.mark.parametrize("row", [(), (5,), (300,), (7, 60)])
+@pytest.mark.parametrize("places", [range(1, sys.maxsize, 3), [0, 4, 5, 9], range(4, sys.maxsize)])
+def test_a_part_of_a_batch_has_its_rows_of_the_mask(row, places):
+    rows = list(places[:4])
+    whole = Generator(3).next_draw().bernoulli(0.4, (12, *row))
+    with random.standing_in(Generator(3)), random.placed(places):
+        assert random.places() is places
+        part = random.next_mask().bernoulli(0.4, (4, *row))
+        assert random.next_mask().bernoulli(0.4, (0, *row)).shape == (0, *row)
+    assert random.places() is None
+    np.testing.assert_array_equal(part, whole[rows])
+
+
+def test_every_row_needs_its_place():
+    with random.placed([0, 1]), pytest.raises(ValueError, match=r"placed: every row of a batch needs its place, got 2 places"):
+        random.next_mask().bernoulli(0.5, (3, 4))

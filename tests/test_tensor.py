@@ -1025,3 +1025,35 @@ def test_repr():
     assert repr(x) == "tensor([[1.]], device='cpu:1', requires_grad=True)"
     assert repr(x * 2.0) == "tensor([[2.]], device='cpu:1', made by mul)"
     assert "..." in repr(Tensor(np.zeros(1000)))
+
+
+def test_a_post_accumulate_grad_hook_sees_the_gradient_in_place():
+    x = Tensor([2.0], requires_grad=True)
+    seen = []
+    handle = x.register_post_accumulate_grad_hook(lambda leaf: seen.append((leaf is x, leaf.grad.item())))
+    (x * x).backward()
+    (x * x).backward()
+    handle.remove()
+    (x * x).backward()
+    assert seen == [(True, 4.0), (True, 8.0)]
+
+
+def test_post_accumulate_grad_hooks_are_for_leaves():
+    x = Tensor([2.0], requires_grad=True)
+    with pytest.raises(RuntimeError, match="only a leaf has one, this was made by mul"):
+        (x * x).register_post_accumulate_grad_hook(print)
+    with pytest.raises(RuntimeError, match="does not require a gradient"):
+        Tensor([2.0]).register_post_accumulate_grad_hook(print)
+
+
+def test_the_end_of_backward_comes_after_every_leaf():
+    from minidl.tensor import at_end_of_backward
+
+    x, y = Tensor([2.0], requires_grad=True), Tensor([3.0], requires_grad=True)
+    seen = []
+    for leaf in (x, y):
+        leaf.register_post_accumulate_grad_hook(lambda leaf: at_end_of_backward(lambda: seen.append((x.grad, y.grad))))
+    (x * y).backward()
+    assert seen == [(x.grad, y.grad)] * 2 and None not in seen[0]
+    with pytest.raises(RuntimeError, match="must be called while a backward runs"):
+        at_end_of_backward(print)

@@ -216,11 +216,14 @@ def train_loader(
     on_error: str,
     devices: Sequence[Device] = (),
     reading: Path | None = None,
+    ranks: int = 1,
+    rank: int = 0,
 ) -> ImageLoader[Any]:
     """Augmented batches in an order keyed by (seed, epoch). Where the crop is the whole image, nothing is drawn.
 
     devices : the towers'. If they are GPUs, images are a list of Tensors, one on each; NumPy arrays otherwise.
     reading : the loader's note of what it reads, for who comes after a crash
+    rank    : whose share of each batch, of so many ranks
     """
     with_noise = noise and profile.color_noise
     shared_by, mirrored = profile.crop_shared_by, profile.image_size < profile.stored_size
@@ -243,6 +246,8 @@ def train_loader(
         pin_memory=bool(gpus),
         on_error=on_error,
         reading=reading,
+        num_replicas=ranks,
+        rank=rank,
     )
 
 
@@ -255,6 +260,8 @@ def test_loader(
     batch_size: int,
     workers: int,
     on_error: str,
+    ranks: int = 1,
+    rank: int = 0,
 ) -> ImageLoader[np.ndarray]:
     """The held-out set in its order: the centre crop of each image, or its four corners and centre with their mirrors."""
     crop = TenCrop(profile.image_size) if ten_views else CenterCrop(profile.image_size)
@@ -266,6 +273,8 @@ def test_loader(
         batch_transform=step,
         num_workers=workers,
         on_error=on_error,
+        num_replicas=ranks,
+        rank=rank,
     )
 
 

@@ -39,12 +39,18 @@ class Score:
         return f"loss {self.loss:.4f}, top-1 {self.top1:.2%}{top5} of {self.images} images"
 
 
-@no_grad()
 def evaluate(model: Callable[[np.ndarray], Tensor], batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Score:
     """Score a model on batches of images (N, C, H, W), or of views (N, V, C, H, W) whose softmax outputs are averaged.
 
     The model is called as it is: put it in eval mode. ValueError without a single image.
     """
+    return score_of(*totals(model, batches))
+
+
+@no_grad()
+def totals(model: Callable[[np.ndarray], Tensor], batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, int]:
+    """What a score is made of: sums over the images, (images, -ln p, label first, label among the first five), and how many
+    classes there are. They are added up over ranks."""
     total, classes = np.zeros(4), 0
     for images, labels in batches:
         p = mean_probabilities(model, images)
@@ -55,6 +61,11 @@ def evaluate(model: Callable[[np.ndarray], Tensor], batches: Iterable[tuple[np.n
         rank = better + tied_before  # of equal scores the first counts as larger, as for argmax
         with np.errstate(divide="ignore"):
             total += len(labels), -np.log(at_label).sum(), (rank < 1).sum(), (rank < 5).sum()
+    return total, classes
+
+
+def score_of(total: np.ndarray, classes: int) -> Score:
+    """The score of these sums. ValueError without a single image."""
     if not total[0]:
         raise ValueError("evaluate: at least 1 image is needed, got 0")
     loss, top1, top5 = (total[1:] / total[0]).tolist()

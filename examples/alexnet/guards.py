@@ -27,6 +27,7 @@ from minidl.device import Array, memory_order
 LOCK, HOLDER, RESERVE = ".lock", ".lock.json", ".reserve"
 MORE_THAN_ARRAYS = 1 << 20  # bytes of a checkpoint that are not arrays, at most: names, state.json, a row of the log
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+FINITE_AGAIN = "the step, computed again, was finite: the machine may have made an error"
 
 
 class RunLockedError(RuntimeError):
@@ -35,6 +36,14 @@ class RunLockedError(RuntimeError):
 
 class DiskFullError(RuntimeError):
     """The disk has too little room for the run's checkpoints; the text says how much is missing."""
+
+
+class RankError(Exception):
+    """What went wrong on another rank, which the text names. mendable: can the user mend it?"""
+
+    def __init__(self, text: str, mendable: bool) -> None:
+        super().__init__(text)
+        self.mendable = mendable
 
 
 class NotFiniteError(ArithmeticError):
@@ -233,4 +242,4 @@ def first_not_finite(model: nn.Module, images: np.ndarray | Sequence[Tensor], st
             step().backward()
     except AnomalyError as error:
         return f"it began in {error}"
-    return "the step, computed again, was finite: the machine may have made an error"
+    return FINITE_AGAIN

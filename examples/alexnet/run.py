@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from guards import DISK_FULL, DiskFullError, RunLockedError
+from guards import DISK_FULL, DiskFullError, RankError, RunLockedError
 
 import minidl
 from minidl import Device, DeviceError
@@ -117,14 +117,16 @@ def errors_in_one_line(parser: argparse.ArgumentParser, arguments: Sequence[str]
         command = shlex.join(["python", f"examples/alexnet/{parser.prog}", *_on_cpu(arguments)])
         parser.exit(2, f"{parser.prog}: error: {error}: {command}\n")
     except Exception as error:
-        if not _mendable(error):
+        if not is_mendable(error):
             raise
         text = "; ".join([str(error), *getattr(error, "__notes__", ())])  # the loader notes which image it was
         parser.exit(2, f"{parser.prog}: error: {text}\n")
 
 
-def _mendable(error: Exception) -> bool:
+def is_mendable(error: Exception) -> bool:
     """Is this about what was given, or about the disk, and not a fault of the program's?"""
+    if isinstance(error, RankError):
+        return error.mendable
     about_names = (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
     if isinstance(error, OSError) and not isinstance(error, about_names):
         return error.errno in MENDABLE

@@ -7,10 +7,11 @@ later.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from ranks import Alone, placed
 
 from minidl import Device, Tensor, random
 from minidl.device import Copying, transfer
@@ -24,6 +25,8 @@ class Outcome(NamedTuple):
 
     fault     : "" or what was not finite; then the weights are those before the step
     generator : the random state before the step, with which it can be computed again
+    of_all    : how many images all ranks had
+    whose     : the rank whose loss was not finite, where several know
     """
 
     number: int
@@ -33,6 +36,8 @@ class Outcome(NamedTuple):
     labels: np.ndarray
     fault: str
     generator: dict[str, int]
+    of_all: int
+    whose: int | None = None
 
 
 class _Asked(NamedTuple):
@@ -49,7 +54,7 @@ class _Asked(NamedTuple):
         loss, scores = float(said[0]), said[2:].reshape(len(self.labels), -1)
         right = int((scores.argmax(axis=1) == self.labels).sum())
         fault = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite" if said[1] else ""
-        return Outcome(self.number, loss, right, self.images, self.labels, fault, self.generator)
+        return Outcome(self.number, loss, right, self.images, self.labels, fault, self.generator, len(self.labels))
 
 
 class Steps:
@@ -82,6 +87,10 @@ class Steps:
         while len(self._asked) > self.late:
             yield self._asked.pop(0).outcome()
 
+    def loss(self, images: Any, labels: np.ndarray) -> Tensor:
+        """Of a batch, as the steps have it."""
+        return self.model.loss(self.model(images), labels)
+
     def rest(self) -> Iterator[Outcome]:
         """The outcomes of all steps that were asked for."""
         while self._asked:
@@ -112,3 +121,52 @@ class Steps:
             said[0], said[1] = loss.data, self.found[device].data[0]
             said[2:] = scores.data.reshape(-1)
             return device.begin_to_host(said)
+
+
+class StepsTogether(Steps):
+    """The same on several ranks, each with its part of the batch. None is late: all hear of a fault before anything is updated.
+
+    network : the model as it is trained, whose gradients are the mean over the ranks
+    ranks   : see ranks.py
+    batch   : () -> how many images each rank has of the batch that is at work, and where this rank's stand in it
+    """
+
+    def __init__(
+        self, model: Any, network: Any, optimizer: SGD, ranks: Alone, batch: Callable[[], tuple[Sequence[int], Any]]
+    ) -> None:
+        super().__init__(model, optimizer, late=0)
+        self.network, self.ranks, self.batch = network, ranks, batch
+
+    def take(self, number: int, images: Any, labels: np.ndarray) -> Iterator[Outcome]:
+        """Step `number` on this rank's part of a batch; its outcome is that of the whole."""
+        generator = random.default_generator.state()
+        self.optimizer.zero_grad()
+        loss, right = self._forward(images, labels)
+        told = self.ranks.share((loss.item(), right))
+        value, whose, fault = sum(part for part, _ in told) / len(told), None, ""
+        if math.isfinite(value):
+            loss.backward()
+            self._note_not_finite(loss)
+            self.optimizer.step()
+            if any(found.detach().numpy()[0] for found in self.found.values()):
+                fault = "a gradient is not finite"
+        else:
+            whose = next(rank for rank, (part, _) in enumerate(told) if not math.isfinite(part))
+            fault = f"the loss is {told[whose][0]}"
+        of_all = sum(self.batch()[0])
+        yield Outcome(number, value, sum(right for _, right in told), images, labels, fault, generator, of_all, whose)
+
+    def loss(self, images: Any, labels: np.ndarray) -> Tensor:
+        return self._forward(images, labels)[0]
+
+    def _forward(self, images: Any, labels: np.ndarray) -> tuple[Tensor, int]:
+        """This rank's part: the mean of all ranks' is the mean over the whole batch. And how many images are right."""
+        shares, where = self.batch()
+        with placed(where):
+            scores = self.network(images)
+        if len(labels) == 0:
+            return scores.sum(), 0
+        loss = self.model.loss(scores, labels)
+        part = len(labels) * self.ranks.size / sum(shares)  # 1 where all have as many images
+        right = int((scores.detach().numpy().argmax(axis=1) == labels).sum())
+        return loss if part == 1 else loss * part, right

@@ -4,6 +4,7 @@ python examples/alexnet/train.py                             the embedded patter
 python examples/alexnet/train.py DIR                         DIR/train/<class>/*, DIR/val/<class>/* (or test)
 python examples/alexnet/train.py DIR --hold-out 0.1          DIR/<class>/*, of which a tenth is held out
 python examples/alexnet/train.py DIR --device cuda:0,cuda:1  on GPUs
+mpiexec -n 4 python examples/alexnet/train.py DIR            four processes, each with a quarter of every batch
 python examples/alexnet/train.py --resume runs/alexnet       continue where a run stopped
 python examples/alexnet/train.py DIR --init W.safetensors --freeze conv1,conv2 --lr-scale fc8=10
                                                              from weights that minidl.convert wrote: docs/convert.md
@@ -12,13 +13,18 @@ python examples/alexnet/train.py DIR --layers X.cfg --params Y.cfg 120:Z.cfg
                                                              a net of the 2012 program's files; from epoch 120 on with Z.cfg
 """
 
+if __name__ == "__main__":
+    import supervisor
+
+    supervisor.supervise()  # before anything that is imported below starts threads
+
 import argparse
 import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +32,9 @@ from typing import Any
 import checkout  # noqa: F401  before minidl
 import guards
 import numpy as np
+import ranks as ranks_module
 import run
+import supervisor
 from board import Board, check_installed, check_new
 from data import (
     check_none_held_out,
@@ -40,13 +48,14 @@ from data import (
     test_loader,
     train_loader,
 )
-from evaluate import Score, evaluate
+from evaluate import Score, score_of, totals
 from files import OF_THE_FILES, FileNet, copy_files, image_profile, open_network
 from guards import DiskFullError, NotFiniteError
 from listing import classes_changed, difference, digest_of, held_out_changed, listing_of, read_listing, save_listing
 from meter import Meter, Progress, clock
 from model import LAYERS, PROFILES, VARIANTS, AlexNet
-from steps import Outcome, Steps
+from ranks import Alone, Ranks
+from steps import Outcome, Steps, StepsTogether
 
 import minidl
 from minidl import Tensor, pipe, random
@@ -64,6 +73,7 @@ DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90, "lr": 0.01, "lr_drops
 EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 1, "lr": 0.003, "lr_drops": [0.6, 0.85]}
 AUTOPSY, TENSORBOARD = "autopsy.csv", "tensorboard"  # in the run folder
 STOPPED_BY_SIGNAL = 128  # plus the signal's number: the exit code of a program that a signal ended
+DISK_FULL = 1  # the exit code
 
 
 class Interrupted(Exception):  # noqa: N818  the user's wish, not an error
@@ -81,10 +91,22 @@ class Trainer:
     left_out : unreadable images that training went without so far; one that is met in every epoch counts in each
     """
 
-    def __init__(self, args: argparse.Namespace, folder: Path, model: AlexNet | FileNet, datasets: tuple[Any, Any]) -> None:
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        folder: Path,
+        model: AlexNet | FileNet,
+        datasets: tuple[Any, Any],
+        ranks: Alone | None = None,
+    ) -> None:
         self.args, self.folder, self.model = args, folder, model
+        self.ranks = Alone() if ranks is None else ranks
+        self.network: Any = model  # as it is trained: see train
         self.train_set, self.held_out = datasets
-        self.statistics = load_statistics(folder / run.STATISTICS)
+        self.statistics = ColorStatistics(*self.ranks.from_first(lambda: load_statistics(folder / run.STATISTICS)))
+        self.stop: int | None = None  # the exit code that a rank asked for
+        self.shares: list[int] = []  # how many images each rank has of the batch that is at work
+        self.places: Any = None  # and where this rank's stand in it, see ranks.places
         self.optimizer = SGD(self._groups(), lr=args.lr, momentum=args.momentum, rule="2012")
         self.step = 0
         self.steps_an_epoch = math.ceil(len(self.train_set) / args.batch_size)
@@ -142,13 +164,20 @@ class Trainer:
         weights.
         """
         try:
-            self.log = run.Log(self.folder, self.step)
-            if self.autopsy is not None:
-                self.autopsy_log = AutopsyLog(self.folder / AUTOPSY, self.step)
-            self._open_board()
-            run.write_best(self.folder, self.best)
+            if self.ranks.first:
+                self.log = run.Log(self.folder, self.step)
+                if self.autopsy is not None:
+                    self.autopsy_log = AutopsyLog(self.folder / AUTOPSY, self.step)
+                self._open_board()
+                run.write_best(self.folder, self.best)
             self.schedule = self._schedule()
             self.model.train()
+            self.network = self.ranks.parallel(self.model)
+            if self.ranks.size > 1:
+                batch = lambda: (self.shares, self.places)
+                self.steps = StepsTogether(self.model, self.network, self.optimizer, self.ranks, batch)
+            ranks_module.advise(self._advice_to_go_on())
+            self.ranks.begin_steps()
             with self.signals, Progress(self.step, self.last_step) as progress:
                 score = self._train(progress)
         except OSError as error:
@@ -191,11 +220,19 @@ class Trainer:
 
     @property
     def stopping(self) -> bool:
-        return self.interrupted or self.disk.full
+        """Between two steps: has a rank asked for the end?"""
+        return self.stop is not None or (self.ranks.size == 1 and self._wish() is not None)
+
+    def _wish(self) -> int | None:
+        """The exit code with which this rank wants to end; None to go on."""
+        if self.signals.received is not None:
+            return STOPPED_BY_SIGNAL + self.signals.received
+        return pipe.LEFT if pipe.reader_left() else DISK_FULL if self.disk.full else None
 
     @property
     def interrupted(self) -> bool:
-        return self.signals.received is not None or pipe.reader_left()
+        """Need what runs not be finished?"""
+        return self.stop is not None if self.ranks.size > 1 else self.signals.received is not None or pipe.reader_left()
 
     def _full_disk(self) -> str:
         """What is safe, and what to do."""
@@ -208,7 +245,10 @@ class Trainer:
         return f"the last checkpoint is {self.last_checkpoint}" if self.last_checkpoint else "no checkpoint was saved yet"
 
     def command_to_go_on(self) -> str:
-        return f"continue with: python {sys.argv[0]} --resume {self.folder}"
+        return f"continue with: {self.ranks.command(sys.argv[0])} --resume {self.folder}"
+
+    def _advice_to_go_on(self) -> str:
+        return f"{self._last_checkpoint()}; {self.command_to_go_on()}"
 
     def _last_epoch(self) -> int:
         """The epoch of the step before, or the first one."""
@@ -250,13 +290,18 @@ class Trainer:
             seed=self.args.seed,
             on_error=self.args.on_error,
             devices=[tower.device for tower in self.model.towers],
-            reading=self.folder / run.READING,
+            reading=self.folder / run.READING if self.ranks.first else None,
+            ranks=self.ranks.size,
+            rank=self.ranks.rank,
         )
         batches = loader.epoch_batches(epoch, first)
-        for images, labels in self._saved_before_errors(batches):
+        for images, labels in self._together(batches, saves=True):
             self._count_lost_batches(min(epoch * self.steps_an_epoch + batches.number, end))
             if self.step == end:
                 break
+            if sum(self.shares) == 0:  # what several ranks could not read; one alone gets no such batch
+                self._count_lost_batches(self.step + 1)
+                continue
             with self._autopsied(progress):
                 self.train_step(images, labels)
             progress.update(self.meter)
@@ -272,14 +317,36 @@ class Trainer:
             self._count_lost_batches(min((epoch + 1) * self.steps_an_epoch, end))
         run.report_skipped(loader, self.reported)
 
-    def _saved_before_errors(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The batches; if one can't be made, what was done so far is saved before the error goes on."""
-        try:
-            yield from batches
-        except Exception:
-            self.save()
-            print(f"saved {self.last_checkpoint}; {self.command_to_go_on()}", flush=True)
-            raise
+    def _together(self, batches: Iterable[Any], saves: bool) -> Iterator[Any]:
+        """The batches, until a rank wants to stop. Before each one the ranks tell what they have.
+
+        saves : if a batch can't be made, what was done so far is saved before the error goes on, on all ranks
+        """
+        source = iter(batches)
+        while True:
+            error, batch = None, None
+            try:
+                batch = next(source, None)
+            except Exception as caught:
+                error = caught
+            images = 0 if batch is None else len(batch[1])
+            told = self.ranks.share((ranks_module.describe(error), self._wish(), images, getattr(batches, "lost", [])))
+            self.shares = [images for _, _, images, _ in told]
+            lost = [place for _, _, _, places in told for place in places]
+            self.places = ranks_module.places(self.ranks.rank, self.ranks.size, lost, images)
+            failed = next((rank for rank, (failure, *_) in enumerate(told) if failure is not None), None)
+            if failed is not None:
+                if saves:
+                    self.save()
+                    print(f"saved {self.last_checkpoint}; {self.command_to_go_on()}", flush=True)
+                if isinstance(self.ranks, Ranks):
+                    self.ranks.fail(failed, told[failed][0], error=error)
+                raise error if error is not None else RuntimeError("a rank failed")
+            if self.ranks.size > 1:
+                self.stop = next((wish for _, wish, _, _ in told if wish is not None), None)
+            if batch is None or self.stop is not None:
+                return
+            yield batch
 
     def _count_lost_batches(self, step: int) -> None:
         """Batches up to this step lost all their images; each counts as a step, so that step and place in the data agree."""
@@ -301,7 +368,11 @@ class Trainer:
         self.lr = self.optimizer.param_groups[0]["lr"]
         for outcome in self.steps.take(self.step + 1, images, labels):
             self._note(outcome)
-        self._count_step(len(labels))
+        self._count_step(self._images(labels))
+
+    def _images(self, labels: np.ndarray) -> int:
+        """How many images all ranks have."""
+        return len(labels) if self.ranks.size == 1 else sum(self.shares)
 
     def catch_up(self) -> None:
         """Read what the last step said, if it was not waited for. NotFiniteError as of `train_step`."""
@@ -311,7 +382,7 @@ class Trainer:
     def _note(self, outcome: Outcome) -> None:
         if outcome.fault:
             raise NotFiniteError(self._diagnosis(outcome))
-        self.meter.add(outcome.loss, outcome.right, len(outcome.labels))
+        self.meter.add(outcome.loss, outcome.right, outcome.of_all)
 
     @contextmanager
     def _autopsied(self, progress: Progress) -> Iterator[None]:
@@ -338,9 +409,16 @@ class Trainer:
 
         def step() -> Tensor:
             random.default_generator.set_state(outcome.generator)
-            return self.model.loss(self.model(outcome.images), outcome.labels)
+            return self.steps.loss(outcome.images, outcome.labels)
 
-        where = guards.first_not_finite(self.model, outcome.images, step)
+        with self.ranks.alone(self.network):
+            where = guards.first_not_finite(self.model, outcome.images, step)
+        if isinstance(self.ranks, Ranks):
+            found, whose = self.ranks.share(where), outcome.whose
+            if whose is None:  # the first that finds it again
+                whose = next((rank for rank, text in enumerate(found) if guards.FINITE_AGAIN not in text), 0)
+            where = f"{self.ranks.group.name(whose)}: {found[whose]}"
+            self.ranks.silence_others()
         return f"step {outcome.number}: {outcome.fault}; {where}; {self._advice()}"
 
     def _advice(self) -> str:
@@ -351,7 +429,7 @@ class Trainer:
         self.catch_up()
         means, speed = self.meter.take()
         row = {"step": self.step, "epoch": epoch, "lr": self.lr, **means, "skipped": self.left_out, **speed}
-        self.disk.write(partial(self.log.write, **row))
+        self._write(lambda: self.log.write(**row))
         self._board_scalars("train", {name: value for name, value in row.items() if name not in ("step", "epoch", "seconds")})
         progress.write(
             f"step {self.step}/{self.last_step}  epoch {epoch + 1}  loss {row['loss']:.4f}  top-1 {row['top1']:.1%}  "
@@ -365,26 +443,30 @@ class Trainer:
             self.held_out,
             self.model.profile,
             self.statistics,
-            batch_size=min(self.args.batch_size, 64),
+            batch_size=min(self.args.batch_size, 64) * self.ranks.size,
             workers=self.args.workers,
             on_error=self.args.on_error,
+            ranks=self.ranks.size,
+            rank=self.ranks.rank,
         )
         batches = run.with_progress(loader.epoch_batches(0), len(loader))
-        score = evaluate(self.model, self._until_stopped(batches))
+        told = self.ranks.share(totals(self.model, self._until_stopped(batches)))
         run.report_skipped(loader, self.reported)
         self.model.train()
-        return score
+        return score_of(np.sum([total for total, _ in told], axis=0), max(classes for _, classes in told))
 
     def _until_stopped(self, batches: Iterable[Any]) -> Iterator[Any]:
-        for batch in batches:
+        for batch in self._together(batches, saves=False):
             if self.interrupted:
                 raise Interrupted
             yield batch
+        if self.stop is not None:
+            raise Interrupted
 
     def _score_epoch(self, progress: Progress) -> None:
         """Score the epoch that has just ended, unless that was done before the run was stopped."""
         epochs, rest = divmod(self.step, self.steps_an_epoch)
-        if epochs and not rest and not self.log.has_score(self.step):
+        if epochs and not rest and not self.ranks.from_first(lambda: self.log.has_score(self.step)):
             progress.write(f"epoch {epochs}  held out: {self.score_and_log()}")
 
     def score_and_log(self) -> Score:
@@ -395,13 +477,13 @@ class Trainer:
         started = time.monotonic()
         score = self.score()
         self._note_if_best(score)
-        if self.log.has_score(self.step):
+        if self.ranks.first and self.log.has_score(self.step):
             self.disk.write(partial(self.log.drop_scores, self.step))
         if self.board is not None:  # a kill may have come between its score and the log's
             self.disk.write(partial(self.board.drop, self.step, "held_out"))
         row = {"held_out_loss": score.loss, "held_out_top1": score.top1, "held_out_top5": score.top5}
         self._board_scalars("held_out", {name.removeprefix("held_out_"): value for name, value in row.items()})
-        self.disk.write(partial(self.log.write, step=self.step, **row))
+        self._write(lambda: self.log.write(step=self.step, **row))
         self.meter.leave_out(time.monotonic() - started)
         return score
 
@@ -424,12 +506,19 @@ class Trainer:
         if path != self.last_checkpoint or again:
             if not guards.all_finite((p.device, p.data) for p in self.model.parameters()):
                 raise NotFiniteError(f"step {self.step}: its update made a parameter that is not finite; {self._advice()}")
-            self.disk.write(partial(self._write_checkpoint, path))
+            self._write(partial(self._write_checkpoint, path))
             self.last_checkpoint = path
-            self.disk.write(partial(run.write_best, self.folder, self.best))  # before the one that was the best goes
+            ranks_module.advise(self._advice_to_go_on())
+            self._write(partial(run.write_best, self.folder, self.best))  # before the one that was the best goes
         # also if it was saved before: a kill may have come between that and this
         beside = [run.checkpoint_path(self.folder, self.best["step"])] if self.best else []
-        keep_last(self.folder / run.CHECKPOINTS, self.args.keep, beside)
+        if self.ranks.first:
+            keep_last(self.folder / run.CHECKPOINTS, self.args.keep, beside)
+
+    def _write(self, action: Callable[[], None]) -> None:
+        """Rank 0 writes into the run folder."""
+        if self.ranks.first:
+            self.disk.write(action)
 
     def _write_checkpoint(self, path: Path) -> None:
         save_checkpoint(
@@ -538,7 +627,7 @@ def starting_statistics(args: argparse.Namespace, dataset: Any, size: int) -> Co
     return statistics._replace(mean=mean.astype(np.float32))
 
 
-def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[Any, Any]) -> str:
+def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[Any, Any], ranks: str = "") -> str:
     """What is about to be trained, on what, with what."""
     train_set, held_out = datasets
     parameters = sum(p.numel() for p in model.parameters())
@@ -567,7 +656,7 @@ def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[A
         f"{f', products in {kind}' if kind and 'cuda' in args.device else ''}; "
         f"{about['gpu'] + '; ' if 'gpu' in about else ''}NumPy {about['numpy']}, {about['blas']}\n"
         f"data: {data}, {len(held_out)} held out{f', none of {unseen} of the classes' if unseen else ''}\n"
-        f"{f'{aside}{chr(10)}' if aside else ''}"
+        f"{f'{aside}{chr(10)}' if aside else ''}{ranks}"
         f"batch {args.batch_size}, {rates}, seed {args.seed}"
     )
 
@@ -656,6 +745,13 @@ def parser_() -> argparse.ArgumentParser:
     p.add_argument("--save-every", type=run.at_least_one, help="steps between checkpoints, default 200")
     p.add_argument("--keep", type=run.at_least_one, metavar="K", help="the last K checkpoints stay, and the best; default 3")
     p.add_argument("--on-error", choices=("stop", "skip"), help="what an unreadable image does, default stop")
+    p.add_argument(
+        "--timeout",
+        type=run.positive,
+        default=600.0,
+        metavar="SECONDS",
+        help="under mpiexec: how long a rank waits for the others before it ends the run, default 600",
+    )
     p.add_argument("--out", help="run folder, default runs/alexnet-<date>-<time>")
     p.add_argument("--resume", metavar="RUN", help="a run folder or a checkpoint in it: continue, with its arguments")
     p.add_argument(
@@ -699,7 +795,7 @@ COMMON: dict[str, Any] = {
 OF_LAYERS = {"batch_size": 128, "profile": "original"}
 # where things are, not what the run is
 NO_HPARAMS = ("data", "files", "tensorboard", "print_freq", "save_every", "keep", "workers")
-MODES = ("resume", "data_changed", "evaluate", "check_grads", "dry_run", "out")  # not part of what a run is
+MODES = ("resume", "data_changed", "evaluate", "check_grads", "dry_run", "out", "timeout")  # not part of what a run is
 
 
 def complete(given: argparse.Namespace, saved: dict[str, Any] | None) -> argparse.Namespace:
@@ -774,7 +870,19 @@ def layer_scales(text: str) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = parser_()
-    given = parser.parse_args(arguments)
+    with supervisor.first_rank_speaks():
+        given = parser.parse_args(arguments)
+        check_modes(parser, given)
+    run.warnings_in_one_line()
+    with (
+        ranks_module.joined(given.timeout) as ranks,
+        run.errors_in_one_line(parser, sys.argv[1:] if arguments is None else arguments),
+    ):
+        return ranks.leave(begin(given, ranks))
+
+
+def check_modes(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Ends the program where flags that say what to do exclude each other."""
     if given.evaluate and given.resume is None:
         parser.error("--evaluate needs --resume RUN: which checkpoint?")
     if given.evaluate and given.params is not None:
@@ -785,92 +893,160 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--out can't be given with --resume: a run goes on in its own folder")
     if given.resume is not None and (given.check_grads or given.dry_run):
         parser.error("--check-grads and --dry-run can't be given with --resume: they train nothing")
-    run.warnings_in_one_line()
-    with run.errors_in_one_line(parser, sys.argv[1:] if arguments is None else arguments):
-        if given.resume is None:
-            return start(complete(given, None), given)
-        folder = run.find_run(given.resume)
-        saved = run.arguments_of(folder)
-        if given.hold_out not in (None, saved.get("hold_out")):
-            raise ValueError(
-                f"{folder}: was trained with --hold-out {saved.get('hold_out')}, got {given.hold_out}: another cut would "
-                "hold out images that were trained on"
-            )
-        args = complete(given, saved)
-        if given.evaluate:
-            return resume(args, given, folder)
-        with guards.locked(folder), pipe.going_on():
-            return resume(args, given, folder)
+    if supervisor.launched_ranks() > 1 and (given.check_grads or given.dry_run or given.autopsy):
+        parser.error("--check-grads, --dry-run and --autopsy look at one process: start it without mpiexec")
 
 
-def start(args: argparse.Namespace, given: argparse.Namespace) -> int:
+def begin(given: argparse.Namespace, ranks: Alone) -> int:
+    """What was asked for: a new run, or one that goes on."""
+    if given.resume is None:
+        return start(ranks.jointly(lambda: complete(given, None)), given, ranks)
+    found, saved = ranks.from_first(lambda: _run_to_resume(given))
+    folder = Path(found)
+    args = ranks.jointly(lambda: complete(given, saved))
+    if ranks.size > 1 and args.autopsy:
+        raise ValueError(f"{folder}: --autopsy looks at one process: resume it without mpiexec")
+    if given.evaluate:
+        return resume(args, given, folder, ranks)
+    with in_folder(folder, ranks):
+        return resume(args, given, folder, ranks)
+
+
+def _run_to_resume(given: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    folder = run.find_run(given.resume)
+    saved = run.arguments_of(folder)
+    if given.hold_out not in (None, saved.get("hold_out")):
+        raise ValueError(
+            f"{folder}: was trained with --hold-out {saved.get('hold_out')}, got {given.hold_out}: another cut would "
+            "hold out images that were trained on"
+        )
+    return str(folder), saved
+
+
+@contextmanager
+def in_folder(folder: Path, ranks: Alone) -> Iterator[None]:
+    """At work in a run folder, which rank 0 has locked."""
+    with ExitStack() as stack:
+        ranks.from_first(lambda: stack.enter_context(guards.locked(folder)))
+        stack.enter_context(pipe.going_on())
+        yield
+
+
+def start(args: argparse.Namespace, given: argparse.Namespace, ranks: Alone) -> int:
     """A run from the beginning."""
     minidl.manual_seed(args.seed)
     devices = run.device_names(args.device)
-    for name in devices:
-        minidl.Device(name)  # a missing GPU is said before anything slow happens
-    folder = Path(given.out or time.strftime("runs/alexnet-%Y%m%d-%H%M%S"))
-    if args.tensorboard is not None:
-        check_installed()
-        check_new(board_folder(args, folder))
-    check_none_held_out(args.data, args.hold_out)
-    datasets = open_data(args.data, args.hold_out, stored_size(args))
-    check_outside(folder, datasets)
-    if args.tensorboard:
-        check_outside(Path(args.tensorboard), datasets, "--tensorboard")
+    folder = Path(ranks.from_first(lambda: given.out or time.strftime("runs/alexnet-%Y%m%d-%H%M%S")))
+
+    def open_all() -> tuple[Any, Any]:
+        for name in devices:
+            minidl.Device(name)  # a missing GPU is said before anything slow happens
+        if args.tensorboard is not None:
+            check_installed()
+            check_new(board_folder(args, folder))
+        check_none_held_out(args.data, args.hold_out)
+        datasets = open_data(args.data, args.hold_out, stored_size(args))
+        check_outside(folder, datasets)
+        if args.tensorboard:
+            check_outside(Path(args.tensorboard), datasets, "--tensorboard")
+        return datasets
+
+    datasets = ranks.jointly(open_all)
     if given.check_grads or given.dry_run:
         model = build(args, datasets[0])
         start_weights(args, model)
-        print(header(args, model, datasets), flush=True)
+        print(header(args, model, datasets, ranks.about()), flush=True)
         return check_grads(model) if given.check_grads else dry_run(args, model, datasets)
-    run.create(folder)
-    with guards.locked(folder), pipe.going_on():
-        model = build(args, datasets[0])
-        start_weights(args, model)
-        print(header(args, model, datasets), flush=True)
+    listing = check_ranks(args, datasets, ranks)
+    args.device = ranks.own_devices(args.device)
+    ranks.from_first(lambda: run.create(folder))
+    with in_folder(folder, ranks):
+        model = ranks.jointly(lambda: build(args, datasets[0]))
+        ranks.jointly(lambda: start_weights(args, model))
+        print(header(args, model, datasets, ranks.about()), flush=True)
         if args.init is not None:
             args.init = os.path.abspath(args.init)
-        save_statistics(folder / run.STATISTICS, starting_statistics(args, datasets[0], model.profile.stored_size))
         if args.data is not None:
             args.data = os.path.abspath(args.data)
         if args.tensorboard:
             args.tensorboard = os.path.abspath(args.tensorboard)
+
+        def save_all() -> tuple[str | None, str]:
+            save_statistics(folder / run.STATISTICS, starting_statistics(args, datasets[0], model.profile.stored_size))
+            files = copy_files(folder, args.layers, args.params) if args.layers else None
+            digest = save_listing(folder, listing)
+            arguments = {**vars(args), **({"files": files} if args.layers else {})}
+            run.remember(folder, arguments, digest, run.versions(map(minidl.Device, devices)))
+            return files, digest
+
+        files, digest = ranks.from_first(save_all)
         if args.layers:
-            args.files = copy_files(folder, args.layers, args.params)
-        listing = save_listing(folder, listing_of(datasets))
-        run.remember(folder, vars(args), listing, run.versions(map(minidl.Device, devices)))
-        trainer = Trainer(args, folder, model, datasets)
-        trainer.listing = listing
+            args.files = files
+        trainer = Trainer(args, folder, model, datasets, ranks)
+        trainer.listing = digest
         return carry_on(trainer)
 
 
-def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) -> int:
+def check_ranks(args: argparse.Namespace, datasets: tuple[Any, Any], ranks: Alone) -> bytes:
+    """The listing of the data. ValueError unless all ranks have the same one, the same arguments and the same program."""
+    listing = listing_of(datasets)
+    if ranks.size > 1:
+        ranks.agree(arguments=vars(args), data_listing=digest_of(listing), program=ranks_module.code_digest())
+    return listing
+
+
+def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path, ranks: Alone) -> int:
     """Go on from a checkpoint, or from the beginning where a run was killed before its first."""
-    if not given.evaluate:
-        if args.tensorboard is not None:
-            check_installed()
-        clear_leftovers(folder / run.CHECKPOINTS)
-    found = run.find_checkpoint(given.resume)
+
+    def find() -> tuple[str | None, str | None]:
+        if not given.evaluate:
+            if args.tensorboard is not None:
+                check_installed()
+            clear_leftovers(folder / run.CHECKPOINTS)
+        found = run.find_checkpoint(given.resume)
+        where = None if found is None else str(found)
+        if given.data is not None:
+            return where, args.data
+        return where, run.find_data(folder, f"if it moved: python {sys.argv[0]} NEW_DIR --resume {given.resume}")
+
+    where, args.data = ranks.from_first(find)
+    found = None if where is None else Path(where)
     minidl.manual_seed(args.seed)
-    if given.data is None:
-        args.data = run.find_data(folder, f"if it moved: python {sys.argv[0]} NEW_DIR --resume {given.resume}")
-    datasets = open_data(args.data, args.hold_out, stored_size(args))
-    saved = None if found is None else run.read_checkpoint(found, "continue from it with --resume {}")
+    datasets = ranks.jointly(lambda: open_data(args.data, args.hold_out, stored_size(args)))
+
+    def read() -> tuple[Any, ...] | None:
+        if found is None:
+            return None
+        checkpoint = run.read_checkpoint(found, "continue from it with --resume {}")
+        return checkpoint.model_state, checkpoint.optimizer_state, checkpoint.state
+
+    parts = ranks.from_first(read)
+    saved = None if parts is None else Checkpoint(*parts)
     other_scores = False
     if not given.evaluate:
-        before = run.listing_at_start(folder) if saved is None else saved.state.get("listing")
-        listing = listing_of(datasets)
-        other_scores = check_data(folder, found or folder, before, listing, given.data_changed)
+        listing = check_ranks(args, datasets, ranks)
+
+        def check() -> bool:
+            before = run.listing_at_start(folder) if saved is None else saved.state.get("listing")
+            return check_data(folder, found or folder, before, listing, given.data_changed)
+
+        other_scores = ranks.from_first(check)
+    args.device = ranks.own_devices(args.device)
     if given.params:
-        layers = folder / args.files / "layers.cfg"
-        FileNet(
-            layers, args.params, **architecture(args, datasets[0]), devices=run.device_names(args.device)
-        )  # or says what is wrong
-        args.files = copy_files(folder, layers, args.params)
-    model = build(args, datasets[0], folder)
-    trainer = Trainer(args, folder, model, datasets)
+
+        def take_params() -> str:
+            layers = folder / args.files / "layers.cfg"
+            FileNet(
+                layers, args.params, **architecture(args, datasets[0]), devices=run.device_names(args.device)
+            )  # or says what is wrong
+            return copy_files(folder, layers, args.params)
+
+        args.files = ranks.from_first(take_params)
+    model = ranks.jointly(lambda: build(args, datasets[0], folder))
+    trainer = Trainer(args, folder, model, datasets, ranks)
     if saved is not None and found is not None:
-        trainer.restore(found, saved)
+        ranks.jointly(lambda: trainer.restore(found, saved))
+        trainer.best = ranks.from_first(lambda: trainer.best)  # whose checkpoint is there
         if other_scores and trainer.best is not None:
             print(f"the best was step {trainer.best['step']}, on other held-out images: it counts no more")
             trainer.best = None
@@ -880,25 +1056,30 @@ def resume(args: argparse.Namespace, given: argparse.Namespace, folder: Path) ->
     else:
         print(f"{folder} has no checkpoint yet: it starts from the beginning")
         start_weights(args, model)
-    print(header(args, model, datasets), flush=True)
+    print(header(args, model, datasets, ranks.about()), flush=True)
     if given.evaluate:
         print(f"held out: {trainer.score()}")
         return 0
     if args.data is not None:
         args.data = os.path.abspath(args.data)
-    trainer.listing = save_listing(folder, listing)
     if given.tensorboard:
         args.tensorboard = os.path.abspath(given.tensorboard)
-    kept = {
-        "data": args.data,
-        "tensorboard": args.tensorboard,
-        **({"params": args.params, "files": args.files} if args.layers else {}),
-    }
-    run.remember(folder, {**run.arguments_of(folder), **kept}, trainer.listing)
-    run.report_last_read(folder)
-    aside = run.set_aside_later(folder, trainer.step)
-    if aside:
-        print(f"the checkpoints of later steps are in {aside[0].parent} now: {', '.join(path.name for path in aside)}")
+
+    def note() -> str:
+        digest = save_listing(folder, listing)
+        kept = {
+            "data": args.data,
+            "tensorboard": args.tensorboard,
+            **({"params": args.params, "files": args.files} if args.layers else {}),
+        }
+        run.remember(folder, {**run.arguments_of(folder), **kept}, digest)
+        run.report_last_read(folder)
+        aside = run.set_aside_later(folder, trainer.step)
+        if aside:
+            print(f"the checkpoints of later steps are in {aside[0].parent} now: {', '.join(path.name for path in aside)}")
+        return digest
+
+    trainer.listing = ranks.from_first(note)
     return carry_on(trainer)
 
 
@@ -927,20 +1108,26 @@ def carry_on(trainer: Trainer) -> int:
     """Train, score, draw."""
     folder = trainer.folder
     print(f"run folder: {folder}", flush=True)
-    with trainer.disk:
+    with ExitStack() as stack:
+        trainer.ranks.from_first(lambda: stack.enter_context(trainer.disk))
         try:
             score = trainer.train()
         except (NotFiniteError, DiskFullError) as error:
             print(f"train.py: stopped: {error}", file=sys.stderr)
+            if isinstance(trainer.ranks, Ranks) and not trainer.ranks.agreed:
+                stack.close()
+                trainer.ranks.end_all(1)
             return 1
     if score is None:
         where = sys.stderr if pipe.reader_left() else sys.stdout
         print(f"saved {trainer.last_checkpoint}; {trainer.command_to_go_on()}", file=where, flush=True)
+        if trainer.stop is not None:
+            return trainer.stop
         return STOPPED_BY_SIGNAL + trainer.signals.received if trainer.signals.received else pipe.LEFT
     if trainer.left_out:
         print(f"{trainer.left_out} times an unreadable image was left out of training")
     print(f"held out: {score}; the best is {trainer.best and run.checkpoint_path(folder, trainer.best['step'])}")
-    return draw(trainer.model, folder)
+    return draw(trainer.model, folder) if trainer.ranks.first else 0
 
 
 def draw(model: AlexNet | FileNet, folder: Path) -> int:

@@ -16,6 +16,7 @@ from minidl.data.packed import PackedImages
 from minidl.data.patterns import Patterns
 from minidl.data.sampler import (
     BatchSampler,
+    DistributedSampler,
     RandomSampler,
     Sampler,
     SequentialSampler,
@@ -64,6 +65,7 @@ __all__ = [
     "ConvertImageDtype",
     "DataLoader",
     "Dataset",
+    "DistributedSampler",
     "FashionMNIST",
     "ImageFolder",
     "ImageLoader",

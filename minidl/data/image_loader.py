@@ -6,6 +6,7 @@ number of workers, gets the same batches bit for bit.
 """
 
 import os
+import sys
 import warnings
 from collections.abc import Generator as Iteration
 from collections.abc import Iterator, Sequence
@@ -64,6 +65,10 @@ class ImageLoader(Generic[Images]):
                       notes (path, reason) in `skipped` and warns, once for each file. A batch that loses all its images
                       is left out of the epoch: see EpochBatches.number.
     reading         : a file in which each worker notes what it is reading, for who comes after a crash: see `last_read`
+    num_replicas, rank : of each batch of batch_size, this one of num_replicas processes gets the images at the places rank,
+                      rank + num_replicas, ...: what one process alone would see, order and augmentation too, shared out. A
+                      share may be empty, images then (0, 3, height, width) of the batch_transform's crop, or (0,) without one;
+                      no batch is left out of the epoch. EpochBatches.lost says which images on_error "skip" left out.
 
     warned : path -> reason, of the files that could be read and of which Pillow warned; each is warned of once
 
@@ -90,6 +95,8 @@ class ImageLoader(Generic[Images]):
         pin_memory: bool = False,
         on_error: str = "stop",
         reading: str | os.PathLike[str] | None = None,
+        num_replicas: int = 1,
+        rank: int = 0,
     ) -> None: ...
     @overload
     def __init__(
@@ -109,6 +116,8 @@ class ImageLoader(Generic[Images]):
         pin_memory: bool = False,
         on_error: str = "stop",
         reading: str | os.PathLike[str] | None = None,
+        num_replicas: int = 1,
+        rank: int = 0,
     ) -> None: ...
     def __init__(
         self,
@@ -127,7 +136,12 @@ class ImageLoader(Generic[Images]):
         pin_memory: bool = False,
         on_error: str = "stop",
         reading: str | os.PathLike[str] | None = None,
+        num_replicas: int = 1,
+        rank: int = 0,
     ) -> None:
+        _at_least("num_replicas", num_replicas, 1)
+        if not 0 <= rank < num_replicas:
+            raise ValueError(f"ImageLoader: rank must be in [0, num_replicas) = [0, {num_replicas}), got {rank}")
         _at_least("batch_size", batch_size, 1)
         _at_least("num_workers", num_workers, 0)
         _at_least("prefetch_factor", prefetch_factor, 1)
@@ -145,6 +159,7 @@ class ImageLoader(Generic[Images]):
         self.pin_memory = bool(pin_memory) and any(device.kind == "cuda" for device in self.devices)
         if pin_memory and not self.pin_memory:
             warnings.warn("ImageLoader: pin_memory is for GPUs in devices, here are none: it has no effect", stacklevel=2)
+        self.num_replicas, self.rank = num_replicas, rank
         self.epoch = 0
         self.skipped: list[tuple[str, str]] = []
         self.warned: dict[str, str] = {}
@@ -171,14 +186,16 @@ class EpochBatches(Iterator[tuple[Images, np.ndarray]]):
 
     number : the place in the epoch of the batch given last. It grows by more than 1 where a batch lost all its images. To
              resume after that batch, ask for epoch_batches(epoch, number + 1).
+    lost   : where in that batch, of all processes, the images would stand that on_error "skip" left out of this one's share
     """
 
     def __init__(self, loader: ImageLoader[Images], epoch: int, start_batch: int) -> None:
         self.number: int = start_batch - 1
+        self.lost: list[int] = []
         self._batches = _epoch_batches(loader, epoch, start_batch)
 
     def __next__(self) -> tuple[Images, np.ndarray]:
-        self.number, batch = next(self._batches)
+        self.number, self.lost, batch = next(self._batches)
         return batch
 
     def close(self) -> None:
@@ -186,15 +203,18 @@ class EpochBatches(Iterator[tuple[Images, np.ndarray]]):
         self._batches.close()
 
 
-def _epoch_batches(loader: ImageLoader[Any], epoch: int, start_batch: int) -> Iteration[tuple[int, Batch], None, None]:
-    """(number, batch) of an epoch's batches from `start_batch` on."""
+def _epoch_batches(
+    loader: ImageLoader[Any], epoch: int, start_batch: int
+) -> Iteration[tuple[int, list[int], Batch], None, None]:
+    """(number, lost, batch) of an epoch's batches from `start_batch` on."""
     order, uploads, note = _order(loader, epoch), _Uploads(loader), _Note(loader.reading, max(loader.num_workers, 1))
     jobs = (_Job(loader, epoch, order, number, note) for number in range(start_batch, len(loader)))
     with closing(uploads), closing(note), closing(_made(loader, jobs)) as made:
         for job in made:
             _report(loader, job)
-            if job.labels:  # no name for the images here: the consumer drops them before the next batch comes
-                yield job.number, (uploads.tensors(job) if loader.devices else job.take(), np.array(job.labels, np.int64))
+            if job.labels or loader.num_replicas > 1:  # no name for the images: the consumer drops them before the next batch
+                labels = np.array(job.labels, np.int64)
+                yield job.number, job.lost, (uploads.tensors(job) if loader.devices else job.take(), labels)
 
 
 def _order(loader: ImageLoader[Any], epoch: int) -> np.ndarray:
@@ -226,25 +246,29 @@ class _Job:
 
     def __init__(self, loader: ImageLoader[Any], epoch: int, order: np.ndarray, number: int, note: "_Note") -> None:
         self.loader, self.epoch, self.number, self.note = loader, epoch, number, note
-        self.first = number * loader.batch_size
-        self.indices = order[self.first : self.first + loader.batch_size].tolist()
+        self.first, part = number * loader.batch_size, slice(loader.rank, None, loader.num_replicas)
+        self.indices = order[self.first : self.first + loader.batch_size][part].tolist()
         self.index: int | None = None  # of the image in the making
         self.images: Any = None
         self.drawn: list[Views] = []
         self.labels: list[int] = []
         self.bad: list[BadImageError] = []
+        self.lost: list[int] = []
         self.warned: list[ImageWarning] = []
         self.done: Future[None] = Future()
 
     def run(self, worker: int, stop: Event) -> None:
-        for position, index in enumerate(self.indices, self.first):
+        places = range(self.first + self.loader.rank, sys.maxsize, self.loader.num_replicas)
+        for position, index in zip(places, self.indices, strict=False):
             if stop.is_set():
                 return
             self.index = index
             self.note.begin(worker, self)
             self._make(index, position)
             self.note.end(worker)
-        if self.labels:
+        if self.images is None and self.loader.num_replicas > 1:
+            self._make_none()
+        if self.images is not None:
             self._finish()
 
     def _make(self, index: int, position: int) -> None:
@@ -260,6 +284,7 @@ class _Job:
             if self.loader.on_error == "stop":
                 raise
             self.bad.append(error)
+            self.lost.append(position - self.first)
         except BaseException as error:  # SystemExit too: it is the consumer that it ends
             if type(error) is ValueError:
                 raise ValueError(f"{error} ({self.name()})") from error
@@ -279,6 +304,13 @@ class _Job:
         self.images[len(self.labels)] = image
         self.labels.append(label)
 
+    def _make_none(self) -> None:
+        """An empty share."""
+        step = self.loader.batch_transform
+        if step is not None:
+            self.drawn.append(step.draw_none())
+        self.images = np.empty((0,) if step is None else (0, *step.crop.size, 3), np.float32 if step is None else np.uint8)
+
     def _buffer(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         make = pinned_empty if self.loader.pin_memory else memory.empty
         return make((len(self.indices), *shape), dtype)
@@ -287,7 +319,7 @@ class _Job:
         """From stacked images to those that are handed over; but a step on devices is the consumer's to begin."""
         self.images, step = self.images[: len(self.labels)], self.loader.batch_transform
         if step is None:
-            self.images = np.moveaxis(self.images, -1, -3)
+            self.images = np.moveaxis(self.images, -1, -3) if self.images.ndim > 1 else self.images
         elif not self.loader.devices:
             self.images = step(self.images, InputStep.join(self.drawn))
 

@@ -120,6 +120,11 @@ class InputStep:
         return Views(np.array(tops), np.array(lefts), np.array(flips) != mirror, np.tile(color, (len(places), 1)))
 
     @staticmethod
+    def draw_none() -> Views:
+        """What is drawn for no image at all."""
+        return Views(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, bool), np.empty((0, 3), np.float32))
+
+    @staticmethod
     def join(views: Iterable[Views]) -> Views:
         """Those of several images, one after the other."""
         return Views(*map(np.concatenate, zip(*views, strict=True)))
@@ -150,7 +155,7 @@ class InputStep:
 def _by_image(y: Array, images: int) -> Array:
     """(M * V, C, H, W) -> (M, V, C, H, W), both channels-last."""
     _, c, h, w = y.shape
-    return y.transpose(0, 2, 3, 1).reshape(images, -1, h, w, c).transpose(0, 1, 4, 2, 3)
+    return y.transpose(0, 2, 3, 1).reshape(images, len(y) // images if images else 10, h, w, c).transpose(0, 1, 4, 2, 3)
 
 
 def _check_kind(name: str, step: object, *kinds: type) -> None:

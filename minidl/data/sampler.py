@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from minidl import random
+from minidl import distributed, random
+from minidl.data.transforms import ORDER
 from minidl.random import Generator
 from minidl.shapes import is_int
 
@@ -129,6 +130,53 @@ class WeightedRandomSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return self.num_samples
+
+
+class DistributedSampler(Sampler[int]):
+    """This rank's share of a data set: the indices at the places rank, rank + num_replicas, ... of the epoch's order.
+
+    num_replicas, rank : of minidl.distributed's group if None
+    shuffle   : another order in each epoch, which is the same on all ranks; else 0, 1, 2, ...
+    seed      : of the order. ImageLoader with this seed has the same order
+    drop_last : leave out the last indices, so that all ranks get as many. Else some of the first come again at the end, so many
+                times as it takes
+
+    Call set_epoch before each epoch, or all have the same order. ValueError: a rank outside [0, num_replicas).
+    RuntimeError: None, and there is no group.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        num_replicas = distributed.get_world_size() if num_replicas is None else num_replicas
+        rank = distributed.get_rank() if rank is None else rank
+        if not 0 <= rank < num_replicas:
+            raise ValueError(f"DistributedSampler: rank must be in [0, num_replicas) = [0, {num_replicas}), got {rank}")
+        self.dataset, self.num_replicas, self.rank = dataset, num_replicas, rank
+        self.shuffle, self.seed, self.drop_last, self.epoch = shuffle, seed, drop_last, 0
+        whole, rest = divmod(len(dataset), num_replicas)
+        self.num_samples = whole + (rest > 0 and not drop_last)
+        self.total_size = self.num_samples * num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        n = len(self.dataset)
+        order = Generator(self.seed, ORDER, self.epoch).permutation(n) if self.shuffle else np.arange(n)
+        if n:
+            order = np.resize(order, self.total_size)  # the first come again, or the last go
+        yield from order[self.rank :: self.num_replicas].tolist()
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch the next iteration is of."""
+        self.epoch = epoch
 
 
 class BatchSampler(Sampler[list[int]]):

@@ -3,12 +3,14 @@
 A layer is in the file of its op, minidl/ops/<name>.py: formulas, forward, backward, the function, and last the module that
 keeps the function's settings and parameters. Constructors have PyTorch's signatures, `repr` shows what PyTorch's would. Here is
 a line for each; `as` tells type checkers that the name is public. Read module.py first. `functional` has every layer as a
-function, `init` the initial values, `utils` what clips gradients.
+function, `init` the initial values, `utils` what clips gradients,
+`parallel` what trains on several processes.
 """
 
 from minidl.left_out import answer_for as _answer_for
 from minidl.nn import functional as functional
 from minidl.nn import init as init
+from minidl.nn import parallel as parallel
 from minidl.nn import utils as utils
 from minidl.nn.containers import ModuleDict as ModuleDict
 from minidl.nn.containers import ModuleList as ModuleList

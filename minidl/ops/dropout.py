@@ -46,7 +46,7 @@ class DropoutFunction(Function):
     name = "dropout"
 
     def forward(ctx, x: Array, p: float, scale: float) -> Array:
-        y, mask = fastest(dropout_forward, x)(x, random.default_generator.next_draw(), p, scale)
+        y, mask = fastest(dropout_forward, x)(x, random.next_mask(), p, scale)
         ctx.scale = scale
         ctx.save(mask)
         return y
@@ -64,7 +64,8 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     inplace  : change input itself, and return it.
     scale_at : "train" (PyTorch's inverted form) or "test" (2012's); ValueError otherwise.
 
-    The mask comes from minidl's default generator, in C order of the shape: `manual_seed` repeats it on any device.
+    The mask comes from minidl's default generator, in C order of the shape: `manual_seed` repeats it on any device, and
+    `minidl.random.placed` gives a part of a batch the part of the mask that the whole would have.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p must be in [0, 1], got {p}")

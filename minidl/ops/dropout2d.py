@@ -45,7 +45,7 @@ class Dropout2dFunction(Function):
     name = "dropout2d"
 
     def forward(ctx, x: Array, p: float, scale: float) -> Array:
-        y, mask = fastest(dropout2d_forward, x)(x, random.default_generator.next_draw(), p, scale)
+        y, mask = fastest(dropout2d_forward, x)(x, random.next_mask(), p, scale)
         ctx.scale = scale
         ctx.save(mask)
         return y

@@ -8,6 +8,7 @@ from minidl.study.health.illnesses import Diagnosis, diagnose
 from minidl.study.step.gradients import Badge, check_layers
 from minidl.study.step.graph import Graph, graph
 from minidl.study.step.ledger import Ledger, Peak
+from minidl.study.step.scaling import Scaling, scaling
 from minidl.study.step.summary import Summary, summary
 from minidl.study.step.trace import OpRecord, Trace
 from minidl.study.step.why import Answer, why
@@ -23,6 +24,7 @@ __all__ = [
     "OpRecord",
     "Page",
     "Peak",
+    "Scaling",
     "Shown",
     "Summary",
     "Trace",
@@ -32,6 +34,7 @@ __all__ = [
     "explore",
     "graph",
     "mutation",
+    "scaling",
     "show",
     "summary",
     "watch",

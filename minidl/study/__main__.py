@@ -2,6 +2,8 @@
 
 python -m minidl.study summary                                       AlexNet, a row a layer
 python -m minidl.study summary net.py:make --input 1x3x32x32         any network: make() returns a module
+python -m minidl.study summary --ranks 8,64 --bandwidth 12.5 --input 128x3x224x224
+                                                                     what so many processes would do
 python -m minidl.study ledger --input 8x3x224x224                    every op of a training step, and the memory
 python -m minidl.study graph --out alexnet.svg                       the network as a picture; .mmd and .dot too
 python -m minidl.study explore --out look                            one step as a page to walk through, in a browser
@@ -35,6 +37,7 @@ from minidl.study.log import as_csv, as_text
 from minidl.study.models import ALEXNET, ALEXNET_FILE, load_model, module_from, random_batch
 from minidl.study.step.graph import FORMATS, graph
 from minidl.study.step.ledger import Ledger
+from minidl.study.step.scaling import LATENCY, scaling
 from minidl.study.step.summary import summary
 from minidl.study.step.why import SHOWN, Step, recorded_step
 
@@ -52,6 +55,16 @@ def main(arguments: list[str] | None = None) -> int:
     summarise = commands.add_parser("summary", help="a row a layer: shapes, parameters, multiply-adds, bytes")
     summarise.add_argument("--format", choices=("text", "markdown", "json"), default="text")
     summarise.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
+    summarise.add_argument(
+        "--ranks",
+        type=step_numbers,
+        metavar="N,N,...",
+        help="instead of the table: what so many ranks would do, from a step of one rank's batch measured here",
+    )
+    summarise.add_argument("--bandwidth", type=float, metavar="GB/s", help="with --ranks: what a rank can send, 10^9 bytes/s")
+    summarise.add_argument(
+        "--latency", type=float, default=LATENCY * 1e6, metavar="US", help="with --ranks: microseconds a message, default 20"
+    )
     account = commands.add_parser("ledger", help="every op of a training step: times, what is kept, and whose the memory is")
     draw = commands.add_parser(
         "graph", help="the network as a picture: every op, what flows forward and backward, towers side by side"
@@ -112,6 +125,10 @@ def step_numbers(text: str) -> list[int]:
 
 
 def _summary(args: argparse.Namespace) -> str:
+    if (args.ranks is None) != (args.bandwidth is None):
+        raise ValueError("summary: --ranks and --bandwidth go together: how many, and how fast do they send?")
+    if args.ranks is not None:
+        return str(scaling(load_model(args.model), args.input, args.ranks, args.bandwidth * 1e9, args.latency * 1e-6))
     result = summary(load_model(args.model), args.input)
     return {"text": result.__str__, "markdown": result.markdown, "json": result.json}[args.format]()
 

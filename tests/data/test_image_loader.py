@@ -785,3 +785,38 @@ for images, labels in ImageLoader(Deadly(2000), 4, num_workers=2):
         program.send_signal(signal.SIGINT)
         program.communicate(timeout=20)
     assert program.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_ranks_share_out_what_one_process_sees(ranks):
+    settings = {"shuffle": True, "batch_transform": InputStep(*STEPS), "seed": 4}
+    whole = list(ImageLoader(Patterns(22, image_size=32), 8, **settings))
+    parts = [list(ImageLoader(Patterns(22, image_size=32), 8, **settings, num_replicas=ranks, rank=r)) for r in range(ranks)]
+    for number, (images, labels) in enumerate(whole):
+        for rank, part in enumerate(parts):
+            np.testing.assert_array_equal(part[number][0], images[rank::ranks])
+            np.testing.assert_array_equal(part[number][1], labels[rank::ranks])
+    assert {len(part) for part in parts} == {3}
+
+
+@pytest.mark.parametrize("step", [None, InputStep(RandomCrop(28))])
+def test_a_share_may_be_empty(step):
+    loader = ImageLoader(Patterns(9, image_size=32), 8, batch_transform=step, num_replicas=4, rank=2)
+    images, labels = list(loader)[1]
+    assert len(images) == len(labels) == 0
+    assert step is None or images.shape == (0, 3, 28, 28)
+
+
+def test_the_places_of_lost_images_are_those_in_the_whole_batch():
+    loader = ImageLoader(Numbers(12, bad={3, 7, 9, 11}), 6, on_error="skip", num_replicas=2, rank=1)
+    batches, seen = loader.epoch_batches(0), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _, labels in batches:
+            seen.append((batches.number, batches.lost, labels.tolist()))
+    assert seen == [(0, [3], [1, 5]), (1, [1, 3, 5], [])]
+
+
+def test_a_rank_must_be_one_of_them():
+    with pytest.raises(ValueError, match=r"rank must be in \[0, num_replicas\) = \[0, 2\), got 2"):
+        ImageLoader(Numbers(3), num_replicas=2, rank=2)

@@ -15,6 +15,7 @@ from minidl.data import (
     ConcatDataset,
     DataLoader,
     Dataset,
+    DistributedSampler,
     Patterns,
     RandomSampler,
     Sampler,
@@ -451,3 +452,25 @@ def test_a_tutorials_loop():
             optimizer.step()
     right = sum((model(data).argmax(1) == target).sum().item() for data, target in DataLoader(train, 64))
     assert right >= 60
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("n, ranks", [(12, 3), (13, 3), (2, 5), (0, 2)])
+def test_distributed_samplers_share_out_one_order(n, ranks, drop_last):
+    samplers = [DistributedSampler(range(n), ranks, rank, seed=5, drop_last=drop_last) for rank in range(ranks)]
+    for epoch in range(2):
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        shares = [list(sampler) for sampler in samplers]
+        assert {len(share) for share in shares} == {len(samplers[0])}
+        order = [index for together in zip(*shares, strict=True) for index in together]
+        epoch_order = Generator(5, 1, epoch).permutation(n).tolist()  # ImageLoader's too
+        assert order == (epoch_order * ranks)[: len(order)]
+        assert drop_last or set(order) == set(range(n))
+
+
+def test_a_distributed_samplers_rank_must_be_one_of_them():
+    with pytest.raises(ValueError, match=r"rank must be in \[0, num_replicas\) = \[0, 2\), got 2"):
+        DistributedSampler(range(3), 2, 2)
+    with pytest.raises(RuntimeError, match="call init_process_group first"):
+        DistributedSampler(range(3))

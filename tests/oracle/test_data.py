@@ -3,6 +3,7 @@
 import array
 import inspect
 from collections import OrderedDict, UserDict, UserList, namedtuple
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -151,7 +152,7 @@ def parameters(function):
     "name",
     [
         *("DataLoader", "BatchSampler", "RandomSampler", "SequentialSampler", "SubsetRandomSampler", "WeightedRandomSampler"),
-        *("Subset", "TensorDataset", "ConcatDataset"),
+        *("Subset", "TensorDataset", "ConcatDataset", "DistributedSampler"),
     ],
 )
 def test_arguments_have_pytorchs_names_places_and_defaults(name):
@@ -187,7 +188,19 @@ def test_what_pytorch_refuses_is_refused(options):
             module.DataLoader([1, 2], **options)
 
 
+def _shared_out(d, n, ranks, drop_last):
+    samplers = [d.DistributedSampler(range(n), ranks, rank, shuffle=False, drop_last=drop_last) for rank in range(ranks)]
+    return [(list(sampler), len(sampler), sampler.num_samples, sampler.total_size, sampler.epoch) for sampler in samplers]
+
+
 CALLS = {
+    **{
+        f"{n} samples on {ranks} ranks{', whole' * drop_last}": partial(_shared_out, n=n, ranks=ranks, drop_last=drop_last)
+        for n in (0, 1, 7, 12, 13)
+        for ranks in (1, 2, 3, 5)
+        for drop_last in (False, True)
+    },
+    "a rank too many": lambda d: d.DistributedSampler(range(3), 2, 2),
     "lengths": lambda d: [len(part) for part in d.random_split(range(10), [3, 7])],
     "fractions": lambda d: [len(part) for part in d.random_split(range(11), [0.3, 0.3, 0.4])],
     "lengths that do not add up": lambda d: d.random_split(range(10), [3, 3]),

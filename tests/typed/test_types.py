@@ -154,6 +154,6 @@ def test_the_methods_that_type_checkers_see_are_those_that_are_bound():
 def test_all_names_of_minidl_are_listed_and_there():
     imported = {name for name, value in vars(minidl).items() if not name.startswith("_") and not inspect.ismodule(value)}
     imported -= set(dir(builtins))  # a star would hide Python's own functions
-    assert set(minidl.__all__) == imported | {"nn", "optim", "cuda", "accelerator", "utils"} and len(
+    assert set(minidl.__all__) == imported | {"nn", "optim", "cuda", "accelerator", "distributed", "utils"} and len(
         set(minidl.__all__)
     ) == len(minidl.__all__)

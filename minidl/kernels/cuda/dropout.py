@@ -13,6 +13,10 @@ WORDS, BATCH = 8, 4  # elements for each thread, forward and backward, as in dro
 def dropout_forward(x: Array, draw: Draw, p: float, scale: float) -> tuple[Array, Array]:
     """x of any shape -> y, and mask (bool), both in x's memory order; the same mask as on a CPU."""
     xp, order = array_module(x), memory_order(x)
+    if draw.places is not None:  # the words of its rows lie apart: the host makes them
+        mask = xp.empty_like(x, dtype=bool)
+        mask[...] = xp.asarray(draw.bernoulli(1 - p, x.shape))
+        return x * mask * x.dtype.type(scale), mask
     transposition = _transposition(x.shape, order)
     if transposition is None:
         results = dropout_forward(xp.ascontiguousarray(x), draw, p, scale)

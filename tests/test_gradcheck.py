@@ -131,7 +131,7 @@ class LrnWindow(LocalResponseNormFunction):
     """An even window that is not reversed in backward."""
 
     def backward(ctx, gy):
-        (x, d), (size, alpha, beta) = ctx.saved, ctx.settings
+        (x, d), (size, alpha, beta, _) = ctx.saved, ctx.settings
         direct = np.moveaxis(gy, 1, -1) * negative_power(d, beta)
         across = window_sum(direct * x / d, size // 2, (size - 1) // 2)
         return (np.moveaxis(direct - (2 * alpha / size * beta) * x * across, -1, 1),)

@@ -6,7 +6,7 @@ They are Python's lists and dicts whose content is registered. What a list holds
 import operator
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any, Self, SupportsIndex, overload
 
 from minidl.nn.module import Module, Parameter
@@ -125,7 +125,7 @@ class Sequential(_ModuleSequence):
     def forward(self, x: Tensor) -> Tensor:
         modules = list(self._modules.values())
         both = None
-        for module, following in zip(modules, [*modules[1:], None], strict=True):
+        for module, following in zip_longest(modules, modules[1:]):
             if both is not None:  # the one before has computed this one's output
                 both = None
                 continue

@@ -27,6 +27,7 @@ from typing import Any, Literal, overload
 
 from minidl import shapes
 from minidl.device import Array, array_module
+from minidl.grad_mode import is_grad_enabled
 from minidl.kernels import fastest
 from minidl.layout import nchw, nhwc
 from minidl.nn.module import Module
@@ -103,7 +104,7 @@ class MaxPool2dFunction(Function):
     ) -> Array | tuple[Array, Array]:
         x = nhwc(x)
         ctx.x_shape, ctx.settings = x.shape, (kernel, stride, padding, dilation)
-        if not (ctx.needs_grad[0] or return_indices):
+        if not (is_grad_enabled() or return_indices):
             return nchw(fastest(max_pool2d_values, x)(x, *ctx.settings, out))
         y, argmax = fastest(max_pool2d_forward, x)(x, *ctx.settings, out)
         ctx.save(argmax)

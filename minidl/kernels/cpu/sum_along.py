@@ -31,7 +31,7 @@ def sum_along(x: np.ndarray, axis: int | tuple[int, ...], keepdims: bool = False
     neighbours = x.flags.c_contiguous and sorted(axes) == list(range(x.ndim - len(axes), x.ndim))
     if neighbours or math.prod(x.shape[a] for a in axes) <= BLOCK:
         return x.sum(axis=axes, keepdims=keepdims)
-    if x.flags.c_contiguous and sorted(axes) == list(range(len(axes))):  # the usual case, with less ado
+    if x.size and x.flags.c_contiguous and sorted(axes) == list(range(len(axes))):  # the usual case, with less ado
         total = _sum(x.reshape(-1, *x.shape[len(axes) :]), 0)
         return total.reshape((1,) * len(axes) + x.shape[len(axes) :]) if keepdims else total[0]
     order = memory_order(x)

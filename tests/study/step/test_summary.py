@@ -140,10 +140,9 @@ def test_the_workspace_of_a_row_is_the_largest_of_its_ops():
         def forward(self, x):
             return self.conv(self.conv(x)[:, :, :8, :8])
 
-    summary(Twice(), (1, 4, 34, 34))  # what is looked up once is not an op's
     once = summary(nn.Sequential(nn.Conv2d(4, 4, 3)), (1, 4, 34, 34)).rows[0].workspace
     conv = summary(Twice(), (1, 4, 34, 34)).rows[0]
-    assert conv.ops == ["conv2d", "conv2d"] and conv.workspace > once - 2_000 > 100_000
+    assert conv.ops == ["conv2d", "conv2d"] and conv.workspace > 0.9 * once > 100_000
 
 
 def test_the_model_is_left_as_it_was():

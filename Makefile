@@ -69,6 +69,7 @@ docs: $(VENV)/.docs
 # models in onnxruntime
 onnx: $(VENV)/.onnx
 	$(IN)python $(PARALLEL) -m onnx tests/onnx $(ARGS)
+	$(IN)python $(PARALLEL) -k onnx tests/fuzz $(ARGS)
 
 # several processes, started by mpiexec; one test at a time, as each looks for shared memory that was left behind
 mpi: $(VENV)/.mpi

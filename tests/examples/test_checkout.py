@@ -29,15 +29,21 @@ def python(*arguments, cwd, path=()):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-def needs_torch(path):
-    """Does a program, or a file beside it that it imports, begin by importing PyTorch?"""
+def missing(path):
+    """What is not installed of the packages that a program begins by importing."""
     names = {
         name
         for node in ast.parse(path.read_text()).body
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module])
     }
-    return "torch" in names
+    packages = {
+        "torch": "torch",
+        "playwright.sync_api": "playwright",
+        "onnxruntime": "onnxruntime",
+        "minidl.onnx": "onnxruntime",
+    }
+    return sorted(packages[name] for name in names & packages.keys() if find_spec(packages[name]) is None)
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +54,8 @@ def _not_installed(tmp_path):
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_program_finds_the_checkout_s_minidl(program, tmp_path):
-    if needs_torch(program) and find_spec("torch") is None:
-        pytest.skip("this benchmark needs PyTorch")
+    if missing(program):
+        pytest.skip(f"this benchmark needs {', '.join(missing(program))}")
     code = f"import runpy, sys; sys.path.insert(0, {str(program.parent)!r}); runpy.run_path({str(program)!r}, run_name='p')"
     later = "import minidl_programs" if program.name in LATE else "import minidl"
     done = python("-c", f"{code}\n{later}\nprint(sys.modules['minidl'].__file__)", cwd=tmp_path)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("PIL")
-NEEDED = {"keras": "h5py", "onnx": "onnx"}
+NEEDED = {"keras": "h5py", "onnx": "onnxruntime"}  # tests/onnx is an `onnx` too
 HERE = [target for target in TARGETS if find_spec(NEEDED.get(target, "PIL"))]
 SEEDS = {target: TARGETS[target].seeds() for target in HERE}
 UNSIGNED = {"checkpoint": [], "packed": [1, 3], "caffe": [0]}  # a checksum that is wrong from the start; a net of one layer

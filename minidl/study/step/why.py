@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.kernels import plain_kernels
 from minidl.nn import Module
 from minidl.study.models import batch_for, left_as_it_was, loss_of
 from minidl.study.step.arrays import RecordedOp, Recording
@@ -115,9 +116,12 @@ def why(model: Module, image: np.ndarray | Tensor, number: str, *, gradient: boo
 
 
 def recorded_step(model: Module, image: np.ndarray | Tensor, label: int | None = None) -> Recording:
-    """Every array of a training step on one image (1, ...), whose gradient is there too."""
+    """Every array of a training step on one image (1, ...), whose gradient is there too.
+
+    It runs the plain functions of minidl/ops, as the explorer's does: the same numbers.
+    """
     x = batch_for(model, image).requires_grad_()
-    with left_as_it_was(model), Recording() as step:
+    with left_as_it_was(model), plain_kernels(), Recording() as step:
         model.zero_grad()
         model.train()
         loss, _ = loss_of(model(x), label)

@@ -375,7 +375,7 @@ const Layers = (() => {
         for (let c = first; c <= last; c++) {
           const there = inChannel(index, c), g = at(op, "gy", there), v = at(op, "x0", there);
           const slope = -2 * alpha / size * beta * x * v * denominator(op, there) ** (-beta - 1);
-          terms.push({ name: `across, channel ${c}`, value: g * slope, times: "−2αβ/size · x[a] · x[c] · d[c]^(−β−1)", factor: slope,
+          terms.push({ name: `across, channel ${c}`, value: g * slope, times: "−2αβ/size · x[a] · d[c]^(−β−1)", factor: slope,
             parts: [part("gy", there, g, slope), part("x0", there, v, null)] });
         }
         return { formula: "gx[a] = gy[a] · d[a]^−β  −  Σ 2αβ/size · x[a] · gy[c] · x[c] · d[c]^(−β−1), over the c whose window has a",

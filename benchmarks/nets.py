@@ -9,21 +9,15 @@ import numpy as np
 def alexnet(nn: ModuleType, norm: bool = True) -> Any:
     """The paper's network on one device: groups=2 where a tower sees its own channels only. `norm=False` leaves LRN out."""
 
-    def conv_relu(*sizes: int, **settings: int) -> list[Any]:
-        if hasattr(nn, "ConvReLU2d"):  # minidl's, one op; PyTorch has none for training
-            return [nn.ConvReLU2d(*sizes, **settings)]
-        return [nn.Conv2d(*sizes, **settings), nn.ReLU(inplace=True)]
-
-    def layer(*sizes: int, **settings: int) -> list[Any]:
-        lrn = [nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)] if norm else []
-        return [*conv_relu(*sizes, **settings), *lrn, nn.MaxPool2d(3, 2)]
+    def relu_and_norm() -> list[Any]:
+        return [nn.ReLU(inplace=True), *([nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)] if norm else [])]
 
     return nn.Sequential(
-        *(nn.ZeroPad2d((0, 3, 0, 3)), *layer(3, 96, 11, stride=4)),
-        *layer(96, 256, 5, padding=2, groups=2),
-        *conv_relu(256, 384, 3, padding=1),
-        *conv_relu(384, 384, 3, padding=1, groups=2),
-        *(*conv_relu(384, 256, 3, padding=1, groups=2), nn.MaxPool2d(3, 2), nn.Flatten()),
+        *(nn.ZeroPad2d((0, 3, 0, 3)), nn.Conv2d(3, 96, 11, stride=4), *relu_and_norm(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(96, 256, 5, padding=2, groups=2), *relu_and_norm(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(inplace=True)),
+        *(nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU(inplace=True)),
+        *(nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2), nn.Flatten()),
         *(nn.Linear(9216, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5)),
         *(nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5)),
         nn.Linear(4096, 1000),

@@ -13,16 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import nets
 import numpy as np
 
 LEARNING_RATE, MOMENTUM, DECAY = 1e-4, 0.9, 5e-4
 Step = Callable[[], object]
-
-
-def images(batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 224, 224, 3) float32 on the scale of bytes minus their mean, and labels."""
-    rng = np.random.default_rng(0)
-    return rng.standard_normal((batch, 224, 224, 3), np.float32) * 50, rng.integers(0, 1000, batch)
 
 
 # ---------------------------------------------------------------------------------------------------------------- minidl
@@ -34,8 +29,7 @@ def minidl(kind: str, batch: int, threads: int, model: str) -> Step:
 
     use_threads(threads)
     program = minidl_programs.Towers()
-    x, labels = images(batch)
-    inputs = program.inputs(x.transpose(0, 3, 1, 2), labels)
+    inputs = program.inputs(*nets.random_images(batch))
     return lambda: (program.train if kind == "training" else program.infer)(*inputs)
 
 
@@ -44,7 +38,6 @@ def minidl(kind: str, batch: int, threads: int, model: str) -> Step:
 
 def torch_in(layout: str, compiled: bool) -> Callable[[str, int, int, str], Step]:
     def make(kind: str, batch: int, threads: int, model: str) -> Step:
-        import nets
         import torch
         import torch_programs
 
@@ -52,8 +45,7 @@ def torch_in(layout: str, compiled: bool) -> Callable[[str, int, int, str], Step
         program = torch_programs.Program(nets.alexnet(torch.nn), layout)
         if compiled:
             program.net = torch.compile(program.net)
-        x, labels = images(batch)
-        inputs = program.inputs(x.transpose(0, 3, 1, 2), labels)
+        inputs = program.inputs(*nets.random_images(batch))
         return lambda: (program.train if kind == "training" else program.infer)(*inputs)
 
     return make
@@ -70,7 +62,8 @@ def tensorflow_with(xla: bool) -> Callable[[str, int, int, str], Step]:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         net = TensorFlowAlexNet(tf)
-        x, labels = (tf.constant(array) for array in images(batch))
+        images, labels = nets.random_images(batch)
+        x, labels = tf.constant(images.transpose(0, 2, 3, 1)), tf.constant(labels)
         step = tf.function(net.train if kind == "training" else net.infer, jit_compile=xla)
         return lambda: step(x, labels).numpy()
 
@@ -134,7 +127,7 @@ def onnxruntime(kind: str, batch: int, threads: int, model: str) -> Step:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    inputs = {session.get_inputs()[0].name: np.ascontiguousarray(images(batch)[0].transpose(0, 3, 1, 2))}
+    inputs = {session.get_inputs()[0].name: np.ascontiguousarray(nets.random_images(batch)[0])}
     return lambda: session.run(None, inputs)
 
 
@@ -145,7 +138,7 @@ def openvino(kind: str, batch: int, threads: int, model: str) -> Step:
     network.reshape([batch, 3, 224, 224])
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     compiled = ov.compile_model(network, "CPU", settings)
-    x = np.ascontiguousarray(images(batch)[0].transpose(0, 3, 1, 2))
+    x = np.ascontiguousarray(nets.random_images(batch)[0])
     return lambda: compiled([x])
 
 

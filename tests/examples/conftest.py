@@ -1,6 +1,8 @@
 """The example's files import each other by name, as they do when train.py is run; the tests import them so too."""
 
+import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,20 @@ def call_main(capsys):
         return code, *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture
+def call(call_main):
+    """call(arguments) -> exit code, standard output, standard error: of train.py, unless a file has its own."""
+    import train
+
+    return partial(call_main, train.main)
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    """A file's `whole`, a run that was never stopped, in a folder of its own."""
+    return shutil.copytree(whole, tmp_path / "copy")
 
 
 @pytest.fixture(scope="session")

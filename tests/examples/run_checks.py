@@ -4,12 +4,24 @@ import json
 import shutil
 
 import numpy as np
+import pytest
+import run
+import train
 
 from minidl.checkpoint import load_checkpoint
 
 TINY = ["--width", "0.05", "-b", "4", "-j", "0", "-p", "2"]  # 10 images: epochs of 3 steps, the last with 2 images
 STEPS = 7
+RUN = [*TINY, "--steps", STEPS, "--save-every", 1, "--keep", 99]
 TIMINGS = ("images_per_second", "seconds")
+
+
+def trained(images, out, *more):
+    """A run of STEPS steps that keeps every checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "draw_curves", lambda folder: None)
+        assert train.main([str(a) for a in (images, *RUN, "--out", out, *more)]) == 0
+    return out
 
 
 def checkpoint(folder, step):

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,12 +31,6 @@ SAVING = [*TINY, "--steps", str(STEPS), "--save-every", "1", "--keep", "2"]  # s
 
 
 pytestmark = pytest.mark.usefixtures("no_curves")
-
-
-@pytest.fixture
-def call(call_main):
-    """call(arguments) -> exit code, standard output, standard error."""
-    return partial(call_main, train.main)
 
 
 class Server:
@@ -348,11 +341,6 @@ def flipped(file, places):
                 stream.write(good[place : place + 1])
     finally:
         file.write_bytes(good)
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "copy")
 
 
 @pytest.mark.slow

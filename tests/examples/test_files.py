@@ -1,8 +1,6 @@
 """train.py and evaluate.py with layer and parameter files."""
 
 import json
-import shutil
-from functools import partial
 
 import data
 import evaluate
@@ -86,11 +84,6 @@ def cfg(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def call(call_main):
-    return partial(call_main, train.main)
-
-
 def flags(cfg, *later):
     return ["--layers", cfg / "layers.cfg", "--params", cfg / "params.cfg", *later]
 
@@ -107,11 +100,6 @@ def trained(images, cfg, out, *more):
 def whole(images, cfg, tmp_path_factory):
     """A run whose third epoch, the steps 7 and on, has other parameters."""
     return trained(images, cfg, tmp_path_factory.mktemp("files") / "run", *flags(cfg, f"2:{cfg / 'later.cfg'}"))
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "copy")
 
 
 def rates(folder, step):

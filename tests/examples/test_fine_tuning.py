@@ -1,12 +1,10 @@
 """train.py --init, --freeze and --lr-scale: what begins with which weights, and what is trained at which rate."""
 
 import json
-from functools import partial
 
 import data as alexnet_data
 import numpy as np
 import pytest
-import train
 from model import LAYERS, AlexNet
 from run_checks import TINY
 
@@ -16,11 +14,6 @@ from minidl.convert import save_weights
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 WIDTH = float(TINY[TINY.index("--width") + 1])
-
-
-@pytest.fixture
-def call(call_main):
-    return partial(call_main, train.main)
 
 
 @pytest.fixture

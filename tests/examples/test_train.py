@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from functools import partial
 
 import data as alexnet_data
 import guards
@@ -18,7 +17,7 @@ import run as run_module
 import train
 from evaluate import Score
 from model import AlexNet
-from run_checks import STEPS, TIMINGS, TINY, assert_same_run, checkpoint, contents, killed_after, rows
+from run_checks import STEPS, TIMINGS, TINY, assert_same_run, checkpoint, contents, killed_after, rows, trained
 
 import minidl
 from minidl.checkpoint import load_checkpoint
@@ -30,31 +29,10 @@ pytestmark = pytest.mark.usefixtures("no_curves")
 DRAW_CURVES = run_module.draw_curves
 
 
-@pytest.fixture
-def call(call_main):
-    """call(arguments) -> exit code, standard output, standard error."""
-    return partial(call_main, train.main)
-
-
-def trained(images, out, *more):
-    """A run of STEPS steps that keeps every checkpoint."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "draw_curves", lambda folder: None)
-        arguments = [images, *TINY, "--steps", STEPS, "--save-every", 1, "--keep", 99, "--out", out, *more]
-        assert train.main([str(a) for a in arguments]) == 0
-    return out
-
-
 @pytest.fixture(scope="module")
 def whole(images, tmp_path_factory):
     """A run that was never stopped."""
     return trained(images, tmp_path_factory.mktemp("whole") / "run")
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    """The same run in a folder of its own."""
-    return shutil.copytree(whole, tmp_path / "copy")
 
 
 def before_each_step(monkeypatch, act):

@@ -2,15 +2,13 @@
 
 import csv
 import shutil
-from functools import partial
 
 import data as alexnet_data
 import numpy as np
 import pytest
-import run as run_module
 import train
 from model import AlexNet
-from run_checks import STEPS, TINY, assert_same_run, checkpoint, killed_after, rows
+from run_checks import STEPS, TINY, assert_same_run, checkpoint, killed_after, rows, trained
 
 import minidl
 from minidl.checkpoint import load_checkpoint
@@ -19,32 +17,13 @@ from minidl.study.health.autopsy import COLUMNS, Autopsy
 pytestmark = pytest.mark.usefixtures("no_curves")
 
 # ten times the rate that suits so small a net, so that there is something to say
-RUN = [*TINY, "--steps", STEPS, "--save-every", 1, "--keep", 99]
 LAYERS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "relu6", "fc7", "relu7"]
-
-
-@pytest.fixture
-def call(call_main):
-    """call(arguments) -> exit code, standard output, standard error."""
-    return partial(call_main, train.main)
-
-
-def trained(images, out, *more):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "draw_curves", lambda folder: None)
-        assert train.main([str(a) for a in (images, *RUN, "--out", out, *more)]) == 0
-    return out
 
 
 @pytest.fixture(scope="module")
 def whole(images, tmp_path_factory):
     """A run that was never stopped, every second step of it looked at."""
     return trained(images, tmp_path_factory.mktemp("autopsy") / "run", "--autopsy", 2)
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "copy")
 
 
 def table(folder):

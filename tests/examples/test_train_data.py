@@ -27,12 +27,6 @@ pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 @pytest.fixture
-def call(call_main):
-    """call(arguments) -> exit code, standard output, standard error, of train.py."""
-    return partial(call_main, train.main)
-
-
-@pytest.fixture
 def score(call_main):
     """The same of evaluate.py, of one view."""
     return partial(call_main, evaluate.main, "--views", 1, "-j", 0)

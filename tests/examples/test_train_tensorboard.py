@@ -1,17 +1,14 @@
 """train.py --tensorboard: what is written is read back by TensorBoard's own reader; nothing is there twice after a resume."""
 
-import shutil
 import struct
 import sys
 from collections import Counter
-from functools import partial
 
 import board
 import numpy as np
 import pytest
 import run as run_module
-import train
-from run_checks import STEPS, TINY, assert_same_run, killed_after, rows
+from run_checks import RUN, assert_same_run, killed_after, rows, trained
 
 from minidl.checkpoint import load_checkpoint
 from minidl.study.health.autopsy import COLUMNS
@@ -22,31 +19,12 @@ from tensorboard.plugins.hparams import plugin_data_pb2  # noqa: E402
 from tensorboard.util import tensor_util  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("no_curves")
-RUN = [*TINY, "--steps", STEPS, "--save-every", 1, "--keep", 99]
 TIMED = "train/images_per_second"
-
-
-@pytest.fixture
-def call(call_main):
-    """call(arguments) -> exit code, standard output, standard error."""
-    return partial(call_main, train.main)
-
-
-def trained(images, out, *more):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "draw_curves", lambda folder: None)
-        assert train.main([str(a) for a in (images, *RUN, "--out", out, *more)]) == 0
-    return out
 
 
 @pytest.fixture(scope="module")
 def whole(images, tmp_path_factory):
     return trained(images, tmp_path_factory.mktemp("board") / "run", "--autopsy", 3, "--tensorboard")
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "copy")
 
 
 def events(folder):

@@ -18,15 +18,16 @@ def avg_pool2d_forward(x: np.ndarray, counts: np.ndarray, kernel: Pair, stride: 
     (n, h, w, c), out = x.shape, counts.shape[:2]
     y = memory.empty((n, *out, c), x.dtype)
     down, across = Axis.pair(kernel, stride, padding, (1, 1), (h, w))
+    rows, columns = list(down.groups(0, out[0])), list(across.groups(0, out[1]))
     counts = np.repeat(counts, c, axis=2)  # NumPy divides by an array several times as fast as by a number for each pixel
 
     def work(first: int, stop: int) -> None:
         for images in parallel.slabs(first, stop, SLAB // max(h * w * c, 1)):
             sums = parallel.scratch("column sums", (images.stop - images.start, out[0], w, c), x.dtype)
-            for outputs, elements in down.groups(0, out[0]):
+            for outputs, elements in rows:
                 _sum([x[images, pixels] for _, pixels in elements], sums[:, outputs])
             target = y[images]
-            for outputs, elements in across.groups(0, out[1]):
+            for outputs, elements in columns:
                 _sum([sums[:, :, pixels] for _, pixels in elements], target[:, :, outputs])
             target /= counts
 
@@ -51,22 +52,23 @@ def avg_pool2d_backward(
     (n, h, w, c), out = x_shape, counts.shape[:2]
     gx = memory.empty(x_shape, gy.dtype)
     down, across = Axis.pair(kernel, stride, padding, (1, 1), (h, w))
+    rows, columns = list(down.groups(0, out[0])), list(across.groups(0, out[1]))
     counts = np.repeat(counts, c, axis=2)
 
     def work(first: int, stop: int) -> None:
         for images in parallel.slabs(first, stop, SLAB // max(h * w * c, 1)):
             number = images.stop - images.start
             share = np.divide(gy[images], counts, out=parallel.scratch("shares", (number, *out, c), gy.dtype))
-            columns = parallel.scratch("column gradients", (number, out[0], w, c), gy.dtype)
-            columns.fill(0)
-            for outputs, elements in across.groups(0, out[1]):
+            gsums = parallel.scratch("column gradients", (number, out[0], w, c), gy.dtype)
+            gsums.fill(0)
+            for outputs, elements in columns:
                 for _, pixels in elements:
-                    columns[:, :, pixels] += share[:, :, outputs]
+                    gsums[:, :, pixels] += share[:, :, outputs]
             target = gx[images]
             target.fill(0)
-            for outputs, elements in down.groups(0, out[0]):
+            for outputs, elements in rows:
                 for _, pixels in elements:
-                    target[:, pixels] += columns[:, outputs]
+                    target[:, pixels] += gsums[:, outputs]
 
     parallel.run(work, n, parallel.grain(6 * h * w * c))
     return gx

@@ -137,7 +137,7 @@ def _correlate(
     method = new_method()
     prepared: list[Any] = [method.prepare(w[g * per_group : (g + 1) * per_group]) for g in range(groups)]
     at_once = method.units_at_once(out)
-    biases = None if b is None else _for_each_pixel(b.reshape(groups, 1, per_group), ow)
+    biases = None if b is None else np.repeat(b.reshape(groups, 1, per_group), ow, axis=1)
     zeros = np.zeros(ow * filters, x.dtype) if relu else None  # a row is several times as fast to compare with as 0
 
     def work(first: int, stop: int) -> None:
@@ -160,13 +160,6 @@ def _correlate(
 
     run(work, n * -(-oh // method.unit), grain(method.unit * ow * w.size // 10))
     return y
-
-
-def _for_each_pixel(biases: np.ndarray, width: int) -> np.ndarray:
-    """(groups, 1, O) -> (groups, width, O), which NumPy adds to a row in one loop."""
-    rows = np.empty((len(biases), width, biases.shape[2]), biases.dtype)
-    rows[...] = biases
-    return rows
 
 
 # ------------------------------------------------------------------------------------------------------------ backward

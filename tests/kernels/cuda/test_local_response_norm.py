@@ -18,7 +18,7 @@ CASES = {
     "one channel": ((1100, 1), 5, 1.3, 0.75, 1.1),
     "one element": ((1,), 5, 1.3, 0.75, 1.1),
     "one pixel over several tiles": ((1, 2500), 7, 1.3, 0.75, 1.1),
-    "windows over several tiles": ((2, 2300), 3000, 1.3, 0.75, 1.1),
+    "windows over several tiles": ((1, 1300), 1400, 1.3, 0.75, 1.1),
     "a tile exactly": ((4, 256), 5, 1.3, 0.75, 1.1),
     "one more than a tile": ((41, 25), 6, 1.3, 0.75, 1.1),
     "more channels than threads": ((5, 300), 5, 1.3, 0.75, 1.1),

@@ -17,7 +17,7 @@ TANH = RELU.but(
         **{layer: {"wc": "0"} for layer in ("conv1", "fc10")},
     }
 )
-RATES = (0.5, 1.0, 2.0, 4.0)
+RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 CLAIM = Claim(
     title="The best rates for ReLU and tanh",

@@ -206,8 +206,7 @@ class Rendezvous:
         """Raise it, here and on all ranks that this one can tell."""
         speaker = self.place.rank if speaker is None else speaker
         for rank in self._sockets:
-            if rank not in ranks or rank == -1 or not self.place.rank:
-                self._send(rank, _FAULT, encode((text, list(ranks), speaker)), time.monotonic() + _PATIENCE)
+            self._send(rank, _FAULT, encode((text, list(ranks), speaker)), time.monotonic() + _PATIENCE)
         raise DistributedError(text, ranks, speaker)
 
 

@@ -7,6 +7,7 @@ With the Python that runs it, and its NumPy, CuPy, pytest and PyTorch, in this o
 
 tests      the tests' `gpu` half
 train      AlexNet's training on cuda:0,cuda:1
+two_ranks  benchmarks/two_ranks.py: two processes by NCCL, on two GPUs
 bench_gpu  benchmarks/bench_gpu.py
 memcheck, racecheck  compute-sanitizer on a small step
 
@@ -14,9 +15,9 @@ memcheck, racecheck  compute-sanitizer on a small step
 needs more than that is left out. Each part's output goes to a file of OUT as it comes, OUT/tests.txt and so on, and its end is
 printed; the table of all parts goes to OUT/summary.txt and is printed last. OUT has nothing else.
 
-A part is *unavailable*, not failed, where the machine lacks what it needs: pytest, compute-sanitizer, or the right to use that,
-which is tried with one sum after the step failed under it. Exit code 1 if a part failed or ran out of time. `--step` and
-`--sum` are what runs under compute-sanitizer.
+A part is *unavailable*, not failed, where the machine lacks what it needs: pytest, two GPUs, NCCL, compute-sanitizer, or the
+right to use that, which is tried with one sum after the step failed under it. Exit code 1 if a part failed or ran out of time.
+`--step` and `--sum` are what runs under compute-sanitizer.
 """
 
 import argparse
@@ -36,6 +37,7 @@ import numpy as np
 from common import gpu_line
 
 from minidl import Device, DeviceError, nn
+from minidl.device import gpu_count, load_nccl
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 9 * 60
@@ -50,7 +52,7 @@ class Part(NamedTuple):
     least   : seconds without which it is not begun
     shown   : characters of its output's end that are printed
     probe   : a program that prints DONE where the tool works that runs `command`
-    missing : what the machine lacks for it, or ""
+    missing : why the machine can't run it, or ""
     """
 
     command: list[str]
@@ -69,9 +71,10 @@ def parts(scratch: Path) -> dict[str, Part]:
     train = [*python, "examples/alexnet/train.py", "--device", "cuda:0,cuda:1", "--steps", "60", "--out", str(scratch / "run")]
     bench = [*python, "benchmarks/bench_gpu.py", *([] if importlib.util.find_spec("torch") else ["--peers"])]
     return {
-        "tests": Part(pytest, 200, 30, 2500, missing=", ".join(lacks)),
-        "train": Part(train, 40, 20, 1000),
-        "bench_gpu": Part(bench, 190, 60, 5500),
+        "tests": Part(pytest, 200, 30, 2500, missing=f"not installed: {', '.join(lacks)}" if lacks else ""),
+        "train": Part(train, 40, 20, 700),
+        "two_ranks": Part([*python, "benchmarks/two_ranks.py"], 30, 20, 300, missing=_lack_of_two()),
+        "bench_gpu": Part(bench, 160, 60, 5500),
         "memcheck": _sanitized("memcheck", 60),
         "racecheck": _sanitized("racecheck", 50, "--kernel-regex", "kns=mdl_"),
     }
@@ -81,6 +84,17 @@ def _if_there(module: str, options: list[str]) -> list[str]:
     return options if importlib.util.find_spec(module) else []
 
 
+def _lack_of_two() -> str:
+    """Why two ranks can't have a GPU each here, and NCCL between them; "" if they can."""
+    try:
+        if (found := gpu_count()) < 2:
+            return f"needs 2 GPUs, found {found}"
+        load_nccl()
+    except DeviceError as error:
+        return str(error)
+    return ""
+
+
 def _sanitized(tool: str, limit: int, *options: str) -> Part:
     """The small step under compute-sanitizer."""
     own = sorted(map(str, Path("/usr/local").glob("cuda*/bin/compute-sanitizer")))
@@ -88,7 +102,7 @@ def _sanitized(tool: str, limit: int, *options: str) -> Part:
     # CuPy's runtime asks a driver that is older than itself for functions that it lacks, which is no error
     under = [sanitizer, "--tool", tool, "--error-exitcode", "1", "--report-api-errors", "no", "--print-limit", "50", *options]
     program = [sys.executable, "-u", __file__]
-    missing = "" if sanitizer else "compute-sanitizer"
+    missing = "" if sanitizer else "not installed: compute-sanitizer"
     return Part([*under, *program, "--step"], limit, 30, 1000, [*under, *program, "--sum"], missing)
 
 
@@ -121,7 +135,7 @@ def judge(part: Part, log: Path, left: float) -> tuple[str, bool]:
     """Run a part, its output into `log`, in at most the seconds that are left: the verdict, and whether it is a bad one."""
     log.write_text("")
     if part.missing:
-        return f"unavailable: not installed: {part.missing}", False
+        return f"unavailable: {part.missing}", False
     if left < part.least:
         return f"left out: needs {part.least} s, {max(left, 0):.0f} s were left", False
     limit = min(part.limit, left)

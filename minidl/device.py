@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, cached_property
+from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -92,7 +93,7 @@ class Device:
 
     @cached_property
     def copy_stream(self) -> Any:
-        """The CUDA stream on which other GPUs' arrays are copied to this logical device (None on the host)."""
+        """The CUDA stream on which this logical device gets what other GPUs have, through copies or NCCL (None on the host)."""
         return None if self.kind == "cpu" else self._new_stream()
 
     def hardware(self) -> str:
@@ -116,6 +117,14 @@ class Device:
         DeviceError if the GPU has too little memory for what is done inside.
         """
         return _ON_HOST if self.kind == "cpu" else _OnGpu(self, self.stream)
+
+    def copying(self) -> AbstractContextManager[None]:
+        """As `active`, but on the copy stream; of GPUs only."""
+        return _OnGpu(self, self.copy_stream)
+
+    def bus_id(self) -> str:
+        """Which GPU of its machine this is, whatever CUDA_VISIBLE_DEVICES shows: "0000:3B:00.0"."""
+        return _import_cupy().cuda.Device(self.physical).pci_bus_id
 
     def asarray(self, host: np.ndarray) -> Array:
         """A NumPy array's values on this device: the array itself on the host, a counted copy on a GPU."""
@@ -346,7 +355,7 @@ def _copy_between_gpus(array: Array, source: Device, target: Device) -> Array:
     with target.active():
         copied = target.xp.empty(packed.shape, packed.dtype)
         given = target.stream.record()
-    with _OnGpu(target, target.copy_stream):
+    with target.copying():
         target.copy_stream.wait_event(produced)
         target.copy_stream.wait_event(given)
         target.xp.copyto(copied, packed)
@@ -369,6 +378,19 @@ def _import_cupy() -> ModuleType:
             "for a CUDA 12 driver); cpu:0 and cpu:1 work here"
         ) from error
     return cupy
+
+
+def load_nccl() -> ModuleType:
+    """cupy.cuda.nccl. DeviceError: there is no GPU, or no NCCL."""
+    gpu_count()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # CuPy warns where the library is missing
+            nccl = import_module("cupy.cuda.nccl")
+    except ImportError:
+        nccl = None
+    if nccl is None or not nccl.available:
+        raise DeviceError("device: CuPy finds no NCCL, libnccl.so.2; pip install nvidia-nccl-cu13 (cu12 for a CUDA 12 driver)")
+    return nccl
 
 
 def _physical_gpu(index: int) -> int:

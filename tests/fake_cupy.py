@@ -17,9 +17,11 @@ kernels of RawModules by name.
 """
 
 import inspect
+import itertools
 import os
 import sys
 import threading
+import weakref
 from collections import Counter
 from types import SimpleNamespace
 
@@ -91,15 +93,18 @@ class _Device:
         return memory - in_use[self.id], memory
 
 
+_streams = weakref.WeakValueDictionary()  # by their addresses
+
+
 class _Stream:
-    made = 0
+    made = itertools.count()
 
     def __init__(self, null=False, non_blocking=False, ptds=False):
         self.device_id, self.non_blocking = _here.device, non_blocking
         self.time, self.seen = 0, {}  # how far it has run; how far each other stream had when this one waited for it
-        self.name = f"stream{_Stream.made}"
-        _Stream.made += 1
-        self.ptr = _Stream.made
+        number = next(_Stream.made)
+        self.name, self.ptr = f"stream{number}", 1 + number
+        _streams[self.ptr] = self
 
     def __enter__(self):
         if self.device_id != _here.device:
@@ -448,6 +453,9 @@ class ndarray:  # noqa: N801  CuPy's name
 
     def get(self, stream=None, order="C", out=None, blocking=True):
         return asnumpy(self, stream, order, out, blocking=blocking)
+
+    def view(self, dtype=None):
+        return _compute(lambda x: x.view(dtype), self)
 
     def transpose(self, *axes):
         return _compute(lambda x: x.transpose(*axes), self)

@@ -44,19 +44,23 @@ def gpu(monkeypatch):
 # --------------------------------------------------------------------------------------------------------------- the parts
 
 
-def test_all_parts_fit_into_nine_minutes_and_are_there(program, tmp_path, monkeypatch):
+@pytest.mark.parametrize("gpus, needs", [(1, "needs 2 GPUs, found 1"), (2, "device: CuPy finds no NCCL, libnccl.so.2; ")])
+def test_all_parts_fit_into_nine_minutes_and_are_there(program, tmp_path, monkeypatch, gpus, needs):
     check = program("gpu_check")
+    fake_cupy.install(monkeypatch, gpus)
     monkeypatch.setattr(check.shutil, "which", lambda name: f"/cuda/bin/{name}")
     parts = check.parts(tmp_path)
-    assert list(parts) == ["tests", "train", "bench_gpu", "memcheck", "racecheck"]  # the most valuable first
+    assert list(parts) == ["tests", "train", "two_ranks", "bench_gpu", "memcheck", "racecheck"]  # the most valuable first
     assert sum(part.limit for part in parts.values()) <= check.SECONDS
     for tool in ("memcheck", "racecheck"):
         for command, ends in ((parts[tool].command, "--step"), (parts[tool].probe, "--sum")):
             assert command[:3] == ["/cuda/bin/compute-sanitizer", "--tool", tool] and command[-1] == ends
     scripts = [word for part in parts.values() for word in part.command if word.endswith(".py")]
     assert "kns=mdl_" in parts["racecheck"].command and ("-n" in parts["tests"].command) == bool(find_spec("xdist"))
-    assert len(scripts) == 4 and all((ROOT / script).is_file() for script in scripts)
-    assert len(parts) + 1 <= 8 and not any(part.missing for part in parts.values())
+    assert len(scripts) == 5 and all((ROOT / script).is_file() for script in scripts)
+    assert len(parts) + 1 <= 8
+    ((lacking, why),) = [(name, part.missing) for name, part in parts.items() if part.missing]
+    assert lacking == "two_ranks" and why.startswith(needs)
     # of what is printed of all parts, the summary with them, the last 12,000 characters come back
     assert sum(part.shown for part in parts.values()) <= 11_000
 

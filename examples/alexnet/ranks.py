@@ -193,12 +193,15 @@ def describe(error: Exception | None) -> tuple[str, bool] | None:
 
 
 @contextmanager
-def joined(timeout: float) -> Iterator[Alone]:
-    """Inside the block the ranks that mpiexec started work together. An exception that one rank alone has ends all."""
+def joined(timeout: float, on_gpus: bool) -> Iterator[Alone]:
+    """Inside the block the ranks that mpiexec started work together. An exception that one rank alone has ends all.
+
+    on_gpus : what they send one another goes by NCCL, where all have it
+    """
     if supervisor.launched_ranks() == 1:
         yield Alone()
         return
-    dist.init_process_group("mpi", max(timeout, _TO_BEGIN))
+    dist.init_process_group(None if on_gpus else "mpi", max(timeout, _TO_BEGIN))
     ranks = Ranks(dist.get_group(), timeout)
     if not ranks.first:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the process's end

@@ -874,8 +874,9 @@ def main(arguments: list[str] | None = None) -> int:
         given = parser.parse_args(arguments)
         check_modes(parser, given)
     run.warnings_in_one_line()
+    on_gpus = given.resume is not None or "cuda" in str(given.device)  # a run that goes on has its device in its folder
     with (
-        ranks_module.joined(given.timeout) as ranks,
+        ranks_module.joined(given.timeout, on_gpus) as ranks,
         run.errors_in_one_line(parser, sys.argv[1:] if arguments is None else arguments),
     ):
         return ranks.leave(begin(given, ranks))
@@ -893,8 +894,8 @@ def check_modes(parser: argparse.ArgumentParser, given: argparse.Namespace) -> N
         parser.error("--out can't be given with --resume: a run goes on in its own folder")
     if given.resume is not None and (given.check_grads or given.dry_run):
         parser.error("--check-grads and --dry-run can't be given with --resume: they train nothing")
-    if supervisor.launched_ranks() > 1 and (given.check_grads or given.dry_run or given.autopsy):
-        parser.error("--check-grads, --dry-run and --autopsy look at one process: start it without mpiexec")
+    if supervisor.launched_ranks() > 1 and given.autopsy:
+        parser.error("--autopsy looks at one process, whose images are only a part of each batch: start it without mpiexec")
 
 
 def begin(given: argparse.Namespace, ranks: Alone) -> int:
@@ -953,10 +954,15 @@ def start(args: argparse.Namespace, given: argparse.Namespace, ranks: Alone) -> 
 
     datasets = ranks.jointly(open_all)
     if given.check_grads or given.dry_run:
-        model = build(args, datasets[0])
-        start_weights(args, model)
-        print(header(args, model, datasets, ranks.about()), flush=True)
-        return check_grads(model) if given.check_grads else dry_run(args, model, datasets)
+        check_ranks(args, datasets, ranks)
+
+        def try_out() -> int:
+            model = build(args, datasets[0])
+            start_weights(args, model)
+            print(header(args, model, datasets, ranks.about()), flush=True)
+            return check_grads(model) if given.check_grads else dry_run(args, model, datasets)
+
+        return ranks.from_first(try_out)
     listing = check_ranks(args, datasets, ranks)
     args.device = ranks.own_devices(args.device)
     ranks.from_first(lambda: run.create(folder))

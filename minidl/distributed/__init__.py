@@ -10,27 +10,30 @@
     ...                                            # as with one process
     dist.destroy_process_group()
 
-How ranks add up, and why the sum is bit-equal from run to run, is in minidl/distributed/group.py; MPI is in mpi.py. The page
-docs/distributed.md has the rest.
+How ranks add up, and why the sum is bit-equal from run to run, is in minidl/distributed/group.py; MPI is in mpi.py. What is on
+GPUs goes by NCCL, in nccl.py; ranks that torchrun started meet in rendezvous.py and tcp.py. The page docs/distributed.md has
+the rest.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
-
 from minidl import changes, parallel
+from minidl.device import Array, Device, DeviceError, load_nccl
+from minidl.distributed import rendezvous
 from minidl.distributed.group import DistributedError as DistributedError
 from minidl.distributed.group import ProcessGroup as ProcessGroup
 from minidl.distributed.group import ReduceOp as ReduceOp
 from minidl.distributed.group import Work as Work
-from minidl.distributed.message import decode, encode
 from minidl.distributed.mpi import MPIGroup
+from minidl.distributed.nccl import NCCL
+from minidl.distributed.tcp import TCPGroup
 from minidl.tensor import Tensor
 
 TIMEOUT = 600.0  # seconds
+MPIEXEC = ("PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE")  # what MPICH and Intel MPI, PRRTE, Open MPI set
 
 _world: ProcessGroup | None = None
 
@@ -38,22 +41,51 @@ _world: ProcessGroup | None = None
 def init_process_group(backend: str | None = None, timeout: timedelta | float | None = None) -> None:
     """Meet the other ranks. Every rank must call it, once, before anything else here.
 
-    backend : "mpi", or None for the same
+    backend : "mpi": what is on GPUs is copied to the host, and back. "nccl": it goes from GPU to GPU; what is on the host goes
+              as before. None: "nccl" if every rank has a GPU and NCCL, else "mpi"
     timeout : how long a rank waits for the others, 600 seconds by default; then DistributedError, in all that wait
+
+    Ranks meet by MPI; if torchrun started them and mpiexec did not, where its variables say, unless the backend is "mpi".
+    Each rank takes GPUs of its own: cuda:r for its get_node_local_rank() r, or with two towers cuda:2r and cuda:(2r+1).
 
     Ranks on one host share its cores: each gets its part as `minidl.set_num_threads`, unless OMP_NUM_THREADS says otherwise.
     An exception that ends one rank's program ends all of them.
-    ValueError: another backend. RuntimeError: it was called before. ModuleNotFoundError: no mpi4py.
+    ValueError: another backend, or torchrun's variables are wrong. RuntimeError: it was called before. ModuleNotFoundError: no
+    mpi4py. DeviceError: "nccl" without a GPU or NCCL on a rank. DistributedError: the ranks do not meet.
     """
     global _world
-    if backend not in (None, "mpi"):
-        raise ValueError(f"init_process_group: backend must be 'mpi' or None, got {backend!r}")
+    if backend not in (None, "mpi", "nccl"):
+        raise ValueError(f"init_process_group: backend must be 'mpi', 'nccl' or None, got {backend!r}")
     if _world is not None:
         raise RuntimeError("init_process_group: was called before; destroy_process_group ends a group")
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else TIMEOUT if timeout is None else timeout
-    _world = MPIGroup(seconds)
+    if seconds <= 0:
+        raise ValueError(f"init_process_group: timeout must be above 0 seconds, got {seconds}")
+    by_mpi = (
+        backend == "mpi" or not rendezvous.is_asked_for() or (_has_mpi4py() and any(name in os.environ for name in MPIEXEC))
+    )
+    world = MPIGroup(seconds) if by_mpi else TCPGroup(seconds)
+    if backend != "mpi":
+        _take_nccl(world, backend == "nccl")
+    _world = world
     if "OMP_NUM_THREADS" not in os.environ:
         parallel.set_num_threads(max(parallel.get_num_threads() // _world.local_size, 1))
+
+
+def _take_nccl(world: ProcessGroup, must: bool) -> None:
+    """Give the group NCCL if every rank has it. DeviceError on all ranks if one has not, but must."""
+    lacking = ""
+    try:
+        load_nccl()
+    except DeviceError as error:
+        lacking = str(error)
+    told = world.gather(lacking)
+    rank = next((rank for rank, text in enumerate(told) if text), None)
+    if rank is None:
+        world.nccl = NCCL(world)
+    elif must:
+        world.close()
+        raise DeviceError(f"init_process_group: backend 'nccl' needs NCCL on every rank, {world.name(rank)} says: {told[rank]}")
 
 
 def destroy_process_group(group: ProcessGroup | None = None) -> None:
@@ -67,7 +99,11 @@ def destroy_process_group(group: ProcessGroup | None = None) -> None:
 
 
 def is_available() -> bool:
-    """Could init_process_group work: is mpi4py installed?"""
+    """Could init_process_group work: is mpi4py installed, or has torchrun set its variables?"""
+    return _has_mpi4py() or rendezvous.is_asked_for()
+
+
+def _has_mpi4py() -> bool:
     from importlib.util import find_spec
 
     return find_spec("mpi4py") is not None
@@ -83,6 +119,11 @@ def get_rank(group: ProcessGroup | None = None) -> int:
     return _group(group).rank
 
 
+def get_node_local_rank(group: ProcessGroup | None = None) -> int:
+    """Which of the ranks on its machine this process is, 0 at first; so which GPU it takes. RuntimeError without a group."""
+    return _group(group).local_rank
+
+
 def get_world_size(group: ProcessGroup | None = None) -> int:
     """How many ranks there are. RuntimeError without a group."""
     return _group(group).size
@@ -93,10 +134,12 @@ def all_reduce(
 ) -> "Work | None":
     """Put a tensor together with those of the other ranks, in place: all ranks then hold the same bits.
 
-    Every rank must call it with the same shape and dtype. Elements are put together in the order of the ranks.
+    Every rank must call it with the same shape and dtype. Elements are put together in the order of the ranks; by NCCL, in one
+    that NCCL chooses.
     async_op : return a Work at once; the tensor is whole after its wait(). RuntimeError without a group.
     """
-    return _exchange("all_reduce", tensor, lambda group, flat: group.all_reduce(flat, op), _group(group), async_op)
+    group = _group(group)
+    return _exchange("all_reduce", tensor, lambda flat, where: group.all_reduce(flat, op, where), group, async_op)
 
 
 def broadcast(tensor: Tensor, src: int = 0, group: ProcessGroup | None = None, async_op: bool = False) -> "Work | None":
@@ -107,7 +150,7 @@ def broadcast(tensor: Tensor, src: int = 0, group: ProcessGroup | None = None, a
     group = _group(group)
     if not 0 <= src < group.size:
         raise ValueError(f"broadcast: src must be a rank in [0, {group.size}), got {src}")
-    return _exchange("broadcast", tensor, lambda group, flat: group.broadcast(flat, src), group, async_op)
+    return _exchange("broadcast", tensor, lambda flat, where: group.broadcast(flat, src, where), group, async_op)
 
 
 def barrier(group: ProcessGroup | None = None) -> None:
@@ -129,7 +172,7 @@ def all_gather_object(object_list: list[Any], obj: Any, group: ProcessGroup | No
 
 def gather(obj: Any, group: ProcessGroup | None = None) -> list[Any]:
     """Each rank's object, by rank, on all ranks: all_gather_object with a list of its own."""
-    return [decode(payload) for payload in _group(group).all_gather_bytes(encode(obj)).result()]
+    return _group(group).gather(obj)
 
 
 def abort(code: int = 1, group: ProcessGroup | None = None) -> None:
@@ -152,16 +195,16 @@ def _group(group: ProcessGroup | None) -> ProcessGroup:
 class _Unpacked(Work):
     """The work on a copy, whose result goes back into the tensor at its end."""
 
-    def __init__(self, work: Work, tensor: Tensor, flat: np.ndarray, by: str) -> None:
-        self._work, self._tensor, self._flat, self._by = work, tensor, flat, by
+    def __init__(self, work: Work, tensor: Tensor, packed: Array, on_gpu: bool, by: str) -> None:
+        self._work, self._tensor, self._packed, self._on_gpu, self._by = work, tensor, packed, on_gpu, by
 
     def wait(self) -> bool:
         self._work.wait()
         tensor = self._tensor
-        values = self._flat.reshape(tensor.shape)
-        with tensor.device.active():
-            if not np.shares_memory(values, tensor.data):
-                tensor.data[...] = tensor.device.asarray(values)
+        if self._packed is not tensor.data:
+            with tensor.device.active():
+                values = self._packed.reshape(tensor.shape)
+                tensor.data[...] = values if self._on_gpu else tensor.device.asarray(values)
         changes.note(tensor.data, self._by)
         return True
 
@@ -172,10 +215,15 @@ class _Unpacked(Work):
         return self._work.is_completed()
 
 
-def _exchange(by: str, tensor: Tensor, begin: Any, group: ProcessGroup, async_op: bool) -> Work | None:
-    host = tensor.data if tensor.device.kind == "cpu" else tensor.device.to_host(tensor.data)
-    flat = np.ascontiguousarray(host).reshape(-1)
-    work = _Unpacked(begin(group, flat), tensor, flat, by)
+def _exchange(
+    by: str, tensor: Tensor, begin: Callable[[Array, Device], Work], group: ProcessGroup, async_op: bool
+) -> Work | None:
+    where = group.where(tensor.device)
+    there = tensor.data if where is tensor.device else tensor.device.to_host(tensor.data)
+    with where.active():
+        packed = where.xp.ascontiguousarray(there)
+        flat = packed.reshape(-1)
+    work = _Unpacked(begin(flat, where), tensor, packed, where.kind == "cuda", by)
     if async_op:
         return work
     work.wait()
@@ -195,6 +243,7 @@ __all__: Sequence[str] = [
     "destroy_process_group",
     "gather",
     "get_group",
+    "get_node_local_rank",
     "get_rank",
     "get_world_size",
     "init_process_group",

@@ -13,21 +13,32 @@ bit-equal from run to run with as many ranks; and each part is summed once and t
 
 What the ranks send one another runs on a thread of its own, first come first served, while the program computes. A subclass has
 the transport: `_swap`, `_gather`, `_spread` and `_gather_bytes`, which that thread alone calls.
+
+That is for arrays on the host. Those on GPUs go from GPU to GPU where the group has NCCL (nccl.py), in an order that NCCL
+chooses.
 """
 
 import enum
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minidl.device import count_exchange
+from minidl.device import Array, Device, count_exchange
+from minidl.distributed.message import decode, encode
+
+if TYPE_CHECKING:
+    from minidl.distributed.nccl import NCCL
 
 NOBODY = -1
+SHORTEST, LONGEST = 20e-6, 0.5e-3  # seconds between two looks at what others must do
+ROLL = 2.0  # seconds for the others to answer, or for the one that speaks to do so
 
 
 class ReduceOp(enum.Enum):
@@ -94,14 +105,16 @@ class ProcessGroup:
     """`size` ranks of which this process is `rank`; `hosts` has each rank's machine.
 
     timeout : seconds that a rank waits for the others, then DistributedError
+    nccl    : what takes arrays on GPUs, or None: then they are copied to the host
+    broken  : what went wrong, or None
 
     Every rank must start the same exchanges in the same order. After one that failed, all later ones fail likewise.
     """
 
     def __init__(self, rank: int, size: int, hosts: Sequence[str], timeout: float) -> None:
-        if timeout <= 0:
-            raise ValueError(f"init_process_group: timeout must be above 0 seconds, got {timeout}")
         self.rank, self.size, self.hosts, self.timeout = rank, size, list(hosts), timeout
+        self.nccl: NCCL | None = None
+        self.broken: BaseException | None = None
         self._jobs: SimpleQueue[Work | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name=f"minidl-rank-{rank}", daemon=True)
         self._thread.start()
@@ -122,36 +135,64 @@ class ProcessGroup:
 
     # ---------------------------------------------------------------------------------------------------- exchanges
 
-    def all_reduce(self, flat: np.ndarray, op: ReduceOp = ReduceOp.SUM) -> Work:
-        """Begin to put a 1-d C-contiguous array together with the other ranks', in place. It must be left alone meanwhile."""
-        return self._begin(lambda: self._all_reduce(flat, op))
+    def where(self, device: Device) -> Device:
+        """Where arrays of this device must be for all_reduce and broadcast: there, or on the host."""
+        return device if device.kind == "cpu" or self.nccl is not None else Device("cpu")
 
-    def broadcast(self, flat: np.ndarray, src: int) -> Work:
-        """Begin to overwrite a 1-d C-contiguous array with that of rank `src`."""
-        return self._begin(lambda: self._spread(flat, src))
+    def all_reduce(self, flat: Array, op: ReduceOp = ReduceOp.SUM, device: Device | None = None) -> Work:
+        """Begin to put a 1-d C-contiguous array together with the other ranks', in place. It must be left alone meanwhile.
+
+        device : the GPU that it is on, see `where`; None for the host
+        """
+        if device is not None and device.kind == "cuda" and self.nccl is not None:
+            return self.nccl.all_reduce(flat, op, device)
+        return self.begin(lambda: self._all_reduce(flat, op))
+
+    def broadcast(self, flat: Array, src: int, device: Device | None = None) -> Work:
+        """Begin to overwrite a 1-d C-contiguous array with that of rank `src`. device: as for all_reduce."""
+        if device is not None and device.kind == "cuda" and self.nccl is not None:
+            return self.nccl.broadcast(flat, src, device)
+        return self.begin(lambda: self._spread(flat, src))
 
     def all_gather_bytes(self, payload: bytes) -> Work:
         """Begin to collect every rank's bytes: the result is a list, by rank."""
-        return self._begin(lambda: self._gather_bytes(payload))
+        return self.begin(lambda: self._gather_bytes(payload))
+
+    def gather(self, obj: Any) -> list[Any]:
+        """Each rank's object, by rank, on all ranks; what an object is says minidl/distributed/message.py."""
+        return [decode(payload) for payload in self.all_gather_bytes(encode(obj)).result()]
 
     def close(self) -> None:
         """End the thread, after what was begun."""
         self._jobs.put(None)
         self._thread.join(self.timeout)
+        if self.nccl is not None:
+            self.nccl.close()
 
     def abort(self, code: int) -> None:
         """End all ranks at once with this exit code. What this process has written must be flushed."""
         raise NotImplementedError(f"{type(self).__name__}: abort is missing")
 
-    def _begin(self, run: Callable[[], Any]) -> Work:
-        work = Work(run)
+    def end_all(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """What ends this program's main thread ends all ranks, which would wait for it else: for sys.excepthook."""
+        sys.__excepthook__(kind, error, trace)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if isinstance(error, DistributedError) and error.speaker != self.rank:
+            time.sleep(ROLL)  # the speaker ends all when it has spoken
+        self.abort(1)
+
+    def begin(self, work: "Work | Callable[[], Any]") -> Work:
+        """Have work done on the group's thread, when its turn comes."""
+        work = work if isinstance(work, Work) else Work(work)
         self._jobs.put(work)
         return work
 
     def _work(self) -> None:
-        broken: BaseException | None = None
         while (work := self._jobs.get()) is not None:
-            broken = work.perform(broken) or broken
+            self.broken = work.perform(self.broken)
+            if self.broken is not None and self.nccl is not None:
+                self.nccl.abort()
             del work  # or its arrays would live until the next one comes
 
     def _all_reduce(self, flat: np.ndarray, op: ReduceOp) -> None:
@@ -184,6 +225,13 @@ class ProcessGroup:
     def _gather_bytes(self, payload: bytes) -> list[bytes]:
         """Each rank's payload."""
         raise NotImplementedError
+
+    def notice(self, what: str) -> None:
+        """Looked at now and then by who waits for no message but for NCCL: DistributedError if another rank has given up."""
+
+    def missing(self, what: str) -> DistributedError:
+        """Somebody did not come in time."""
+        return DistributedError(f"{what}: every rank must come within {self.timeout:g} s", speaker=NOBODY)
 
 
 def share(n: int, rank: int, size: int) -> tuple[int, int]:

@@ -12,15 +12,12 @@ import os
 import platform
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from minidl.distributed.group import NOBODY, DistributedError, ProcessGroup
+from minidl.distributed.group import LONGEST, NOBODY, ROLL, SHORTEST, DistributedError, ProcessGroup
 
-_SHORTEST, _LONGEST = 20e-6, 0.5e-3  # seconds between two looks at a message
-_ROLL = 2.0  # seconds that the roll call waits for answers
 _LONGEST_NAME = 256  # bytes of a host's
 _SHARED = "/dev/shm/mpich_shm_"
 
@@ -51,19 +48,10 @@ class MPIGroup(ProcessGroup):
         if self.local_rank == 0:
             _forget_shared_memory()
         if self.size > 1:
-            sys.excepthook = self._end_all
+            sys.excepthook = self.end_all
 
     def abort(self, code: int) -> None:
         self._world.Abort(code)
-
-    def _end_all(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        """What ends this program's main thread ends all ranks, which would wait for it else."""
-        sys.__excepthook__(kind, error, trace)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if isinstance(error, DistributedError) and error.speaker != self.rank:
-            time.sleep(_ROLL)  # the speaker ends all when it has spoken
-        self.abort(1)
 
     # MPI moves bytes and computes nothing
 
@@ -104,12 +92,14 @@ class MPIGroup(ProcessGroup):
 
     def _finish(self, requests: list[Any], what: str) -> None:
         """Until these messages are through. DistributedError: somebody did not come."""
-        pause, until = _SHORTEST, time.monotonic() + self.timeout
+        pause, until = SHORTEST, time.monotonic() + self.timeout
         while not self._through(requests, what):
-            if time.monotonic() > until or (pause >= _LONGEST and self._roll.Iprobe()):
-                raise self._missing(what)
+            if time.monotonic() > until:
+                raise self.missing(what)
+            if pause >= LONGEST:
+                self.notice(what)
             time.sleep(pause)
-            pause = min(1.2 * pause, _LONGEST)
+            pause = min(1.2 * pause, LONGEST)
 
     def _through(self, requests: list[Any], what: str) -> bool:
         try:
@@ -118,18 +108,23 @@ class MPIGroup(ProcessGroup):
             text = f"{what}: a message of {self.name(self.rank)} failed, another rank may have died: {error}"
             raise DistributedError(text, speaker=NOBODY) from error
 
-    def _missing(self, what: str) -> DistributedError:
+    def notice(self, what: str) -> None:
+        """DistributedError if another rank calls the roll."""
+        if self._roll.Iprobe():
+            raise self.missing(what)
+
+    def missing(self, what: str) -> DistributedError:
         """Call the roll, or answer it; who is missing."""
         here = np.zeros(1, np.int64)
         self._calls = [self._roll.Isend(here, rank) for rank in self._others]  # kept, and never waited for
-        seen, until, came = {self.rank}, time.monotonic() + _ROLL, np.empty(1, np.int64)
+        seen, until, came = {self.rank}, time.monotonic() + ROLL, np.empty(1, np.int64)
         while len(seen) < self.size and time.monotonic() < until:
             status = self._mpi.Status()
             if self._roll.Iprobe(status=status):
                 self._roll.Recv(came, status.source)
                 seen.add(status.source)
             else:
-                time.sleep(_LONGEST)
+                time.sleep(LONGEST)
         missing = [rank for rank in range(self.size) if rank not in seen]
         if missing:
             text = f"{' and '.join(map(self.name, missing))} did not"

@@ -177,7 +177,8 @@ class DistributedDataParallel(Module):
         """In order, the same on all ranks."""
         while self._next < len(self._buckets) and self._buckets[self._next].missing == 0:
             bucket = self._buckets[self._next]
-            bucket.work = self.process_group.all_reduce(bucket.pack(self._unused))
+            where = self.process_group.where(bucket.device)
+            bucket.work = self.process_group.all_reduce(bucket.pack(self._unused, where), device=where)
             self._next += 1
 
     def _finish(self) -> None:
@@ -220,6 +221,7 @@ class _Bucket:
     """Parameters of one device and dtype, whose gradients travel together.
 
     places : where in the flat array each gradient lies
+    where  : the device on which that array is: the gradients' own, or the host
     """
 
     def __init__(self, parameters: list[Parameter]) -> None:
@@ -230,23 +232,28 @@ class _Bucket:
         self.size: int = stops[-1]
         self.missing = len(parameters)
         self.work: Work | None = None
-        self._flat: np.ndarray | None = None
+        self.where = self.device
+        self._flat: Array | None = None
+        self._in_place = False  # is the flat array the gradient's own memory?
 
-    def pack(self, unused: set[Parameter]) -> np.ndarray:
-        """The gradients on the host, one after the other in memory order: that memory itself if it is a single one's."""
-        if len(self.parameters) == 1 and self.device.kind == "cpu" and self.parameters[0] not in unused:
-            view = _in_memory_order(_grad(self.parameters[0]), self.parameters[0])
-            if view.flags.c_contiguous:
-                self._flat = view.reshape(-1)
-                return self._flat
-        if self._flat is None or self._flat.base is not None:
-            self._flat = np.empty(self.size, self.dtype)
-        for p, place in self.places.items():
-            if p in unused:
-                self._flat[place] = 0
-            else:
-                view = _in_memory_order(_grad(p), p)
-                self._flat[place].reshape(view.shape)[...] = view if self.device.kind == "cpu" else self.device.to_host(view)
+    def pack(self, unused: set[Parameter], where: Device) -> Array:
+        """The gradients, one after the other in memory order: that memory itself if it is a single one's."""
+        self.where = where
+        here = where is self.device
+        with where.active():
+            if len(self.parameters) == 1 and here and self.parameters[0] not in unused:
+                view = _in_memory_order(_grad(self.parameters[0]), self.parameters[0])
+                if view.flags.c_contiguous:
+                    self._flat, self._in_place = view.reshape(-1), True
+                    return self._flat
+            if self._flat is None or self._in_place:
+                self._flat, self._in_place = where.xp.empty(self.size, self.dtype), False
+            for p, place in self.places.items():
+                if p in unused:
+                    self._flat[place] = 0
+                else:
+                    view = _in_memory_order(_grad(p), p)
+                    self._flat[place].reshape(view.shape)[...] = view if here else self.device.to_host(view)
         return self._flat
 
     def unpack(self, ranks: int, used: set[Parameter]) -> None:
@@ -254,16 +261,18 @@ class _Bucket:
         flat = self._flat
         if flat is None:
             raise RuntimeError("DistributedDataParallel: a bucket was not packed")
-        flat /= ranks
+        with self.where.active():
+            flat /= ranks
         for p, place in self.places.items():
             if p not in used:
                 continue
-            if p.grad is None:
-                p.grad = Tensor(self.device.xp.zeros_like(p.data), device=self.device)
-            there = _in_memory_order(_grad(p), p)
-            if not (self.device.kind == "cpu" and np.shares_memory(there, flat)):
-                with self.device.active():
-                    there[...] = self.device.asarray(flat[place].reshape(there.shape))
+            with self.device.active():
+                if p.grad is None:
+                    p.grad = Tensor(self.device.xp.zeros_like(p.data), device=self.device)
+                if not self._in_place:
+                    there = _in_memory_order(_grad(p), p)
+                    values = flat[place].reshape(there.shape)
+                    there[...] = values if self.where is self.device else self.device.asarray(values)
             changes.note(_grad(p), "DistributedDataParallel")
 
 
@@ -324,10 +333,14 @@ def _check_devices(module: Module, device_ids: Sequence[Any] | None, output_devi
 
 
 def _check_alike(module: Module, group: ProcessGroup) -> None:
-    """ValueError unless all ranks have the same parameters and buffers, by name, shape, dtype and memory layout."""
+    """ValueError unless all ranks have the same parameters and buffers, by name, shape, dtype, memory layout and
+    which of its devices they are on."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    devices = list(dict.fromkeys(t.device for _, t in named))  # of each rank its own; which of them must be the same
     own = [
-        f"{name} {t.dtype} {tuple(t.shape)} in memory order {memory_order(t.data)}, requires_grad {t.requires_grad}"
-        for name, t in [*module.named_parameters(), *module.named_buffers()]
+        f"{name} {t.dtype} {tuple(t.shape)} in memory order {memory_order(t.data)}, requires_grad {t.requires_grad}, on its "
+        f"{t.device.kind} device {devices.index(t.device)}"
+        for name, t in named
     ]
     everyone = dist.gather(own, group)
     for rank, theirs in enumerate(everyone):
@@ -347,13 +360,15 @@ def _take_from(module: Module, group: ProcessGroup, tensors: list[Any], src: int
         return
     checksum = 0
     for tensor in tensors:
+        device, where = tensor.device, group.where(tensor.device)
         there = _in_memory_order(tensor.data, tensor)
-        flat = np.ascontiguousarray(tensor.device.to_host(there)).reshape(-1)
-        group.broadcast(flat, src).wait()
-        with tensor.device.active():
-            there[...] = tensor.device.asarray(flat.reshape(there.shape))
+        with where.active():
+            flat = where.xp.ascontiguousarray(there if where is device else device.to_host(there)).reshape(-1)
+        group.broadcast(flat, src, where).wait()
+        with device.active():
+            there[...] = flat.reshape(there.shape) if where is device else device.asarray(flat.reshape(there.shape))
         changes.note(tensor.data, "DistributedDataParallel")
-        checksum = zlib.crc32(flat.data.cast("B"), checksum)
+        checksum = zlib.crc32(where.to_host(flat).data.cast("B"), checksum)
     differ = [rank for rank, theirs in enumerate(dist.gather(checksum, group)) if theirs != checksum]
     if differ:
         raise dist.DistributedError(

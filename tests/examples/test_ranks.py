@@ -304,9 +304,12 @@ def test_ranks_with_other_arguments_do_not_begin(mpi, images, tmp_path):
 
 
 @pytest.mark.mpi
-def test_what_looks_at_one_process_is_refused(mpi, images):
-    done = train(2, images, "--dry-run")
-    assert done.returncode == 2 and done.stderr.count("error: --check-grads, --dry-run and --autopsy look at one process") == 1
+def test_what_writes_nothing_is_tried_by_rank_0_and_an_autopsy_is_refused(mpi, images):
+    done = train(2, images, *TINY, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("dry run: nothing was written") == 1 and "2 ranks, 2 on " in done.stdout
+    done = train(2, images, "--autopsy", 1)
+    assert done.returncode == 2 and done.stderr.count("error: --autopsy looks at one process") == 1
 
 
 @pytest.mark.mpi

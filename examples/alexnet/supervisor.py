@@ -13,6 +13,7 @@ import os
 import platform
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -22,7 +23,7 @@ RANK = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")  # MPICH and Intel MPI,
 SIZE = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 HANDED_ON = (signal.SIGINT, signal.SIGTERM)
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
-_SAID = 0.2  # seconds for mpiexec to take what was printed, before it kills everything
+_SAID = 0.2  # seconds for mpiexec to take what was printed, before it kills everything; and for what the child said to come
 
 _advice: int | None = None  # a child's end of the pipe to its parent
 
@@ -87,15 +88,34 @@ def _die_with_parent() -> None:
 def _watch(child: int, reading: int) -> NoReturn:
     for number in HANDED_ON:
         signal.signal(number, lambda number, frame: os.kill(child, number))
-    advice = b""
-    while part := os.read(reading, 1 << 16):  # until the child is gone
-        advice = (advice + part)[-(1 << 16) :]
+    advice = [b""]
+    reader = threading.Thread(target=_read, args=(reading, advice), daemon=True)
+    reader.start()
     _, status = os.waitpid(child, 0)
+    reader.join(_SAID)  # it ends with the pipe, unless a process that the child began holds the pipe open
     if os.WIFSIGNALED(status):
         killed = os.WTERMSIG(status)
         who = f"rank {launched_rank()} on {platform.node()} was killed by signal {killed} ({signal.Signals(killed).name})"
-        last = advice.decode(errors="replace").rstrip("\n").rpartition("\n")[2]
+        last = advice[0].decode(errors="replace").rstrip("\n").rpartition("\n")[2]
         os.write(2, f"train.py: stopped: {who}{'; ' + last if last else ''}\n".encode())
         time.sleep(_SAID)
+        _end_all(128 + killed)
         os._exit(128 + killed)
     os._exit(os.waitstatus_to_exitcode(status))
+
+
+def _read(pipe: int, advice: list[bytes]) -> None:
+    """Keep the last that comes in advice[0]."""
+    while part := os.read(pipe, 1 << 16):
+        advice[0] = (advice[0] + part)[-(1 << 16) :]
+
+
+def _end_all(code: int) -> None:
+    """Tell MPICH's launcher to end all ranks, in the words of MPI_Abort (PMI version 1).
+
+    By itself it notices a rank's end only where no other process holds the rank's socket, as one does that the rank had begun.
+    """
+    place = os.environ.get("PMI_FD", "")
+    if place.isdecimal():
+        with contextlib.suppress(OSError):  # the launcher is gone, or knows already
+            os.write(int(place), f"cmd=abort exitcode={code}\n".encode())

@@ -249,6 +249,41 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on_bit_equal(mpi, image
     killed_and_resumed(images, tmp_path / "run", whole, 0, 1, signal.SIGKILL)
 
 
+HOLDING = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import supervisor
+supervisor.supervise()
+import minidl.distributed as dist
+dist.init_process_group("mpi")
+if dist.get_rank() == 1:
+    if os.fork() == 0:
+        open(sys.argv[2])  # until somebody writes to it
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+dist.barrier()
+"""
+
+
+@pytest.mark.mpi
+def test_a_rank_that_dies_ends_all_though_a_process_that_it_began_lives_on(mpi, tmp_path):
+    program, fifo = tmp_path / "program.py", tmp_path / "fifo"
+    program.write_text(HOLDING)
+    os.mkfifo(fifo)
+    command = mpiexec.command(2, program, TRAIN.parent, fifo)
+    # files, not pipes, which the process that lives on would hold too
+    with open(tmp_path / "errors", "w+") as errors:
+        ranks = subprocess.Popen(command, env=mpiexec.environment(), stdout=errors, stderr=errors)
+        try:
+            assert ranks.wait(timeout=60) == 128 + signal.SIGKILL
+        finally:
+            ranks.kill()
+            with open(fifo, "w"):  # the process that lives on waits for this
+                pass
+        errors.seek(0)
+        assert re.search(r"rank 1 on \S+ was killed by signal 9 \(SIGKILL\)", errors.read())
+
+
 @pytest.mark.slow
 def test_20_ranks_killed_at_random_moments(mpi, images, whole, tmp_path):
     moments = random.Random(0)

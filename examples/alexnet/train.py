@@ -1143,6 +1143,8 @@ def draw(model: AlexNet | FileNet, folder: Path) -> int:
         return 1
     more = "".join(f"{name}, " for name in (AUTOPSY, f"{TENSORBOARD}/") if (folder / name).exists())
     conv1 = "conv1.png, " if filters else ""
+    if len(filters) > 1:
+        print("conv1.png: the first filters, a block of rows a tower; one may lead by chance")
     print(f"{folder}: log.jsonl, {more}checkpoints/, best.json, {conv1}" + (missing or "curves.png"))
     return 0
 

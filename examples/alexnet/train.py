@@ -1126,6 +1126,8 @@ def carry_on(trainer: Trainer) -> int:
         return STOPPED_BY_SIGNAL + trainer.signals.received if trainer.signals.received else pipe.LEFT
     if trainer.left_out:
         print(f"{trainer.left_out} times an unreadable image was left out of training")
+    if trainer.autopsy is not None and trainer.autopsy.healthy:
+        print("autopsy: no illness was found in the steps that were looked at")
     print(f"held out: {score}; the best is {trainer.best and run.checkpoint_path(folder, trainer.best['step'])}")
     return draw(trainer.model, folder) if trainer.ranks.first else 0
 

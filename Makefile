@@ -1,4 +1,4 @@
-# make train   train AlexNet on the embedded images, in about three minutes
+# make train   train AlexNet on the embedded images, in about a minute and a half
 # make train-parallel   the same by RANKS processes, each with its share of every batch
 # make study   look inside a training step of AlexNet, as the last run trained it: a page, look/index.html
 # make test    run the tests, on all cores

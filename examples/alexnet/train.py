@@ -1132,6 +1132,8 @@ def carry_on(trainer: Trainer) -> int:
         return STOPPED_BY_SIGNAL + trainer.signals.received if trainer.signals.received else pipe.LEFT
     if trainer.left_out:
         print(f"{trainer.left_out} times an unreadable image was left out of training")
+    if trainer.autopsy is not None and trainer.autopsy.healthy:
+        print("autopsy: no illness was found in the steps that were looked at")
     print(f"held out: {score}; the best is {trainer.best and run.checkpoint_path(folder, trainer.best['step'])}")
     return draw(trainer.model, folder) if trainer.ranks.first else 0
 
@@ -1149,6 +1151,8 @@ def draw(model: AlexNet | FileNet, folder: Path) -> int:
         return 1
     more = "".join(f"{name}, " for name in (AUTOPSY, f"{TENSORBOARD}/") if (folder / name).exists())
     conv1 = "conv1.png, " if filters else ""
+    if len(filters) > 1:
+        print("conv1.png: the first filters, a block of rows a tower; one may lead by chance")
     print(f"{folder}: log.jsonl, {more}checkpoints/, best.json, {conv1}" + (missing or "curves.png"))
     return 0
 

@@ -62,6 +62,7 @@ def test_a_run_leaves_its_folder(images, tmp_path, call, monkeypatch):
     assert Image.open(out / "conv1.png").size == (5 * (2 * 12 + 1), 5 * (2 * 13 + 4))  # 2 filters of 11 x 11 a tower
     assert Image.open(out / "curves.png").size == (1200, 480)
     assert f"run folder: {out}" in text and f"{out}: log.jsonl, checkpoints/, best.json, conv1.png, curves.png" in text
+    assert "conv1.png: the first filters, a block of rows a tower; one may lead by chance\n" in text
     assert "AlexNet at width 0.05 of the paper's" in text and "10 images of 2 classes, 4 held out" in text
     assert "on cpu:0 and cpu:1; float32; NumPy" in text and "seed 0" in text
 

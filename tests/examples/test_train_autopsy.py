@@ -76,7 +76,13 @@ def test_what_is_wrong_is_said_and_logged(images, tmp_path, call):
     (report,) = [row for row in rows(tmp_path / "run") if "loss" in row]
     assert {line["loss"] for line in table(tmp_path / "run")} == {f"{report['loss']:.6g}"}
     assert said["layers"] and all(f"{float(ratios[name]):.3g}" == ratio for name, ratio in said["layers"].items())
-    assert f"{tmp_path / 'run'}: log.jsonl, autopsy.csv, checkpoints/" in out
+    assert f"{tmp_path / 'run'}: log.jsonl, autopsy.csv, checkpoints/" in out and "no illness" not in out
+
+
+def test_a_healthy_run_says_so(images, tmp_path, call, monkeypatch):
+    monkeypatch.setattr("minidl.study.health.autopsy.Autopsy._new_only", lambda self, diagnoses: [])
+    code, out, _ = call(images, *TINY, "--steps", 1, "--autopsy", "--out", tmp_path / "run")
+    assert code == 0 and "\nautopsy: no illness was found in the steps that were looked at\nheld out: " in out
 
 
 # ------------------------------------------------------------------------------------------------------ nothing else changes

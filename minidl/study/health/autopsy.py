@@ -186,6 +186,11 @@ class Autopsy(Observer):
                 new.append(diagnosis)
         return new
 
+    @property
+    def healthy(self) -> bool:
+        """Whether no illness was reported so far."""
+        return not self._told
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on as if it had never stopped; JSON can hold it."""
         told = {name: list(layers) for name, layers in self._told.items()}

@@ -46,7 +46,7 @@ _ASSETS = Path(__file__).with_name("page")
 _FILE = "index.html"
 _RESERVED = ("overview", "im2col")  # names of sections of the page, which no layer's may be
 # each needs those before it
-SCRIPTS = ("tensors", "words", "formulas", "layers", "why", "picture", "ask", "zoom", "loss", "explorer")
+SCRIPTS = ("tensors", "words", "formulas", "layers", "why", "names", "picture", "ask", "zoom", "loss", "explorer")
 _FIGURES = [name for name in HEADINGS if name != "workspace"]  # that depends on which kernels ran
 
 

@@ -478,10 +478,10 @@ def test_one_map_with_its_numbers(open_page, folder):
     assert zoom.locator("canvas").bounding_box()["width"] < size
     for key in ("ArrowRight", "ArrowDown", "ArrowDown", "PageDown"):
         press(window, key)
-    assert zoom.locator("[data-part=said]").inner_text().startswith("x[0, 1, 2, 1] = ")
+    assert zoom.locator("[data-part=said]").inner_text().startswith("tower0.norm1.output[0, 1, 2, 1] = ")
     press(window, "Enter")
     window.wait_for_selector("#why[data-answered]")
-    assert not zoom.is_visible() and "norm1, tower 0: y[0, 1, 2, 1]" in window.locator("#why").inner_text()
+    assert not zoom.is_visible() and "tower0.norm1.output[0, 1, 2, 1]" in window.locator("#why").inner_text()
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,7 @@ def test_the_pointer_says_index_and_value_and_marks_the_patch(open_page, small):
     output.hover(position=middle_of(output, 9 + 2, 3))  # map 1, which is to the right of map 0 and a gap
     said = output.locator("xpath=following-sibling::p").inner_text()
     value = small.values.entries[small.data["ops"][op]["output"]["values"]].array.reshape(1, 4, 8, 8)[0, 1, 3, 2]
-    assert said.startswith("y[0, 1, 3, 2] = ")
+    assert said.startswith("tower0.conv1.output[0, 1, 3, 2] = ")
     assert float(said.split("= ")[1].replace("\u2212", "-")) == pytest.approx(float(value), rel=1e-5, abs=1e-9)
     marked = """(slot) => {
       const marks = document.querySelector(`.picture[data-slot='${slot}'] .marks`);
@@ -335,7 +335,7 @@ def test_a_click_asks(open_page, small):
     output.click(position=middle_of(output, 9 + 2, 3))
     panel = answered(window, f"{op}.y.0.1.3.2")
     text = panel.inner_text()
-    assert "28 terms" in text and "max(0, sum)" in text and "conv1, tower 0: y[0, 1, 3, 2]" in text
+    assert "28 terms" in text and "max(0, sum)" in text and "tower0.conv1.output[0, 1, 3, 2]" in text
     assert panel.locator("[data-key=sum]").inner_text() == panel.locator(".answer").inner_text()
     assert window.evaluate("document.activeElement.id") == "why"
     window.locator("#why-close").click()
@@ -435,7 +435,7 @@ def test_why_is_this_pixel_s_gradient_negative_in_four_clicks(open_page, small):
     pixels = picture(window, f"{op}.d0")
     pixels.click(position=middle_of(pixels, *window.evaluate(tile)))
     panel = answered(window, f"{op}.d0.0.{c}.{h}.{k}")
-    assert panel.locator(".answer").inner_text().startswith("\u2212") and "gradient of input: x[" in panel.inner_text()
+    assert panel.locator(".answer").inner_text().startswith("\u2212") and "gradient of input[0, " in panel.inner_text()
     panel.locator(".terms tr", has=window.locator("i.below")).first.locator("a").click()
     window.wait_for_selector("#why .trail")
     towers = panel.inner_text()
@@ -450,11 +450,11 @@ def test_a_gradient_has_one_name_wherever_it_is_met(open_page, small):
     op = conv1(small)
     window = open_page(small.folder, f"#norm1/backward/{op + 1}/why/{op + 1}.g0.0.1.2.3")
     panel = answered(window, f"{op + 1}.g0.0.1.2.3")
-    assert panel.locator(".asked b").inner_text() == "gradient of conv1, tower 0: y[0, 1, 2, 3]"
-    assert "conv1, tower 0 calls it gy, and norm1, tower 0 gx." in panel.inner_text()
+    assert panel.locator(".asked b").inner_text() == "gradient of tower0.conv1.output[0, 1, 2, 3]"
+    assert "In the formulas of conv1, tower 0 it is called gy, in those of norm1, tower 0 gx." in panel.inner_text()
     shared = window.evaluate(f"Ops.number(Why.parse('{op + 2}.gy.0.1.2.3'))")
-    assert shared == "gradient of pool1, tower 0: y[0, 1, 2, 3]"
-    assert "part of the gradient of pool1" in window.evaluate("Ops.number(Why.parse('8.g0.0.1.2.3'))")
+    assert shared == "gradient of tower0.pool1.output[0, 1, 2, 3]"
+    assert "part of the gradient of tower0.pool1" in window.evaluate("Ops.number(Why.parse('8.g0.0.1.2.3'))")
 
 
 def test_a_path_does_not_stop_at_copies(open_page, small):
@@ -462,7 +462,7 @@ def test_a_path_does_not_stop_at_copies(open_page, small):
     number = next(i for i, op in enumerate(small.data["ops"]) if op["layer"] == "tower0.fc2")
     window = open_page(small.folder)
     names = window.evaluate(f"[0, 127].map((k) => Ops.number(Why.beyond(Why.parse('{number}.x0.0.' + k))))")
-    assert names == ["pool1, tower 0: y[0, 0, 0, 0]", "pool1, tower 1: y[0, 3, 3, 3]"]
+    assert names == ["tower0.pool1.output[0, 0, 0, 0]", "tower1.pool1.output[0, 3, 3, 3]"]
 
 
 def test_an_address_of_no_number_is_no_answer(open_page, small):

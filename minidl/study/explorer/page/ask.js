@@ -84,7 +84,7 @@ const Ask = (() => {
     const index = indexAt(figure, at);
     if (!index || !figure.holder.dataset.drawn) return;
     figure.cursor = at;
-    figure.said.textContent = `${Ops.slot(figure.op, figure.slot)}${place(index)} = ${number(Tensors.at(figure.blob, index), 6)}`;
+    figure.said.textContent = `${Ops.number({ op: figure.op, slot: figure.slot, index })} = ${number(Tensors.at(figure.blob, index), 6)}`;
     mark(figure.op, figure.slot, index);
   }
 
@@ -214,15 +214,29 @@ const Ask = (() => {
     remark();
   }
 
+  const figureOf = ({ op, slot }) => figures.find((figure) => figure.op === op && figure.slot === slot);
+
   // Marks the number that is asked in the pictures that there are.
   function remark() {
     const last = trail.length ? Why.origin(trail.at(-1)) : null;
     if (!last) return;
-    for (const figure of figures) {
-      const at = figure.op === last.op && figure.slot === last.slot ? figure.arranged.place(last.index) : null;
-      if (at) figure.cursor = at;
-    }
+    const figure = figureOf(last), at = figure && figure.arranged.place(last.index);
+    if (at) figure.cursor = at;
     mark(last.op, last.slot, last.index);
+  }
+
+  // The picture that a number is in, where the page has one now.
+  const pictureOf = (ref) => figureOf(Why.origin(ref))?.holder || null;
+
+  // Scrolls to the picture of the number that is asked; where it is higher than there is room, to the number in it.
+  function bringIntoSight() {
+    const figure = trail.length ? figureOf(Why.origin(trail.at(-1))) : null;
+    if (!figure) return;
+    const box = figure.holder.getBoundingClientRect(), answer = panel().getBoundingClientRect(), margin = 16;
+    const top = byId("content").offsetTop + margin, bottom = (answer.left > 0 ? innerHeight : answer.top) - margin;
+    if (box.top >= top && box.bottom <= bottom) return;
+    const at = figure.cursor ? box.top + box.height * figure.cursor[1] / figure.arranged.height : box.top;
+    scrollBy(0, box.height <= bottom - top ? box.top - top : at - (top + bottom) / 2);
   }
 
   const close = () => { location.hash = location.hash.split("/why/")[0]; };
@@ -231,7 +245,8 @@ const Ask = (() => {
     const answer = answers.at(-1), { ref } = answer, digits = answer.digits || 6;
     return [
       path(answers),
-      el("p", { class: "asked" }, el("b", {}, Ops.number(ref)), " = ", el("output", { class: "answer" }, number(answer.value, digits, true))),
+      el("p", { class: "asked" }, el("b", {}, Ops.number(ref)),
+        answer.value === null && !Tensors.carries(Why.blobOf(ref), ref.index) ? null : [" = ", el("output", { class: "answer" }, number(answer.value, digits, true))]),
       aliases(ref),
       ...explanation(answer),
       neighbours(ref),
@@ -244,7 +259,7 @@ const Ask = (() => {
     const unit = Why.unit(ref), from = Why.isGradient(ref) && unit.slot === "y" ? Why.givers(unit.op) : [];
     if (from.length !== 1) return null;
     const [[user, i]] = from;
-    return el("p", { class: "muted small" }, `${Ops.title(unit.op)} calls it gy, and ${Ops.title(user)} ${Ops.slot(user, `g${i}`)}.`);
+    return el("p", { class: "muted small" }, `In the formulas of ${Ops.title(unit.op)} it is called gy, in those of ${Ops.title(user)} ${Ops.slot(user, `g${i}`)}.`);
   }
 
   // The trail, with the slopes along it and their product.
@@ -269,6 +284,7 @@ const Ask = (() => {
   };
 
   function explanation(answer) {
+    if (answer.value === null && !Tensors.carries(Why.blobOf(answer.ref), answer.ref.index)) return [el("p", { class: "unknown" }, Names.missing(answer.ref))];
     if (answer.kind === "leaf") return [el("p", {}, LEAVES[answer.what])];
     if (answer.kind === "unknown") {
       const without = `The page was made without ${answer.missing.join(", ")}; with --full it has all.`;
@@ -284,7 +300,7 @@ const Ask = (() => {
       el("dl", { class: "totals" },
         rectified ? line("sum", number(before, digits, true)) : null,
         rectified ? line("max(0, sum)", number(sum, digits, true), "sum") : line("sum", number(sum, digits, true), "sum"),
-        line("minidl's number", number(answer.value, digits, true))),
+        answer.isCarried ? line("minidl's number", number(answer.value, digits, true)) : null),
       el("p", { class: answer.agrees ? "muted small" : "bad small" }, agreementWords(answer)),
       ...answer.notes.map((note) => el("p", { class: "muted small" }, note)),
       side ? el("h3", {}, side.title) : null,
@@ -295,10 +311,10 @@ const Ask = (() => {
 
   const line = (name, value, key) => el("div", {}, el("dt", {}, name), el("dd", { "data-key": key }, value));
 
-  function agreementWords({ ref, digits, agrees, bound, value, sum }) {
+  function agreementWords({ ref, digits, agrees, bound, value, sum, isCarried }) {
     const worst = Tensors.worst(Why.blobOf(ref));
-    if (worst !== null) {
-      return `The page does not carry this gradient: it is the sum of the terms. Over the whole array such sums differ from minidl's by ${number(worst, 2)} at most.`;
+    if (!isCarried) {
+      return `Only the sum is known here: the page does not carry minidl's number, with --full it does.${worst === null ? "" : ` Over the whole array such sums differ from minidl's by ${number(worst, 2)} at most.`}`;
     }
     if (!agrees) return `They differ by ${number(value - sum, 3)}, more than float32's rounding explains (${number(bound, 2)}).`;
     return `Equal to ${plural(digits, "digit")}. The sum is in float64, minidl's in float32, which may differ by ${number(bound, 2)}.`;
@@ -397,5 +413,5 @@ const Ask = (() => {
     waiting.clear();
   }
 
-  return { picture, idle, drawRest, remark, drop, show, close, parse, ask, href, forget, clear, get figures() { return figures; } };
+  return { picture, idle, drawRest, remark, pictureOf, bringIntoSight, drop, show, close, parse, ask, href, forget, clear, get figures() { return figures; } };
 })();

@@ -1,7 +1,8 @@
 "use strict";
 // The explorer's page. The step is in #data (its form: `network` in minidl/study/explorer/explore.py).
-// The address says what is shown: #overview, #conv2, #conv2/backward, #conv2/backward/10 (the op of that number), #im2col; and
-// #conv2/forward/9/why/9.y.0.3.5.6 the number that is asked, or the path to it (why.js).
+// The address says what is shown: #overview, #conv2, #conv2/backward, #conv2/backward/10 (the op of that number), #im2col;
+// #conv2/backward/10/g0 the picture of that op's array; and #conv2/forward/9/why/9.y.0.3.5.6 the number that is asked, or the path to
+// it (why.js). A number's name is an address too: #conv2.weight[5,3,2,2] (names.js).
 (() => {
   const { whole, bytes, plural, sizes, short, percent } = Words;
   const { stationOf, severalLanes, title: opTitle, place: placeName } = Ops;
@@ -12,7 +13,7 @@
   step.events.forEach(([n, direction], i) => { eventOf[direction][n] = i; });
   const opsOf = (station) => station.ops.map((n) => step.ops[n]);
 
-  let shown = { section: "overview", station: null, direction: "forward", event: -1, trail: [] };
+  let shown = { section: "overview", station: null, direction: "forward", event: -1, trail: [], look: null };
   let displayed = null; // what the page has of it: the answer to a question comes before the layer that it is about
 
   const onDevices = (lane) => severalLanes ? `${lane.name} on ${lane.devices.join(", ")}` : lane.devices.join(", ");
@@ -85,8 +86,9 @@
 
   // To the gradient of what the model was given.
   function pixelLink() {
-    const use = step.of_batch ? step.ops[step.of_batch.uses[0][0]] : step.ops.find((op) => op.inputs.some((x, i) => x.from === null && !x.parameter && op.leaving[i]));
-    return use ? el("a", { class: "small", href: `#${stationOf[use.number].id}/backward` }, "Its gradient, pixel by pixel") : null;
+    const given = step.ops.flatMap((op) => op.inputs.flatMap((x, i) => x.from === null && !x.parameter && op.leaving[i] ? [[op.number, `g${i}`]] : []));
+    const [op, slot] = step.of_batch ? [step.of_batch.uses[0][0], `d${step.of_batch.uses[0][1]}`] : given[0] || [];
+    return slot ? el("a", { class: "small", href: `#${stationOf[op].id}/backward/${op}/${slot}` }, "Its gradient, pixel by pixel") : null;
   }
 
   const METERS = [["parameters", whole], ["macs_forward", whole], ["saved", bytes]];
@@ -270,7 +272,7 @@
     };
     return [
       el("div", { class: "head" }, el("h1", { tabindex: -1 }, breakable(station.title)), directions(station, direction)),
-      muted(kinds(opsOf(station))),
+      muted(kinds(computing(opsOf(station)))),
       facts(figures),
       lossSection(station),
       section("Data flow",
@@ -312,6 +314,12 @@
       link("forward", "forward \u2192"), link("backward", "\u2190 backward"));
   }
 
+  // Without those that leave every number as it is, where there are others.
+  function computing(ops) {
+    const some = ops.filter((op) => !Ops.isPlumbing(op));
+    return some.length ? some : ops;
+  }
+
   // "conv2d_relu, stride (1, 1), groups 1": each kind of op once, with the settings that all of them share.
   function kinds(ops) {
     return [...new Set(ops.map((op) => op.op))].map((kind) => {
@@ -345,20 +353,17 @@
   // An op as a diagram: forward to the right and, under it, backward to the left. Parameters come from below.
   function flow(op) {
     const main = op.inputs.filter((x) => !x.parameter), parameters = op.inputs.filter((x) => x.parameter);
-    const gradient = (x) => {
-      const found = op.leaving[op.inputs.indexOf(x)];
-      return found && !found.extra ? found : null;
-    };
+    const gradient = (x) => op.leaving[op.inputs.indexOf(x)];
     const row = (direction, ...cells) => cells.map((cell) => el("div", { class: `${direction}-row` }, cell));
     const forward = row("f",
       main.map((x) => blobBox(inputName(x), x.blob, x.device)), sign("\u2192"),
       [opBox(op, "forward"), feeds("\u2191", parameters.map((x) => blobBox(shortName(x), x.blob, x.device)))], sign("\u2192"),
       blobBox("y", op.output, op.device));
-    if (op.arriving === null || op.arriving.extra) {
+    if (op.arriving === null) {
       const none = el("div", { class: "nothing all" }, "No gradient came here: nothing before it is trained.");
       return el("div", { class: "flow" }, forward, none);
     }
-    const grads = parameters.filter(gradient).map((x) => blobBox(`${shortName(x)}.grad`, gradient(x), x.device));
+    const grads = parameters.filter(gradient).map((x) => blobBox(`gradient of ${shortName(x)}`, gradient(x), x.device));
     const backward = row("b",
       main.map((x) => gradient(x) ? blobBox(`g${x.name}`, gradient(x), x.device) : notComputed(x)), sign("\u2190"),
       [opBox(op, "backward"), feeds("\u2193", grads)], sign("\u2190"),
@@ -367,15 +372,20 @@
   }
 
   function opBox(op, direction) {
-    const event = eventOf[direction][op.number], now = event === shown.event;
-    const attributes = {
-      class: now ? "op now" : "op",
-      href: address(event),
-      "aria-current": now ? "step" : null,
-      "aria-label": `${Ops.kind(op)}, ${direction}, step ${event + 1}`,
-    };
-    return el("a", attributes, el("b", {}, breakable(Ops.kind(op))), op.op === "cat" ? el("span", { class: "small" }, `of ${Ops.joined(op)}`) : null,
-      mono(`step ${event + 1}`));
+    const event = eventOf[direction][op.number], name = el("b", {}, breakable(Ops.kind(op)));
+    if (event === undefined) return el("div", { class: "op" }, name, mono("after the step"));
+    const attributes = { class: "op", href: address(event), "data-event": event, "aria-label": `${Ops.kind(op)}, ${direction}, step ${event + 1}` };
+    return el("a", attributes, name, op.op === "cat" ? el("span", { class: "small" }, `of ${Ops.joined(op)}`) : null, mono(`step ${event + 1}`));
+  }
+
+  // Outlines the op that the timeline is at.
+  function showNow() {
+    for (const box of view.querySelectorAll("[data-event]")) {
+      const now = Number(box.dataset.event) === shown.event;
+      box.classList.toggle("now", now);
+      if (now) box.setAttribute("aria-current", "step");
+      else box.removeAttribute("aria-current");
+    }
   }
 
   const feeds = (arrowSign, boxes) => boxes.length ? [sign(arrowSign), boxes] : [];
@@ -448,6 +458,8 @@
 
   function code(op, direction) {
     const passages = op.source[direction].map((n) => step.passages[n]);
+    if (direction === "backward" && op.arriving === null) return muted("Its backward did not run: no gradient came here.");
+    if (direction === "backward" && op.arriving.extra) return muted("In the step its backward did not run: training needs no gradient of the image. It ran after the step, so no lines are marked.");
     if (!passages.length) return muted("No line of Python ran for it.");
     const own = op.formulas.map((name) => `${name}_${direction}`);
     return [
@@ -516,7 +528,7 @@
     });
     return [
       op.arriving.extra ? small(EXTRA) : null,
-      whole ? tensor(op, `d${whole.uses[0][1]}`, "Gradient of what the model was given, from all that use it") : null,
+      whole ? tensor(op, `d${whole.uses[0][1]}`, "Gradient of the input: the sum over all ops that use it") : null,
       tensor(op, "gy", several ? `Arrives at ${Ops.kind(op)}` : "Gradient that arrives, gy"),
       !op.arriving.extra && op.leaving.some((g) => g?.extra) ? small(EXTRA) : null,
       leaving,
@@ -723,12 +735,16 @@
     const words = (station) => [station.title, ...opsOf(station).flatMap((op) => [Ops.kind(op), op.op, ...op.inputs.map((x) => x.name)])];
     const all = [["overview", "overview", ["start loss image"]], ...step.stations.map((s) => [s.id, s.title, words(s)]),
       ...(hasIm2col ? [["im2col", "im2col", ["patches columns"]]] : [])];
-    const asked = byId("find-text").value.trim().toLowerCase();
+    const text = byId("find-text").value, asked = text.split("[")[0].replace("gradient of ", "").trim().toLowerCase();
     const found = all.filter(([, title, texts]) => [title, ...texts].some((text) => text.toLowerCase().includes(asked)));
-    byId("find-list").replaceChildren(...found.map(([id, title, texts]) => el("li", {},
+    const { ref, problem } = Names.find(text), isNumber = ref && (text.includes("[") || Names.known.has(text.trim()));
+    const number = isNumber ? [el("li", {}, el("a", { href: Ask.href([ref]), onclick: () => byId("find").close() }, el("b", {}, Ops.number(ref)), el("span", { class: "muted small" }, " why this number?")))] : [];
+    byId("find-problem").hidden = !problem || !text.includes("[");
+    byId("find-problem").textContent = problem || "";
+    byId("find-list").replaceChildren(...number, ...(text.includes("[") ? [] : found).map(([id, title, texts]) => el("li", {},
       el("a", { href: `#${id}${id === shown.section || !shown.station ? "" : `/${shown.direction}`}`.replace(/#(overview|im2col)\/.*/, "#$1"), onclick: () => byId("find").close() },
         el("b", {}, title), el("span", { class: "muted small" }, ` ${[...new Set(texts)].filter((text) => asked && text.toLowerCase().includes(asked)).join(", ")}`)))));
-    byId("find-none").hidden = found.length > 0;
+    byId("find-none").hidden = found.length > 0 || text.includes("[");
   }
 
   function find() {
@@ -750,15 +766,15 @@
   // What an address shows; null for an address of something else.
   function parse(hash) {
     const [place, asked] = decoded(hash).replace(/^#/, "").split("/why/"), trail = asked ? Ask.parse(asked.split("/")) : [];
-    const [name, direction = "forward", number] = place.split("/");
-    const page = { section: name || "overview", station: null, direction: "forward", event: -1, trail: [] };
+    const [name, direction = "forward", number, slot] = place.split("/");
+    const page = { section: name || "overview", station: null, direction: "forward", event: -1, trail: [], look: null };
     if (trail.includes(null)) return null;
     if (page.section === "overview" || (page.section === "im2col" && hasIm2col)) return page;
     const station = step.stations.find(({ id }) => id === name);
     if (!station || !(direction in eventOf)) return null;
     const events = station.ops.map((n) => eventOf[direction][n]).filter((event) => event !== undefined);
     const event = number === undefined ? Math.min(...events) : eventOf[direction][number];
-    return { section: "station", station, direction, event: events.includes(event) ? event : -1, trail };
+    return { section: "station", station, direction, event: events.includes(event) ? event : -1, trail, look: slot ? `${number}.${slot}` : null };
   }
 
   function address(event) {
@@ -785,11 +801,11 @@
   // What a page opens with that was asked for one array: its layer, with the array in sight.
   const opening = () => {
     if (!step.look) return "";
-    const op = step.ops[step.look.split(".")[0]];
-    return `#${stationOf[op.number].id}/forward`;
+    const [op, slot] = step.look.split(".");
+    return `#${stationOf[op].id}/forward/${op}/${slot}`;
   };
   function toLook() {
-    const picture = view.querySelector(`[data-slot="${step.look}"]`);
+    const picture = view.querySelector(`[data-slot="${shown.look}"]`);
     if (picture) scrollTo(0, picture.closest(".tensor").getBoundingClientRect().top + scrollY - byId("content").offsetTop - 16);
   }
 
@@ -807,18 +823,35 @@
 
   function show() {
     const first = view.childElementCount === 0, found = parse(location.hash || opening()), next = found || (first ? shown : null);
+    const named = found ? {} : Names.find(decoded(location.hash).slice(1));
+    if (named.ref) return go(Ask.href([named.ref]));
     byId("unknown").hidden = Boolean(found);
-    byId("unknown").textContent = `Nothing here has the address ${decoded(location.hash)}.`;
+    byId("unknown").textContent = `Nothing here has the address ${decoded(location.hash)}. ${location.hash.includes("[") ? named.problem : ""}`;
     if (!next) return;
     const same = !first && isAt(shown, next) && (next.event === shown.event || next.trail.length > 0);
+    const before = shown.trail;
     shown = same ? { ...next, event: shown.event } : next;
     if (first || !shown.trail.length) {
       if (!same || !isAt(displayed, shown)) display();
-      Ask.show(shown.trail);
-      return;
+      keepingInPlace(before, () => Ask.show([]));
+      if (same && shown.look) toLook();
+      if (!shown.trail.length) return;
     }
     if (!same) showPlace();
-    Ask.show(shown.trail).then(painted).then(() => { if (!isAt(displayed, shown) || displayed.event !== shown.event) display(); });
+    keepingInPlace(shown.trail, () => Ask.show(shown.trail)).then(painted).then(() => {
+      if (!isAt(displayed, shown)) display();
+      showNow();
+      Ask.bringIntoSight();
+    });
+  }
+
+  // What opens or closes the answer narrows or widens the page. The picture that the last of these numbers is in stays where it was.
+  function keepingInPlace(refs, act) {
+    const holder = refs.length ? Ask.pictureOf(refs.at(-1)) : null, top = holder?.getBoundingClientRect().top;
+    const done = act();
+    fitPictures();
+    if (holder) scrollBy(0, holder.getBoundingClientRect().top - top);
+    return done;
   }
 
   const isAt = (place, other) => place.section === other.section && place.station === other.station && place.direction === other.direction;
@@ -843,7 +876,8 @@
     drawThumbs();
     if (shown.station) prepare(shown.station);
     if (!part || !toPart(part)) scrollTo(0, stays ? scroll : 0);
-    if (first && step.look && !location.hash) toLook();
+    if (shown.look) toLook();
+    showNow();
     showPlace();
     Ask.remark();
   }
@@ -952,6 +986,7 @@
     byId("keys").addEventListener("click", KEYS["?"]);
     byId("layers").addEventListener("click", find);
     byId("find-text").addEventListener("input", findLayers);
+    byId("find-text").addEventListener("keydown", (event) => { if (event.key === "Enter") byId("find-list").querySelector("a")?.click(); });
     byId("theme").addEventListener("click", nextTheme);
     setTheme("system");
     Zoom.start();

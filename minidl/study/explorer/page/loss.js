@@ -14,7 +14,7 @@ const Loss = (() => {
     const most = Math.max(...classes.map((c) => Math.max(p[c], t[c], Math.abs(p[c] - t[c]))));
     const bar = (value) => el("td", {}, el("span", { class: "bar-number" }, Words.number(value, 4)),
       el("i", { "aria-hidden": "true", class: value < 0 ? "below" : "above", style: `width:${100 * Math.abs(value) / most}%` }));
-    const ask = (c, value) => el("a", { href: Ask.href([Why.origin({ op, slot: "x0", index: [0, c] })]) }, Words.number(value, 5));
+    const ask = (c, value) => el("a", { href: Ask.href([Why.beyond({ op, slot: "x0", index: [0, c] })]) }, Words.number(value, 5));
     const names = step.loss?.names || [];
     return el("div", { class: "loss" },
       el("p", {}, "ln \u03a3 e^x = ", el("b", {}, Words.number(shift, 6)), " + ln ", el("b", {}, Words.number(sum, 6)), " = ", el("b", { "data-key": "lse" }, Words.number(logSum, 6)),

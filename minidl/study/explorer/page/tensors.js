@@ -170,11 +170,20 @@ const Tensors = (() => {
       return needs(blob.values).every(has) ? Layers.one(step.ops[recipe.op], recipe, index) : null;
     }
     if (has(blob.values)) return get(blob.values)[place];
+    const inside = inWindow(blob, place);
+    return inside === null ? null : get(blob.window)[inside];
+  }
+
+  // Where a flat place is in the window of a matrix that did not come along; null outside.
+  function inWindow(blob, place) {
     if (!("window" in blob)) return null;
     const [rows, columns] = Tensors.matrix(blob.shape), [i, j] = [Math.floor(place / columns), place % columns];
     const shown = Math.min(columns, 64);
-    return i < Math.min(rows, 64) && j < shown ? get(blob.window)[i * shown + j] : null;
+    return i < Math.min(rows, 64) && j < shown ? i * shown + j : null;
   }
+
+  // Has the page this number, or what it is computed from?
+  const carries = (blob, index) => has(blob.values) || inWindow(blob, Index.flat(blob.shape, index)) !== null;
 
   function start() {
     for (const op of step.ops) {
@@ -191,7 +200,7 @@ const Tensors = (() => {
   }
 
   return {
-    load, get, has, at, numbers, note, start,
+    load, get, has, carries, at, numbers, note, start,
     matrix: (shape) => [shape[0], Index.size(shape.slice(1))],
     // Arrays that may differ from minidl's in their last bits, by at most this; null for the others.
     worst: (blob) => step.values[blob.values].worst ?? null,

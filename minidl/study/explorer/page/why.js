@@ -134,8 +134,8 @@ const Why = (() => {
     const sum = found.rectified ? Math.max(before, 0) : before;
     const size = (found.stretch || 1) * found.terms.reduce((total, term) => total + Math.abs(term.value), 0) + (found.rest ? Math.abs(found.rest.value) : 0);
     const count = found.terms.length + (found.rest ? found.rest.count : 0);
-    const value = base.value === null ? sum : base.value;
-    return { ...base, ...found, kind, value, before, sum, count, ...agreement(value, sum, size, count) };
+    const value = base.value === null ? sum : base.value, isCarried = base.value !== null && Tensors.worst(blobOf(base.ref)) === null;
+    return { ...base, ...found, kind, value, isCarried, before, sum, count, ...agreement(value, sum, size, count) };
   }
 
   // To how many digits value and sum are the same, and whether that is what float32 allows: n terms, each product and each addition

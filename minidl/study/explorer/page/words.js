@@ -17,9 +17,11 @@ const Words = (() => {
       return minus(plain ? String(Number(v.toPrecision(digits))) : v.toExponential(digits > 4 ? digits - 1 : 2));
     },
     short: (v) => Words.number(v),
+    // 0 and 100 % are said only of what is none and all.
     percent(part, all) {
-      const p = 100 * part / all;
-      return `${p === 0 || p >= 10 ? p.toFixed(0) : p >= 0.1 ? p.toFixed(1) : "<0.1"} %`;
+      const p = 100 * part / all, near = p < 10 || p >= 99.5;
+      if (part === 0 || part === all) return `${p.toFixed(0)} %`;
+      return `${p < 0.1 ? "<0.1" : p > 99.9 ? ">99.9" : p.toFixed(near ? 1 : 0)} %`;
     },
     place: (index) => index.length ? `[${index.join(", ")}]` : "",
   };
@@ -85,25 +87,22 @@ const Ops = (() => {
     // Does it leave every number as it is, one by one? Then it is told in a line.
     isPlumbing: (op) => op.minidl && (["permute", "reshape"].includes(op.op) || (op.op === "sum" && Index.size(op.inputs[0].blob.shape) === 1) ||
       (op.op === "mul" && op.inputs.length === 1 && op.about.numbers.join() === "1")),
-    // An array's name: "y", "tower0.conv2.weight", "gradient of ...".
+    // What the op's formula calls an array: "y", "gy", "x"; of a parameter its name.
     slot(op, slot) {
       if (slot === "y" || slot === "gy") return slot;
-      const x = op.inputs[slot.slice(1)];
-      if (slot[0] === "d") return `whole g${x.name}`;
-      if (slot[0] === "x") return x.parameter ? withoutTower(x.name) : x.name;
-      return x.parameter ? `${withoutTower(x.name)}.grad` : `g${x.name}`;
+      const x = op.inputs[slot.slice(1)], name = x.parameter ? withoutTower(x.name) : x.name;
+      if (slot[0] === "x") return name;
+      return x.parameter ? `gradient of ${name}` : `g${name}`;
     },
-    // "conv2, tower 0: y[0, 3, 5, 6]". A gradient is named after the number that it is of, wherever it is met.
-    number: (ref) => {
-      const { op, slot, index } = ref;
+    // "tower0.conv2.output[0, 3, 5, 6]", as in a terminal. A gradient is named after the number that it is of, wherever it is met.
+    number: (asked) => {
+      const ref = Why.origin(asked), { op } = ref;
       if (Why.isGradient(ref)) {
         const unit = Why.unit(ref), whole = Why.gradient(unit), of = `gradient of ${Ops.number(unit)}`;
-        return whole && Why.text(whole) !== Why.text(Why.origin(ref)) ? `part of the ${of}, through ${Ops.title(op)}` : of;
+        return whole && Why.text(whole) !== Why.text(ref) ? `part of the ${of}, through ${Ops.title(op)}` : of;
       }
-      const i = Number(slot.slice(1)), parameter = slot !== "y" && op.inputs[i].parameter;
-      if (slot !== "y" && (Why.isBatch(op, i) || op.leaving[i]?.extra)) return `input: ${op.inputs[i].name}${Words.place(index)}`;
-      const name = `${Ops.slot(op, slot)}${Words.place(index)}`;
-      return parameter ? name + lane(op) : `${Ops.title(op)}: ${name}`;
+      const name = Names.of(ref);
+      return `${name}${Words.place(ref.index)}${/^\d+\.([xy]\d*)$/.test(name) ? ` (${Ops.title(op)})` : ""}`;
     },
   };
 })();

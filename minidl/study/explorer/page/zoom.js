@@ -32,8 +32,6 @@ const Zoom = (() => {
       at: (row, column) => arranged.at(x + column, y + row) };
   }
 
-  const inTowers = (op) => Ops.title(op);
-
   // ------------------------------------------------------------------------------------------------------- what is drawn
 
   // What a layer draws on one of its arrays: {words, cell(index) -> "crossed" | "shut" | null, margin: [top, bottom, left, right],
@@ -111,7 +109,7 @@ const Zoom = (() => {
     axes(context, ink, grid, { top, left, rows, columns, size, x, y });
     if (grid.maps > 1 && !denominators) for (const arrow of arrows(grid.at(0, 0).slice(0, 2))) pointer(context, arrow, x, y, shown.geometry);
     outline(context, x, y);
-    parts("title").textContent = `${inTowers(op)}: ${Ops.slot(op, slot)}, ${grid.title}${denominators ? ", its denominators d" : ""}`;
+    parts("title").textContent = `${Ops.title(op)}: ${Ops.slot(op, slot)}, ${grid.title}${denominators ? ", its denominators d" : ""}`;
     parts("words").textContent = [...words, size < LEGIBLE ? "Enlarge it to read the numbers." : ""].filter(Boolean).join(" ");
     parts("side").hidden = !sideOf;
     parts("side").setAttribute("aria-pressed", String(side));
@@ -194,7 +192,7 @@ const Zoom = (() => {
   function say() {
     const { figure, tile, cursor: [column, row], side } = shown, index = gridOf(figure, tile).at(row, column);
     const sideOf = overlay(figure.op, figure.slot).side;
-    parts("said").textContent = !index ? "" : `${Ops.slot(figure.op, figure.slot)}${Words.place(index)} = ${Words.number(Tensors.at(figure.blob, index), 6)}` +
+    parts("said").textContent = !index ? "" : `${Ops.number({ op: figure.op, slot: figure.slot, index })} = ${Words.number(Tensors.at(figure.blob, index), 6)}` +
       `${side && sideOf ? `, d = ${Words.number(sideOf(index), 6)}` : ""}`;
   }
 

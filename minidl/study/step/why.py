@@ -4,7 +4,8 @@
 
 Names are those of parameters, `conv2.weight[5,3,2,2]`; of what a layer was given and made, `conv2.input[0,3,5,6]` and
 `conv2.output[0,5,3,3]`; `input[0,2,10,12]`, what the model was given; `loss`; and of any op its place in the step and a slot,
-as the explorer's addresses have them: `9.y[0,5,3,3]`, `9.g0[0,5,3,3]`.
+as the explorer's addresses have them: `9.y[0,5,3,3]`, its output; `9.gy[0,5,3,3]`, the gradient that came to it;
+`9.x0[0,5,3,3]`, its first input; `9.g0[0,5,3,3]`, the gradient that it gave that.
 """
 
 import difflib
@@ -90,6 +91,11 @@ def _shown(value: float, digits: int) -> str:
 def _made_of(term: Term) -> str:
     factors = " * ".join(_factor(factor) for factor in term.factors)
     return " ".join(part for part in (term.name, factors, f"* {term.times}" if term.times else "") if part)
+
+
+def _gradient_of(slot: re.Match[str]) -> str:
+    """ "gradient of 9.y" for 9.gy; what one op gave its input is only a part where others use it too."""
+    return f"gradient of {slot[1]}.y" if slot[2] == "y" else f"gradient by op {slot[1]} of {slot[1]}.x{slot[2]}"
 
 
 def _factor(factor: Factor) -> str:
@@ -197,8 +203,12 @@ class Step:
         array = op.array(slot)
         if array is None:
             raise ValueError(f"why: no gradient came to {name}: nothing before it is trained")
-        if len(index) != array.ndim or not all(i < n for i, n in zip(index, array.shape, strict=True)):
+        if len(index) != array.ndim:
             raise IndexError(f"why: {name} has the shape {array.shape}, got the index {list(index)}")
+        for axis, (i, size) in enumerate(zip(index, array.shape, strict=True)):
+            if i >= size:
+                wrong = f"{i} on axis {axis} is not below {size}"
+                raise IndexError(f"why: {name} has the shape {array.shape}, got the index {list(index)}: {wrong}")
         return _Ref(op, slot, index), [str(other.layer) for other, _ in more]
 
     def _places(self, name: str) -> list[tuple[RecordedOp, str]]:
@@ -250,7 +260,8 @@ class Step:
     # -------------------------------------------------------------------------------------------------------- the answer
 
     def _answer(self, number: str, ref: _Ref, gradient: bool, note: str) -> Answer:
-        name = f"{'gradient of ' if gradient else ''}{number.strip()}, {self._where(ref.op)}"
+        asked = re.sub(r"^(\d+)\.g(y|\d+)", _gradient_of, number.strip())
+        name = f"{'gradient of ' if gradient else ''}{asked}, {self._where(ref.op)}"
         parts = self._parts(ref)
         if parts:
             formula = "the sum of what came back from each op that used the number"

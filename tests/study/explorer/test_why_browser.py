@@ -1,6 +1,7 @@
 """Every number answers: the page has minidl's numbers, and the terms that it writes out add up to them. In Chromium."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from study_nets import Odd
 import minidl
 from minidl import Function, nn
 from minidl.study.step.terms import terms
+from minidl.study.step.why import Step
 
 pytestmark = pytest.mark.browser
 
@@ -455,6 +457,42 @@ def test_a_gradient_has_one_name_wherever_it_is_met(open_page, small):
     shared = window.evaluate(f"Ops.number(Why.parse('{op + 2}.gy.0.1.2.3'))")
     assert shared == "gradient of tower0.pool1.output[0, 1, 2, 3]"
     assert "part of the gradient of tower0.pool1" in window.evaluate("Ops.number(Why.parse('8.g0.0.1.2.3'))")
+
+
+def test_a_name_is_the_same_number_as_in_a_terminal(open_page, small):
+    """All names and their places are Python's; each is found in the search, and a gradient of it where one came."""
+    step = Step(SimpleNamespace(ops=small.recorded.ops[: len(small.data["ops"])]))  # the check of gradients comes after it
+    names = {name: [[op.number, slot] for op, slot in places] for name, places in step.names.items()}
+    window = open_page(small.folder)
+    known = window.evaluate(
+        "Object.fromEntries([...Names.known].map(([name, places]) => [name, places.map(({op, slot}) => [op.number, slot])]))"
+    )
+    assert known == names and "conv1.weight" in known and "tower1.fc2.output" in known
+    finds = "([name]) => { const {ref, problem} = Names.find(name); return problem || Why.text(ref); }"
+    assert window.evaluate(finds, ["conv1.weight[3,2,1,0]"]) == window.evaluate(
+        f"Why.text(Why.origin(Why.parse('{conv1(small)}.x1.3.2.1.0')))"
+    )
+    assert window.evaluate(finds, ["gradient of conv1.weight[3, 2, 1, 0]"]) == f"{conv1(small)}.g1.3.2.1.0"
+    for wrong, said in (
+        ("conv1.weight[3,3,1,0]", "Index 1 of conv1.weight goes from 0 to 2; here it is 3."),
+        ("conv1.weight[3]", "conv1.weight has 4 indices, its shape is 4\u00d73\u00d73\u00d73; here is 1."),
+        ("conv9.weight[0]", "No number has the name conv9.weight."),
+    ):
+        assert said in window.evaluate(finds, [wrong])
+
+
+def test_a_number_s_name_is_an_address_and_can_be_searched(open_page, small):
+    window = open_page(small.folder, "#conv1.weight[3,2,1,0]")
+    window.wait_for_selector("#why[data-answered]")
+    assert "conv1.weight[3, 2, 1, 0]" in window.locator("#why .asked b").inner_text()
+    window = open_page(small.folder)
+    window.keyboard.press("/")
+    window.locator("#find-text").fill("gradient of conv1.weight[3,2,1,9]")
+    assert "goes from 0 to 2; here it is 9" in window.locator("#find-problem").inner_text()
+    window.locator("#find-text").fill("gradient of conv1.weight[3,2,1,0]")
+    window.locator("#find-list a").first.click()
+    window.wait_for_selector("#why[data-answered]")
+    assert window.locator("#why .asked b").inner_text() == "gradient of tower0.conv1.weight[3, 2, 1, 0]"
 
 
 def test_a_path_does_not_stop_at_copies(open_page, small):

@@ -1,6 +1,7 @@
 """The laboratory's pages in Chromium: their script computes what minidl does; mouse, keys and touch reach everything."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -97,7 +98,7 @@ def test_an_edited_number_changes_all_that_follows_and_the_gradients_pass_the_nu
     assert page.inner_text("[data-checked]").startswith("Computed on this page")
     page.click("[data-do=measure]")
     lines = page.locator("[data-measured] p").all_inner_texts()
-    assert lines and all(": agrees, at most " in line for line in lines), lines
+    assert lines and all(": agrees. The largest difference is " in line for line in lines), lines
     assert page.locator(".differs").count() == 0
     page.locator("[data-do=again]").last.click()
     assert page.inner_text("[data-checked]") == same
@@ -113,9 +114,19 @@ def test_the_numeric_check_finds_a_wrong_gradient(open_page, tmp_path):
     (tmp_path / "max_pool2d.html").write_text(wrong, "utf-8")
     page.reload()
     page.click("[data-do=measure]")
-    assert " numbers differ, " in page.inner_text("[data-measured]")
+    assert " numbers differ. " in page.inner_text("[data-measured]")
     assert page.locator(".differs").count() > 0
     assert page.inner_text("[data-checked]").endswith("do not trust it.")
+
+
+def test_at_a_tie_the_numeric_check_says_what_it_measured(open_page):
+    page = open_page("max_pool2d")
+    cell(page, "x", 0).click()
+    page.fill("[data-field]", "23")  # as x[2,0]
+    page.click("[data-do=measure]")
+    said = page.inner_text("[data-measured]")
+    assert re.match(r"gx: (\d+) of (\d+) numbers agree\. ", said), said
+    assert "At 2 of them, a tie or a corner, the function has a kink" in said and page.locator(".bends").count() == 2
 
 
 def test_where_no_row_counts_the_loss_is_nan_the_gradient_0_and_nothing_is_measured(open_page):
@@ -168,7 +179,12 @@ def test_by_keyboard_alone(open_page):
     assert page.get_attribute("[data-field]", "aria-invalid") == "true"
     assert page.inner_text("[data-limits]") == "a number from −1000 to 1000"
     page.keyboard.press("Escape")
-    assert page.inner_text("[data-say=made]") == "x[2,0] = 500, given."  # the last that was a number in the limits
+    assert page.inner_text("[data-say=made]").startswith("Point at a number")
+    cell(page, "x", 9).hover()
+    assert page.inner_text("[data-say=made]") == "x[1,4] = 16, given."
+    page.keyboard.press("Enter")  # the cell has the focus still
+    assert page.input_value("[data-field]") == "500"  # the last that was a number in the limits
+    page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.closest('[data-tensor]').dataset.tensor") == "y"
 

@@ -56,6 +56,11 @@ def test_names(step, name, gradient, of):
     assert abs(answer.value - answer.found.sum) <= answer.found.bound
 
 
+def test_a_slot_s_gradient_is_called_one(step):
+    assert step.why("1.gy[0,3,5,6]").name.startswith("gradient of 1.y[0,3,5,6], op 2, ")
+    assert step.why("2.g0[0,3,5,6]").name.startswith("gradient by op 2 of 2.x0[0,3,5,6], op 2, ")
+
+
 def test_what_is_printed(step):
     answer = step.why("fc3.weight[1,3]", gradient=True)
     assert len(answer.found.terms) == 1
@@ -132,7 +137,7 @@ def test_an_op_of_one_s_own(image):
             "conv1.weight[4,0,0,0]",
             False,
             IndexError,
-            r"conv1.weight has the shape \(4, 3, 3, 3\), got the index \[4, 0, 0, 0\]",
+            r"conv1.weight has the shape \(4, 3, 3, 3\), got the index \[4, 0, 0, 0\]: 4 on axis 0 is not below 4",
         ),
         ("conv1.weight[0,0,0]", False, IndexError, r"got the index \[0, 0, 0\]"),
         ("conv1.weight", False, IndexError, r"got the index \[\]"),
@@ -202,7 +207,10 @@ def test_the_command_s_names(command):
     "arguments, message",
     [
         (["0.weigth[0,0,0,0]"], "why: no parameter, input or output has the name '0.weigth'; near it: 0.weight"),
-        (["0.weight[0,3,0,0]"], "why: 0.weight has the shape (4, 3, 3, 3), got the index [0, 3, 0, 0]"),
+        (
+            ["0.weight[0,3,0,0]"],
+            "why: 0.weight has the shape (4, 3, 3, 3), got the index [0, 3, 0, 0]: 3 on axis 1 is not below 3",
+        ),
         (["loss", "--terms", "-1"], "why: --terms must be at least 0, got -1"),
     ],
 )

@@ -1,6 +1,6 @@
 "use strict";
 // The numbers' names, those of `python -m minidl.study why`: `Names`. conv2.weight[5, 3, 2, 2], conv2.output[0, 5, 3, 3], input[0, 2, 9, 9],
-// loss, and of any op its place in the step and a slot, 9.gy[0, 5, 3, 3]; before each may stand "gradient of".
+// loss, tensor for one that is shown alone, and of any op its place in the step and a slot, 9.gy[0, 5, 3, 3]; before each may stand "gradient of".
 
 const Names = (() => {
   const known = new Map(); // name -> [{op, slot}], one a tower
@@ -28,11 +28,13 @@ const Names = (() => {
   const last = step.ops.at(-1);
   if (last.arriving && last.inputs.length) known.set("loss", [{ op: last, slot: "y" }]);
 
+  for (const op of step.ops.filter((op) => op.op === "tensor" && !op.inputs.length)) known.set("tensor", [{ op, slot: "y" }]); // shown alone
+
   // Of a unit, without its index.
   function of({ op, slot }) {
     const is = (name) => known.get(name)?.some((place) => place.op === op && place.slot === slot);
     if (slot !== "y" && op.inputs[slot.slice(1)].parameter) return op.inputs[slot.slice(1)].name;
-    const name = ["loss", "input", `${op.layer}.output`].find(is);
+    const name = ["loss", "input", "tensor", `${op.layer}.output`].find(is);
     return name || `${op.number}.${slot}`;
   }
 

@@ -7,7 +7,7 @@
     const rows = range(m);
 
     t.part("forward", "Forward: mean 0 and variance 1, then a scale and a shift");
-    const x = t.given("x", [m, channels], "a row for each example, a column for each channel");
+    const x = t.given("x", [m, channels], `m = ${m} rows, one for each example; a column for each channel`);
     const w = affine ? t.given("w", [channels], "the scale") : null;
     const b = affine ? t.given("b", [channels], "the shift") : null;
     const runningMean = t.given("running_mean", [channels], "of the batches before");

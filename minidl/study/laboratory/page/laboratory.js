@@ -338,6 +338,8 @@ const laboratory = (() => {
       if (focused) cells[chosen[0]][chosen[1]].focus();
     }
 
+    const rounded = (x) => x.toExponential(0).replace("-", "−");
+
     function showMeasured() {
       if (!Number.isFinite(now.objective.value)) {
         find("[data-measured]").replaceChildren(element("p", `It is ${shown(now.objective.value)}: there is no slope to measure.`));
@@ -352,10 +354,12 @@ const laboratory = (() => {
         });
         const count = (state) => numbers.filter((it) => it.state === state).length;
         const most = Math.max(...numbers.map((it) => (it.state === "bends" ? 0 : it.off)));
-        const bends = count("bends") ? ` At ${count("bends")} the function bends, so that it has no one slope there.` : "";
-        const verdict = count("differs") ? `${count("differs")} of ${numbers.length} numbers differ` : "agrees";
-        return `${gradient.name}: ${verdict}, at most ${most.toExponential(0).replace("-", "−")} off; ` +
-          `allowed is ${(TOLERANCE * scale).toExponential(0).replace("-", "−")}.${bends}`;
+        const smooth = numbers.length - count("bends"), kinks = count("bends");
+        const bends = kinks ? ` At ${kinks} of them, a tie or a corner, the function has a kink: its slopes below and above differ. ` +
+          "What is measured is their mean; the gradient may be any value from one to the other." : "";
+        const verdict = count("differs") ? `${count("differs")} of ${numbers.length} numbers differ`
+          : kinks ? `${smooth} of ${numbers.length} numbers agree` : "agrees";
+        return `${gradient.name}: ${verdict}. The largest difference is ${rounded(most)}; up to ${rounded(TOLERANCE * scale)} counts as equal.${bends}`;
       });
       find("[data-measured]").replaceChildren(...lines.map((line) => element("p", line)));
     }
@@ -422,7 +426,8 @@ const laboratory = (() => {
       const inField = event.target === field;
       if (inField && (event.key === "Enter" || event.key === "Escape")) {
         event.preventDefault();
-        return cells[chosen[0]][chosen[1]].focus();
+        cells[chosen[0]][chosen[1]].focus();
+        return event.key === "Escape" ? letGo() : undefined;
       }
       if (event.key === "Escape") return letGo();
       const td = cellOf(event);

@@ -9,8 +9,12 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "alexnet"))
+import checkout  # noqa: F401  before minidl
 
 import minidl
 import minidl.distributed as dist

@@ -18,6 +18,8 @@ from measures import Record, gradients, tower_colors
 from verdicts import Outcome, Records, outcomes
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5f5f5f", "#000000")  # told apart by all eyes
+DASHES = ("-", "--", ":")  # with each of the colours again
+STYLES = [(color, dash) for dash in DASHES for color in COLORS]
 Points = tuple[Sequence[float], Sequence[float]]  # x and y of a curve
 STYLE: Any = {
     "font.size": 8.0,
@@ -66,12 +68,12 @@ def draw(claim: Claim, records: Records, file: Path) -> None:
 
 def _bands(axis: Any, runs: dict[str, list[Record]], points: Callable[[Record], Points]) -> None:
     """A line and a band for each arm, over the points that all of its runs have."""
-    for color, (arm, found) in zip(COLORS, runs.items(), strict=False):
+    for (color, dash), (arm, found) in zip(STYLES, runs.items(), strict=False):
         curves = [dict(zip(*points(record), strict=True)) for record in found]
         shared = sorted(set.intersection(*map(set, curves))) if curves else []
         if shared:
             y = np.array([[curve[x] for x in shared] for curve in curves])
-            axis.plot(shared, y.mean(0), color=color, label=arm, linewidth=1.2)
+            axis.plot(shared, y.mean(0), dash, color=color, label=arm, linewidth=1.2)
             axis.fill_between(shared, y.min(0), y.max(0), color=color, alpha=0.2, linewidth=0)
     axis.legend(frameon=False, fontsize=7)
 

@@ -225,8 +225,9 @@ def _hello(connection: socket.socket) -> tuple[int, int, str] | None:
     try:
         if _read(connection, len(GREETING), until) != GREETING:
             return None
-        return decode(_read_frame(connection, until, _LONGEST_HELLO)[1])
-    except OSError:
+        rank, size, name = decode(_read_frame(connection, until, _LONGEST_HELLO)[1])
+        return rank, size, name
+    except (OSError, ValueError):
         return None
 
 

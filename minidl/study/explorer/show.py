@@ -7,6 +7,7 @@
 What is shown is an explorer's page in a frame of its own (`srcdoc`): several stand in one notebook, and nothing is loaded.
 """
 
+import math
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -117,7 +118,7 @@ class Watch:
             "dtype": "float32",
             "notes": [],
             "image": None,
-            "loss": None,
+            "loss": _loss(seen),
             **network(seen, overall),
             "checks": None,
             "values": recipes,
@@ -184,6 +185,15 @@ def show(
 
 def _named(what: Module | Tensor) -> str:
     return f"tensor {tuple(what.shape)}" if isinstance(what, Tensor) else type(what).__name__
+
+
+def _loss(seen: Seen) -> dict[str, Any] | None:
+    """The last number to which a gradient came, where backward began: its value, its op. None if no gradient came to one."""
+    for number, op in reversed(list(enumerate(seen.ops))):
+        if op.arriving is not None and math.prod(op.output["shape"]) == 1:
+            spread = op.output["distribution"]
+            return {"value": None if spread["nonfinite"] else spread["low"], "op": number}
+    return None
 
 
 def _limited(data: dict[str, Any], ops: Iterable[int]) -> dict[str, Any]:

@@ -96,12 +96,18 @@ def test_figures_are_those_of_the_step(watched):
     assert found["fc3"] == 65 and found["conv1"] == 2 * 112
 
 
+def test_the_loss_is_where_backward_began(watched):
+    _, _, loss, step = watched
+    data = step.show().page.data
+    assert data["loss"]["value"] == pytest.approx(loss.item()) and data["ops"][data["loss"]["op"]]["op"] == "mul"  # by 1/N
+
+
 def test_a_step_without_backward_and_without_layers():
     with watch() as step:
         y = F.relu(Tensor(np.array([[1.0, -2.0]], "f4")))
     data = step.show(y).page.data
     assert [op["op"] for op in data["ops"]] == ["relu"] and data["ops"][0]["arriving"] is None
-    assert data["events"] == [[0, "forward"]]
+    assert data["events"] == [[0, "forward"]] and data["loss"] is None
 
 
 def test_backward_through_what_ran_before_the_block():

@@ -34,7 +34,8 @@ def step():
     model = Towers()
     x = Tensor(np.random.default_rng(5).normal(size=SHAPE).astype("f4"))
     with watch() as step:
-        F.cross_entropy(model(x), np.array([2])).backward()
+        step.loss = F.cross_entropy(model(x), np.array([2]))
+        step.loss.backward()
     step.model = model
     return step
 
@@ -82,6 +83,14 @@ def test_what_the_view_has_not(notebook, step):
 def test_steps_by_keys_and_buttons(notebook, step):
     window, (frame,) = notebook(step.show())
     assert "Towers, one step" in frame.locator("#view h1").inner_text()
+    intro = frame.locator(".intro").inner_text()
+    assert "A batch of 1\u00d73\u00d7" in intro and f"The loss is {step.loss.item():.4g}." in intro
+    frame.locator(".intro p a").click()
+    frame.locator("#why[data-answered]", has_text="loss").wait_for()
+    frame.locator(".brand").click()
+    frame.locator(".intro a", has_text="What the network was given").click()
+    frame.locator(".picture[data-slot='0.x0'][data-drawn]").wait_for()
+    frame.locator(".brand").click()
     frame.locator("#next").click()
     frame.locator("#view h1", has_text="input").wait_for()
     window.keyboard.press("ArrowRight")

@@ -234,6 +234,17 @@ def test_the_index_on_a_phone(browser, tmp_path):
 # ---------------------------------------------------------------------------------------------------------------- chain
 
 
+def test_a_chain_speaks_of_its_own_tables(open_page):
+    """Its layers are those of the other pages, where the tables have the letters of the formulas."""
+    page = open_page("chain")
+    tables = set(page.locator("[data-tensor]").evaluate_all("boxes => boxes.map((box) => box.dataset.tensor)"))
+    captions = page.locator("figcaption").all_inner_texts()
+    letters = {word for text in captions for word in re.findall(r"\bg?[a-z]\d?\b", text)} - {"a", "e"}
+    assert {"h", "w2", "gr", "ga"} <= letters <= tables
+    page.locator("[data-tensor=ga] td").first.click()
+    assert "r is above 0" in page.inner_text("[data-say=made]")
+
+
 def test_a_chain_learns_as_minidls_sgd_does_step_by_step(open_page):
     """Each step's numbers are Python's; after 14 of them the loss is below 0.05, as docs/laboratory.md says."""
     layer, page = LAYERS["chain"], open_page("chain")

@@ -54,11 +54,11 @@
       el("h1", { tabindex: -1 }, `${step.model}, one step`),
       el("div", { class: "intro" },
         el("div", {},
-          el("p", {}, step.loss ? "One image went through the network, and the gradient of its loss came back. " : "",
+          el("p", {}, wentThrough(),
             "What follows was recorded while the step ran: every shape, every byte, every picture and the lines of code."),
           step.notes.map((note) => muted(note)),
           lossText(step.loss)),
-        el("figure", {}, step.image ? el("img", { alt: "The image that was given to the network", src: step.image.src }) : null, pixelLink())),
+        el("figure", {}, step.image ? el("img", { alt: "The image that was given to the network", src: step.image.src }) : null, batchLink(), pixelLink())),
       facts(step.totals),
       section("Data flow",
         muted("Down: ", el("b", {}, "forward"), ", arrays. Up: ", el("b", {}, "backward"), ", gradients. ",
@@ -71,9 +71,21 @@
     ];
   }
 
+  const isWatched = () => step.loss?.op !== undefined; // a step of the user's own, for `minidl.study.show`
+
+  function wentThrough() {
+    if (!step.loss) return "";
+    if (!isWatched()) return "One image went through the network, and the gradient of its loss came back. ";
+    return `A batch of ${sizes(step.input)} went through the network, and the gradient of its loss came back. `;
+  }
+
   function lossText(loss) {
     if (!loss) return null;
-    const value = el("b", { "data-figure": "loss" }, short(loss.value));
+    const value = el("b", { "data-figure": "loss" }, loss.value === null ? "not finite" : short(loss.value));
+    if (isWatched()) {
+      const op = step.ops[loss.op];
+      return el("p", {}, "The loss is ", el("a", { href: Ask.href([Why.origin({ op, slot: "y", index: op.output.shape.map(() => 0) })]) }, value), ".");
+    }
     if (loss.label === null) {
       return el("p", {}, "The model's output is not one row of class scores, so the loss is the sum of the output times " +
         "fixed random numbers: ", value, ". Its gradients test every layer, but mean nothing else.");
@@ -82,6 +94,13 @@
     const favourites = loss.best.map((c) => `${name(c)} (${percent(c.probability, 1)})`).join(", ");
     return el("p", {}, `The loss is the cross-entropy of its scores with ${name(loss)}: `, value,
       ` = \u2212ln ${short(loss.probability)}. The network's favourites are ${favourites}.`);
+  }
+
+  // To what the model was given, where no picture of it is at hand.
+  function batchLink() {
+    if (step.image || !isWatched()) return null;
+    const [op, slot] = step.ops.flatMap((op) => op.inputs.flatMap((x, i) => x.from === null && !x.parameter ? [[op.number, `x${i}`]] : []))[0] || [];
+    return slot ? el("a", { class: "small", href: `#${stationOf[op].id}/forward/${op}/${slot}` }, "What the network was given") : null;
   }
 
   // To the gradient of what the model was given.

@@ -5,7 +5,7 @@
   const conv2d = {
     forward: ({ made }, x, w, b, name) => {
       const [filters, kernel] = w.shape;
-      return made(name, [filters, ...x.shape.map((n) => n - kernel + 1)], "conv2d: the patch times the filter", ([f, i, j]) =>
+      return made(name, [filters, ...x.shape.map((n) => n - kernel + 1)], `conv2d: the patch of ${x.name} times the filter of ${w.name}`, ([f, i, j]) =>
         sum([...range(kernel * kernel).map((e) => [Math.floor(e / kernel), e % kernel]).map(([u, v]) =>
           product(x.at(i + u, j + v), w.at(f, u, v))), b.at(f)]));
     },
@@ -13,14 +13,14 @@
       const [, oh, ow] = gy.shape;
       const places = range(oh * ow).map((n) => [Math.floor(n / ow), n % ow]);
       return {
-        gw: made(names[0], w.shape, "each output's gradient times the pixel it met", ([f, u, v]) =>
+        gw: made(names[0], w.shape, `each number of ${gy.name} times the pixel of ${x.name} that it met`, ([f, u, v]) =>
           sum(places.map(([i, j]) => product(gy.at(f, i, j), x.at(i + u, j + v)))), { of: w }),
-        gb: made(names[1], b.shape, "the sum of its gradients", ([f]) => sum(places.map(([i, j]) => gy.at(f, i, j))), { of: b }),
+        gb: made(names[1], b.shape, `the sum of a map of ${gy.name}`, ([f]) => sum(places.map(([i, j]) => gy.at(f, i, j))), { of: b }),
       };
     },
   };
 
-  const flat = ({ made }, x, name, more) => made(name, [1, x.size], "the same numbers in a row", ([, n]) => x.all()[n], more);
+  const flat = ({ made }, x, name, more) => made(name, [1, x.size], `the numbers of ${x.name} in a row`, ([, n]) => x.all()[n], more);
 
   laboratory.pages.chain = (t) => {
     const { filters, target, lr } = t.settings;
@@ -45,7 +45,7 @@
     t.part("backward", "Backward");
     const gs = loss.backward(t, null, found, s, "gs");
     const { gx: gh, gw: gw2, gb: gb2 } = linear.backward(t, gs, h, w2, b2, ["gh", "gw2", "gb2"]);
-    const gm = t.made("gm", p.shape, "gh, as m lies", ([f, i, j]) => gh.at(0, (f * 2 + i) * 2 + j));
+    const gm = t.made("gm", p.shape, "gh, in the shape of m", ([f, i, j]) => gh.at(0, (f * 2 + i) * 2 + j));
     const gr = pool.backward(t, gm, winner, r, window, "gr");
     const ga = relu.backward(t, gr, r, a, "ga");
     const { gw: gw1, gb: gb1 } = conv2d.backward(t, ga, x, w1, b1, ["gw1", "gb1"]);

@@ -8,7 +8,7 @@
       const rows = range(n);
       const counts = (r) => target.at(r).value !== s.ignore_index;
       const most = (r) => largest(range(classes).map((c) => x.at(r, c)));
-      const e = made("e", x.shape, "exp(x − the row's largest): nothing overflows", ([r, c]) => call("exp", Math.exp, difference(x.at(r, c), most(r))));
+      const e = made("e", x.shape, `exp(${x.name} − the row's largest): nothing overflows`, ([r, c]) => call("exp", Math.exp, difference(x.at(r, c), most(r))));
       const p = made("p", x.shape, "softmax: e over the sum of its row", ([r, c]) => quotient(e.at(r, c), sum(range(classes).map((j) => e.at(r, j)))));
       const logp = made("logp", x.shape, "ln p, as a difference", ([r, c]) =>
         difference(difference(x.at(r, c), most(r)), call("ln", Math.log, sum(range(classes).map((j) => e.at(r, j))))));

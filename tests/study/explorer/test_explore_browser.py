@@ -327,6 +327,16 @@ def test_alexnet_on_a_phone(open_page, alexnet, name):
     assert open_page(alexnet, name, **PHONE).evaluate(TOO_WIDE) == 0
 
 
+def test_a_number_that_was_left_out_says_so(open_page, alexnet):
+    """fc6's weights outside the window: by address, and as the number that a gradient is of."""
+    window = open_page(alexnet, "#tower0.fc6.weight[100,5000]")
+    window.locator("#unknown", has_text="The page does not carry tower0.fc6.weight[100, 5000]").wait_for()
+    window = open_page(alexnet, "#gradient of tower0.fc6.weight[100,5000]")
+    panel = window.locator("#why", has_text="Its number: tower0.fc6.weight[100, 5000], which the page does not carry")
+    panel.wait_for()
+    assert "1 term." in panel.inner_text() and "largest first" not in panel.inner_text()
+
+
 def test_a_window_moves_over_a_matrix_that_is_too_large(open_page, alexnet):
     """The gradient of fc6's weights is computed number by number; of the weights themselves one window came along."""
     window = open_page(alexnet, "#fc6/backward")

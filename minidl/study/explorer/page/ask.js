@@ -295,7 +295,7 @@ const Ask = (() => {
     const sorted = terms.toSorted((a, b) => Math.abs(b.value) - Math.abs(a.value));
     return [
       el("div", { class: "formula-asked" }, Formulas.element(answer.formula), el("p", { class: "mono" }, answer.formula)),
-      el("p", { class: "muted small" }, `${plural(count, "term")}${over ? `: ${over}` : ""}. The largest first.`),
+      el("p", { class: "muted small" }, `${plural(count, "term")}${over ? `: ${over}` : ""}.${count > 1 ? " The largest first." : ""}`),
       table(sorted, rest, digits),
       el("dl", { class: "totals" },
         rectified ? line("sum", number(before, digits, true)) : null,
@@ -357,11 +357,14 @@ const Ask = (() => {
   function neighbours(ref) {
     const unit = Why.unit(ref), gradient = Why.gradient(ref), items = [];
     const other = (called, asked) => {
-      const value = el("span", {});
-      Tensors.load([Why.blobOf(asked).values]).then(() => {
-        if (Tensors.has(Why.blobOf(asked).values)) return;
+      const value = el("span", {}), blob = Why.blobOf(asked);
+      Tensors.load([blob.values]).then(() => {
+        if (Tensors.has(blob.values)) return;
         return Why.load(asked);
-      }).then(() => { value.textContent = ` = ${number(Why.valueOf(asked), 5)}`; });
+      }).then(() => {
+        const found = Why.valueOf(asked), known = found !== null || Tensors.carries(blob, asked.index);
+        value.textContent = known ? ` = ${number(found, 5)}` : ", which the page does not carry";
+      });
       items.push([called, el("a", { href: follow(asked) }, Ops.number(asked)), value]);
     };
     if (Why.isGradient(ref)) other("Its number", unit);

@@ -845,7 +845,7 @@
     const named = found ? {} : Names.find(decoded(location.hash).slice(1));
     if (named.ref) return go(Ask.href([named.ref]));
     byId("unknown").hidden = Boolean(found);
-    byId("unknown").textContent = `Nothing here has the address ${decoded(location.hash)}. ${location.hash.includes("[") ? named.problem : ""}`;
+    byId("unknown").textContent = location.hash.includes("[") ? named.problem : `Nothing here has the address ${decoded(location.hash)}.`;
     if (!next) return;
     const same = !first && isAt(shown, next) && (next.event === shown.event || next.trail.length > 0);
     const before = shown.trail;

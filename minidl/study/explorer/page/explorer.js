@@ -914,8 +914,9 @@
     }
     Ask.drawRest();
     view.dataset.prepared = station.id;
-    // A path mostly leads to a neighbour.
-    for (const n of [step.stations[i - 1], step.stations[i + 1]].filter(Boolean).flatMap((other) => opsOf(other).flatMap(Why.arrays))) {
+    // A path mostly leads to a neighbour, so that the nearest come first.
+    const nearest = [...step.stations.keys()].toSorted((a, b) => Math.abs(a - i) - Math.abs(b - i));
+    for (const n of nearest.flatMap((other) => opsOf(step.stations[other]).flatMap(Why.arrays))) {
       await Ask.idle();
       if (shown.station !== station) return;
       await Tensors.load([n]);

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,8 @@ def hosts(gbit: float | None = None) -> Iterator[list[str]]:
             if gbit is not None:
                 shape = ["tbf", "rate", f"{gbit * 1e3:g}mbit", "burst", BURST, "latency", LATENCY]
                 _run(["ip", "netns", "exec", name, "tc", "qdisc", "add", "dev", "veth0", "root", *shape])
+        for name in names:
+            _carrier(name)
         yield names
     finally:
         for name in names:
@@ -81,6 +84,15 @@ def start(names: list[str], ranks: int, command: list[str], **settings: object) 
 def crossed(names: list[str]) -> int:
     """How many bytes have left both ends of the cable."""
     return sum(int(_run(["ip", "netns", "exec", name, "cat", "/sys/class/net/veth0/statistics/tx_bytes"])) for name in names)
+
+
+def _carrier(name: str) -> None:
+    """Wait until the kernel says that the cable's end is connected, up to a second late: UCX passes over one that is not."""
+    until = time.monotonic() + 10
+    while "state UP" not in _run(["ip", "-n", name, "link", "show", "veth0"]):
+        if time.monotonic() > until:
+            raise NoHostsError(f"the cable's end in {name} stays unconnected")
+        time.sleep(0.01)
 
 
 def _ip(*arguments: str) -> None:

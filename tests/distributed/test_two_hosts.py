@@ -19,7 +19,7 @@ def two_hosts():
     return module
 
 
-@pytest.mark.slow  # UCX does not always find the way from one namespace to the other: Destination is unreachable
+@pytest.mark.mpi
 def test_ranks_on_two_hosts_send_what_is_counted_through_the_cable(two_hosts):
     mpiexec.skip_without_mpi()
     try:

@@ -50,8 +50,9 @@ def init_process_group(backend: str | None = None, timeout: timedelta | float | 
 
     Ranks on one host share its cores: each gets its part as `minidl.set_num_threads`, unless OMP_NUM_THREADS says otherwise.
     An exception that ends one rank's program ends all of them.
-    ValueError: another backend, or torchrun's variables are wrong. RuntimeError: it was called before. ModuleNotFoundError: no
-    mpi4py. DeviceError: "nccl" without a GPU or NCCL on a rank. DistributedError: the ranks do not meet.
+    ValueError: another backend, torchrun's variables are wrong, or ranks that it started are to meet by MPI. RuntimeError: it
+    was called before. ModuleNotFoundError: no mpi4py. DeviceError: "nccl" without a GPU or NCCL on a rank. DistributedError:
+    the ranks do not meet.
     """
     global _world
     if backend not in (None, "mpi", "nccl"):
@@ -65,6 +66,13 @@ def init_process_group(backend: str | None = None, timeout: timedelta | float | 
         backend == "mpi" or not rendezvous.is_asked_for() or (_has_mpi4py() and any(name in os.environ for name in MPIEXEC))
     )
     world = MPIGroup(seconds) if by_mpi else TCPGroup(seconds)
+    expected = os.environ.get("WORLD_SIZE", "1")
+    if by_mpi and world.size == 1 and expected != "1":
+        world.close()
+        raise ValueError(
+            f"init_process_group: WORLD_SIZE is {expected}, MPI knows 1 rank: start the program with mpiexec, or, for ranks "
+            "that torchrun started, leave the backend out"
+        )
     if backend != "mpi":
         _take_nccl(world, backend == "nccl")
     _world = world

@@ -1,6 +1,9 @@
 """Ranks that are processes."""
 
 import json
+import os
+import subprocess
+import sys
 
 import mpiexec
 import numpy as np
@@ -22,6 +25,15 @@ def trained(tmp_path, ranks, net, steps):
     done = mpiexec.run(ranks, mpiexec.PROGRAMS / "equal.py", net, steps, out)
     assert done.returncode == 0, done.stderr
     return json.loads(out.with_suffix(".json").read_text()), dict(np.load(out.with_suffix(".npz")))
+
+
+def test_ranks_of_torchrun_do_not_each_train_alone():
+    """MPI sees one rank in each of them."""
+    program = "import minidl.distributed as dist; dist.init_process_group('mpi')"
+    variables = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **variables}, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "ValueError: init_process_group: WORLD_SIZE is 2, MPI knows 1 rank: start the program with mpiexec" in done.stderr
 
 
 @pytest.mark.parametrize("net, steps, sizes", [("small", 20, (2, 3, 4)), ("alexnet", 3, (2,))])

@@ -1,5 +1,6 @@
 """train.py by several ranks: the run of one, to rounding; the same bits with as many; and what becomes of it when one fails."""
 
+import contextlib
 import json
 import os
 import random
@@ -152,10 +153,10 @@ class Ranks:
                 environment, parent = (path / "environ").read_bytes(), int((path / "stat").read_text().split(")")[1].split()[1])
                 own = re.search(rb"PMI_RANK=(\d+)", environment)
                 theirs = re.search(rb"PMI_RANK=(\d+)", Path(f"/proc/{parent}/environ").read_bytes())
+                if own and theirs and self._ours(parent):
+                    found[int(own[1])] = int(path.name)
             except (OSError, IndexError):
                 continue
-            if own and theirs and self._ours(parent):
-                found[int(own[1])] = int(path.name)
         return found
 
     def _ours(self, pid):
@@ -170,10 +171,18 @@ class Ranks:
         return self.process.returncode, output, errors
 
 
+def lives(pid):
+    """A zombie has no command line; one that ends while it is looked at has no file any more."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def gone(pids):
     """No process of these is left; a moment for the system to take them away."""
     until = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+    while any(map(lives, pids)):
         if time.monotonic() > until:
             return False
         time.sleep(0.01)
@@ -229,9 +238,9 @@ def killed_and_resumed(images, out, whole, seconds, victim, number):
     ranks.until(out, 1)
     pids = ranks.trainers()
     time.sleep(seconds)
-    killed = victim in pids
-    if killed:
-        os.kill(pids[victim], number)
+    if victim in pids:
+        with contextlib.suppress(ProcessLookupError):  # it was done before
+            os.kill(pids[victim], number)
     code, _, errors = ranks.end()
     assert gone(pids.values())
     if code == 0:  # it was done before

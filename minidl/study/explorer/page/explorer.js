@@ -907,10 +907,11 @@
     await Ask.idle();
     if (shown.station !== station) return;
     await Tensors.load(numbers);
+    const compute = (n) => Tensors.has(n) && "op" in step.values[n] && !["sums", "product"].includes(step.values[n].how) && Tensors.get(n);
     for (const n of numbers) {
       await Ask.idle();
       if (shown.station !== station) return;
-      if (Tensors.has(n) && "op" in step.values[n] && !["sums", "product"].includes(step.values[n].how)) Tensors.get(n);
+      compute(n);
     }
     Ask.drawRest();
     view.dataset.prepared = station.id;
@@ -920,6 +921,7 @@
       await Ask.idle();
       if (shown.station !== station) return;
       await Tensors.load([n]);
+      compute(n);
     }
   }
 

@@ -173,4 +173,4 @@ def test_the_listing():
         "  seen in ddbourgin/numpy-ml#94"
     )
     assert "seen in" not in str(find("dropout-scale"))
-    assert max(map(len, text.splitlines())) <= 128
+    assert max(map(len, listing(80).splitlines())) <= 80 < max(map(len, text.splitlines()))

@@ -82,7 +82,7 @@ from minidl.study.step.table import LONG_NAME, terminal_width, wrapped
 
 # What differs between a run on a user's images (the paper's values) and the quick one on the embedded patterns.
 DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90, "lr": 0.01, "lr_drops": None, "score_every": None}
-EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 1, "lr": 0.003, "lr_drops": [0.6, 0.85], "score_every": 100}
+EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 1, "lr": 0.003, "lr_drops": [0.6, 0.85], "score_every": 125}
 AUTOPSY, TENSORBOARD = "autopsy.csv", "tensorboard"  # in the run folder
 STOPPED_BY_SIGNAL = 128  # plus the signal's number: the exit code of a program that a signal ended
 DISK_FULL = 1  # the exit code
@@ -810,7 +810,7 @@ def parser_() -> argparse.ArgumentParser:
         "--score-every",
         type=run.at_least_one,
         metavar="N",
-        help="score the held-out images after every N steps too, not only after each epoch; 100 on the embedded patterns",
+        help="score the held-out images after every N steps too, not only after each epoch; 125 on the embedded patterns",
     )
     p.add_argument("--save-every", type=run.at_least_one, help="steps between checkpoints, default 200")
     p.add_argument(

@@ -206,7 +206,7 @@ def test_what_is_said_fits_80_columns(tmp_path, call, monkeypatch):
     assert "updates too large" in text and "\nthe best checkpoint is run/checkpoints/step-000001\n" in text
 
 
-@pytest.mark.parametrize("program", ["train", "evaluate", "prepare"])
+@pytest.mark.parametrize("program", ["train", "evaluate", "prepare", "minidl.convert.__main__"])
 def test_the_help_fits_80_columns_and_says_what_each_option_does(program, call_main, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code, text, _ = call_main(importlib.import_module(program).main, "--help")

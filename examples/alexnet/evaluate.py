@@ -1,10 +1,15 @@
-"""How good is a trained network? Top-1 and top-5 on held-out images, from ten views of each as in the paper.
+"""How good is a trained network? Top-1 and top-5 on held-out images, from ten
+views of each as in the paper.
 
-    python examples/alexnet/evaluate.py runs/alexnet                    the newest checkpoint, on the data it was trained on
-    python examples/alexnet/evaluate.py runs/alexnet --best             the best one on the held-out images
-    python examples/alexnet/evaluate.py runs/alexnet DIR --views 1      other images, the centre view alone
+python examples/alexnet/evaluate.py RUN         the newest checkpoint, on the
+                                                data it was trained on
+python examples/alexnet/evaluate.py RUN --best  the best one on the held-out
+                                                images
+python examples/alexnet/evaluate.py RUN DIR --views 1
+                                                other images, the centre view
 
-Ten views are the four corners and the centre, each with its mirror image; the softmax outputs are averaged (section 4.1).
+Ten views are the four corners and the centre, each with its mirror image; the
+softmax outputs are averaged (section 4.1).
 """
 
 import argparse
@@ -85,13 +90,23 @@ def mean_probabilities(model: Callable[[np.ndarray], Tensor], images: np.ndarray
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="a run folder, or a checkpoint in it")
-    parser.add_argument("data", nargs="?", help="folder with val/ or test/ (and train/); default: what it was trained on")
-    parser.add_argument("--best", action="store_true", help="of a run folder's checkpoints the one that scored best")
-    parser.add_argument("--views", type=int, choices=(1, 10), default=10)
-    parser.add_argument("--device", default=None, help="default: those it was trained on")
-    parser.add_argument("-b", "--batch-size", type=run.at_least_one, default=32)
-    parser.add_argument("-j", "--workers", type=run.at_least_zero, default=2)
-    parser.add_argument("--on-error", choices=("stop", "skip"), default="stop", help="an unreadable image")
+    parser.add_argument("data", nargs="?", help="folder with val/ or test/ (and train/), default the data it was trained on")
+    parser.add_argument(
+        "--best", action="store_true", help="score the checkpoint that was best on the held-out images, not the newest"
+    )
+    parser.add_argument("--views", type=int, choices=(1, 10), default=10, help="views of each image, default 10")
+    parser.add_argument(
+        "--device", default=None, help="one device, or two with a comma between, default those it was trained on"
+    )
+    parser.add_argument(
+        "-b", "--batch-size", type=run.at_least_one, metavar="N", default=32, help="images at a time, default 32"
+    )
+    parser.add_argument(
+        "-j", "--workers", type=run.at_least_zero, metavar="N", default=2, help="threads that read images, default 2"
+    )
+    parser.add_argument(
+        "--on-error", choices=("stop", "skip"), default="stop", help="at an unreadable image: stop (default), or skip it"
+    )
     args = parser.parse_args(arguments)
     run.warnings_in_one_line()
     with run.errors_in_one_line(parser, sys.argv[1:] if arguments is None else arguments):
@@ -120,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
             workers=args.workers,
             on_error=args.on_error,
         )
-        print(f"{found}, {args.views} view{'s' * (args.views > 1)}: ", end="", flush=True)
+        print(f"{found}, {args.views} view{'s' * (args.views > 1)}:", flush=True)
         print(evaluate(model, run.with_progress(loader.epoch_batches(0), len(loader))))
         run.report_skipped(loader)
     return 0

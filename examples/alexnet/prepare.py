@@ -1,23 +1,34 @@
-"""Make every image 256 x 256 once, before training: shorter side resized, centre taken, as train.py would each time.
+"""Make every image 256 x 256 once, before training: shorter side resized, centre
+taken, as train.py would each time.
 
-python examples/alexnet/prepare.py SOURCE OUT                 packed bytes, which training reads without decoding
-python examples/alexnet/prepare.py SOURCE OUT --format jpeg   a tree of JPEG files, which other programs read too
+python examples/alexnet/prepare.py SOURCE OUT    packed bytes, which training
+                                                 reads without decoding
+python examples/alexnet/prepare.py SOURCE OUT --format jpeg
+                                                 a tree of JPEG files, which
+                                                 other programs read too
 
-SOURCE has train/<class>/* and val/<class>/* (or test), or is one such split itself, which becomes OUT/train. With
---hold-out FRACTION so much of it becomes OUT/val, the same images that train.py SOURCE --hold-out FRACTION holds out. Then
-python examples/alexnet/train.py OUT
+SOURCE has train/<class>/* and val/<class>/* (or test), or is one such split
+itself, which becomes OUT/train. With --hold-out FRACTION that fraction of it
+becomes OUT/val: the same images that train.py SOURCE --hold-out FRACTION holds
+out. Then: python examples/alexnet/train.py OUT
 
 OUT/
-  train/, val/, test/   packed: index.json and images-00000.bin, ... (minidl/data/packed.py); jpeg: <class>/<name>
-  statistics.npz        mean image and colour components of all training images as OUT has them
-  report.json           settings, counts, the files that could not be read, and those of which Pillow warned; written last
-  .prepare/             until then: the settings, and a record of each block of images that is done
+  train/, val/, test/   packed: index.json and images-00000.bin, ...
+                        (minidl/data/packed.py); jpeg: <class>/<name>
+  statistics.npz        mean image and colour components of all training images
+                        as OUT has them
+  report.json           settings, counts, the files that could not be read, and
+                        those of which Pillow warned; written last
+  .prepare/             until then: the settings, and a record of each block of
+                        images that is done
   .lock                 held by the prepare.py that works here
 
-It may be killed at any moment, and the same command goes on where it stopped. The listing of SOURCE is cut into blocks of
---shard-images. A block's images are written under temporary names and renamed; when the disk has them, the block's record
-follows. A block with no record is done again. The records have sums of whole numbers, so OUT has the same bytes however often
-it was stopped and however many workers there were.
+It may be killed at any moment; the same command then goes on where it stopped.
+The listing of SOURCE is cut into blocks of --shard-images. A block's images are
+written under temporary names and renamed; once they are on the disk, the
+block's record follows. A block with no record is done again. The records have
+sums of whole numbers, so OUT has the same bytes however often it was stopped
+and however many workers there were.
 """
 
 import argparse
@@ -469,21 +480,34 @@ def read_json(path: Path) -> dict[str, Any]:
 def parser_() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("source", help="folder with train/<class>/* and val/<class>/* or test/<class>/*, or with <class>/*")
-    p.add_argument("out", help="new folder, or one in which this command was stopped")
-    p.add_argument("--format", choices=("packed", "jpeg"), default="packed", help="default packed")
+    p.add_argument("out", help="new folder, or one where this command was stopped before")
+    p.add_argument("--format", choices=("packed", "jpeg"), default="packed", help="of the images in OUT, default packed")
     p.add_argument(
         "--hold-out",
         type=run.fraction,
         metavar="FRACTION",
-        help="hold so much of the images out of training, as train.py does: they become OUT/val",
+        help="hold out this fraction of the images for scoring, the same ones as train.py does; they become OUT/val",
     )
-    p.add_argument("--size", type=run.at_least_one, default=STORED_SIZE, help=f"side of the square, default {STORED_SIZE}")
-    p.add_argument("-j", "--workers", type=run.at_least_one, default=os.cpu_count() or 1, help="threads, default one a core")
-    p.add_argument("--quality", type=run.at_least_one, default=95, help="of JPEG files, 1 to 100, default 95")
     p.add_argument(
-        "--shard-images", type=run.at_least_one, default=SHARD_IMAGES, help=f"images a block, default {SHARD_IMAGES}"
+        "--size", type=run.at_least_one, default=STORED_SIZE, help=f"side of the square images, default {STORED_SIZE}"
     )
-    p.add_argument("--on-error", choices=("skip", "stop"), default="skip", help="what an unreadable file does, default skip")
+    p.add_argument(
+        "-j",
+        "--workers",
+        type=run.at_least_one,
+        default=os.cpu_count() or 1,
+        help="threads that make images, default one a core",
+    )
+    p.add_argument("--quality", type=run.at_least_one, default=95, help="quality of the JPEG files, 1 to 100, default 95")
+    p.add_argument(
+        "--shard-images",
+        type=run.at_least_one,
+        default=SHARD_IMAGES,
+        help=f"images in a block, which is a file if packed; default {SHARD_IMAGES}",
+    )
+    p.add_argument(
+        "--on-error", choices=("skip", "stop"), default="skip", help="at an unreadable file: skip it (default), or stop"
+    )
     return p
 
 

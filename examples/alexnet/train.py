@@ -1,16 +1,27 @@
 """Train AlexNet as it was trained in 2012, split over two devices.
 
-python examples/alexnet/train.py                             the embedded patterns, on two logical CPU devices
-python examples/alexnet/train.py DIR                         DIR/train/<class>/*, DIR/val/<class>/* (or test)
-python examples/alexnet/train.py DIR --hold-out 0.1          DIR/<class>/*, of which a tenth is held out
-python examples/alexnet/train.py DIR --device cuda:0,cuda:1  on GPUs
-mpiexec -n 4 python examples/alexnet/train.py DIR            four processes, each with a quarter of every batch
-python examples/alexnet/train.py --resume runs/alexnet       continue where a run stopped
-python examples/alexnet/train.py DIR --init W.safetensors --freeze conv1,conv2 --lr-scale fc8=10
-                                                             from weights that minidl.convert wrote: docs/convert.md
-python examples/alexnet/train.py DIR --tensorboard           also what TensorBoard shows: docs/tensorboard.md
+python examples/alexnet/train.py            the embedded patterns, on two
+                                            logical CPU devices
+python examples/alexnet/train.py DIR        DIR/train/<class>/*,
+                                            DIR/val/<class>/* (or test)
+python examples/alexnet/train.py DIR --hold-out 0.1
+                                            DIR/<class>/*, a tenth held out
+python examples/alexnet/train.py DIR --device cuda:0,cuda:1
+                                            on GPUs
+mpiexec -n 4 python examples/alexnet/train.py DIR
+                                            four processes, each with a
+                                            quarter of every batch
+python examples/alexnet/train.py --resume runs/alexnet
+                                            continue where a run stopped
+python examples/alexnet/train.py DIR --init W.safetensors \\
+    --freeze conv1,conv2 --lr-scale fc8=10  from converted weights:
+                                            docs/convert.md
+python examples/alexnet/train.py DIR --tensorboard
+                                            also what TensorBoard shows:
+                                            docs/tensorboard.md
 python examples/alexnet/train.py DIR --layers X.cfg --params Y.cfg 120:Z.cfg
-                                                             a net of the 2012 program's files; from epoch 120 on with Z.cfg
+                                            a net of the 2012 program's files,
+                                            from epoch 120 on with Z.cfg
 """
 
 if __name__ == "__main__":
@@ -67,10 +78,11 @@ from minidl.optim import SGD
 from minidl.optim.lr_scheduler import MultiStepLR
 from minidl.study.health.autopsy import Autopsy, AutopsyLog
 from minidl.study.step.gradients import layer_checks
+from minidl.study.step.table import LONG_NAME, terminal_width, wrapped
 
 # What differs between a run on a user's images (the paper's values) and the quick one on the embedded patterns.
-DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90, "lr": 0.01, "lr_drops": None}
-EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 1, "lr": 0.003, "lr_drops": [0.6, 0.85]}
+DEFAULTS = {"width": 1.0, "batch_size": 128, "epochs": 90, "lr": 0.01, "lr_drops": None, "score_every": None}
+EMBEDDED = {"width": 0.25, "batch_size": 16, "epochs": 1, "lr": 0.003, "lr_drops": [0.6, 0.85], "score_every": 125}
 AUTOPSY, TENSORBOARD = "autopsy.csv", "tensorboard"  # in the run folder
 STOPPED_BY_SIGNAL = 128  # plus the signal's number: the exit code of a program that a signal ended
 DISK_FULL = 1  # the exit code
@@ -210,7 +222,7 @@ class Trainer:
     def _train(self, progress: Progress) -> Score | None:
         try:
             while self.step < self.last_step and not self.stopping:
-                self._score_epoch(progress)
+                self._score_if_due(progress)
                 self._train_epoch(progress)
             self.save()
             return None if self.stopping else self.score_and_log()
@@ -275,11 +287,13 @@ class Trainer:
         return schedule
 
     def _train_epoch(self, progress: Progress) -> None:
-        """To the end of the epoch, or to where the colour noise ends, or to the run's last step."""
+        """To the end of the epoch, or to where the colour noise ends or a score is due, or to the run's last step."""
         epoch, first = divmod(self.step, self.steps_an_epoch)
         self._take_parameters(epoch)
         with_noise = self.step < self.noise_steps
         end = self.noise_steps if with_noise else self.last_step
+        if every := self.args.score_every:
+            end = min(end, (self.step // every + 1) * every)
         loader = train_loader(
             self.train_set,
             self.model.profile,
@@ -402,7 +416,7 @@ class Trainer:
         for diagnosis in diagnoses:
             row = {"illness": diagnosis.illness.name, "layers": dict(diagnosis.layers)}
             self.disk.write(partial(self.log.write, step=self.step, **row))
-            progress.write(f"step {self.step}  {diagnosis}")
+            progress.write(wrapped(f"step {self.step}  {diagnosis}", terminal_width()))
 
     def _diagnosis(self, outcome: Outcome) -> str:
         """Where the first number that is not finite came from: the step again, with the same weights and random numbers."""
@@ -463,11 +477,14 @@ class Trainer:
         if self.stop is not None:
             raise Interrupted
 
-    def _score_epoch(self, progress: Progress) -> None:
-        """Score the epoch that has just ended, unless that was done before the run was stopped."""
+    def _score_if_due(self, progress: Progress) -> None:
+        """Score after an epoch and every --score-every steps, unless that was done before the run was stopped."""
         epochs, rest = divmod(self.step, self.steps_an_epoch)
-        if epochs and not rest and not self.ranks.from_first(lambda: self.log.has_score(self.step)):
-            progress.write(f"epoch {epochs}  held out: {self.score_and_log()}")
+        every = self.args.score_every
+        due = self.step and (not rest or (every and self.step % every == 0))
+        if due and not self.ranks.from_first(lambda: self.log.has_score(self.step)):
+            when = f"step {self.step}" if rest else f"epoch {epochs}"
+            progress.write(f"{when}  held out: {self.score_and_log()}")
 
     def score_and_log(self) -> Score:
         """The score, as a row of the log; an earlier one of this step goes. Its time does not count as training's.
@@ -650,7 +667,7 @@ def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[A
         rates = f"rate {args.lr:g} (biases {2 * args.lr:g}{scaled}), momentum {args.momentum:g}, decay {args.wd:g}"
     towers = [tower.device for tower in model.towers]
     about, kind = run.versions(towers), "bfloat16" if args.amp else "TF32" if args.tf32 else ""
-    return (
+    text = (
         f"{net}, {parameters:,} parameters\n"
         f"on {' and '.join(dict.fromkeys(map(str, towers)))}; float32"
         f"{f', products in {kind}' if kind and 'cuda' in args.device else ''}; "
@@ -659,72 +676,118 @@ def header(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[A
         f"{f'{aside}{chr(10)}' if aside else ''}{ranks}"
         f"batch {args.batch_size}, {rates}, seed {args.seed}"
     )
+    return wrapped(text, terminal_width())
 
 
 def parser_() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
-        "data", nargs="?", help="folder with train/<class>/* and val/<class>/* or test/<class>/*; default: embedded patterns"
+        "data",
+        nargs="?",
+        metavar="DIR",
+        help="folder with train/<class>/* and val/<class>/* or test/<class>/*; default: the embedded patterns",
     )
     p.add_argument(
         "--hold-out",
         type=run.fraction,
         metavar="FRACTION",
-        help="hold so much of the images out of training, if DIR has no val/ and test/; DIR may then hold the classes",
+        help="hold out this fraction of the images for scoring, if DIR has no val/ and no test/; the classes may then lie in "
+        "DIR itself",
     )
-    p.add_argument("--layers", metavar="X.cfg", help="a net of the 2012 program's layer file, docs/cfg.md, instead of AlexNet")
+    p.add_argument(
+        "--layers",
+        metavar="X.cfg",
+        help="train the net of this layer file of the 2012 program instead of AlexNet; see docs/cfg.md",
+    )
     p.add_argument(
         "--params",
         nargs="+",
         metavar="Y.cfg",
-        help="its parameter file, which has the rates; EPOCH:Z.cfg counts from a later epoch on. Also with --resume",
+        help="parameter file of --layers, with the learning rates; EPOCH:Z.cfg is used from that epoch on. Also with --resume",
     )
     p.add_argument(
         "--image-size",
         type=run.at_least_one,
         metavar="N",
-        help="side of the images that a net of --layers takes, default 224; up to 32 they are cut from images of 32 x 32",
+        help="with --layers: side of the images that the net takes, default 224; sizes up to 32 are cut from 32 x 32 images",
     )
     p.add_argument(
         "--init",
         metavar="WEIGHTS",
-        help="begin with these, as python -m minidl.convert writes them; fc8 is new for other classes",
+        help="start from these weights, a file of python -m minidl.convert; fc8 starts anew if the number of classes differs",
     )
     p.add_argument("--freeze", type=layer_names, metavar="LAYER,...", help="do not train these layers: conv1,conv2")
     p.add_argument(
-        "--lr-scale", type=layer_scales, metavar="LAYER=FACTOR,...", help="rates of single layers, times the rate: fc8=10"
+        "--lr-scale", type=layer_scales, metavar="LAYER=FACTOR,...", help="multiply the learning rate of single layers: fc8=10"
     )
-    p.add_argument("--device", help="one device or two with a comma: cpu:0,cpu:1 (default), cuda:0, cuda:0,cuda:1")
-    p.add_argument("--epochs", type=run.at_least_one, help="default 90; 1 on the embedded patterns")
-    p.add_argument("--steps", type=run.at_least_one, help="stop after so many steps, instead of --epochs")
-    p.add_argument("-b", "--batch-size", type=run.at_least_one, help="default 128; 16 on the embedded patterns")
+    p.add_argument(
+        "--device",
+        help="one device, or two with a comma between, one for each tower: cpu:0,cpu:1 (default), cuda:0, cuda:0,cuda:1",
+    )
+    p.add_argument(
+        "--epochs",
+        type=run.at_least_one,
+        metavar="N",
+        help="passes over the training images, default 90; 1 on the embedded patterns",
+    )
+    p.add_argument("--steps", type=run.at_least_one, metavar="N", help="train for N steps instead of --epochs")
+    p.add_argument(
+        "-b",
+        "--batch-size",
+        type=run.at_least_one,
+        metavar="N",
+        help="images in a step, default 128; 16 on the embedded patterns",
+    )
     p.add_argument(
         "--lr",
         type=run.positive,
-        help="learning rate of weights, default 0.01, 0.003 on the embedded patterns; biases have twice as much",
+        help="learning rate of weights, default 0.01; 0.003 on the embedded patterns. Biases have twice as much",
     )
     p.add_argument(
         "--lr-drops",
         type=run.fractions,
         metavar="F,F,...",
-        help="the rate is divided by 10 after these fractions of the run, default the profile's (paper: .25,.55,.85)",
+        help="divide the learning rate by 10 after each of these fractions of the run, default the profile's (paper: "
+        ".25,.55,.85)",
     )
-    p.add_argument("--momentum", type=run.not_negative, help="default 0.9")
-    p.add_argument("--wd", "--weight-decay", type=run.not_negative, help="of weights, default 0.0005; biases have none")
+    p.add_argument("--momentum", type=run.not_negative, help="momentum of SGD, default 0.9")
+    p.add_argument("--wd", "--weight-decay", type=run.not_negative, help="weight decay, default 0.0005; biases have none")
     p.add_argument("-j", "--workers", type=run.at_least_zero, help="threads that make batches, default 2")
-    p.add_argument("--profile", choices=sorted(PROFILES), help="default paper; docs/alexnet.md has the differences")
-    p.add_argument("--variant", choices=sorted(VARIANTS), help="default two_towers")
-    p.add_argument("--literal-init", action="store_true", default=None, help="sigma .01 in every layer, as the paper prints")
     p.add_argument(
-        "--tf32", action="store_true", default=None, help="on a GPU, multiply float32 in TF32: faster, 10 bits of the fraction"
+        "--profile",
+        choices=sorted(PROFILES),
+        metavar="NAME",
+        help=f"whose values and order of layers to use: {', '.join(sorted(PROFILES))}; default paper, see docs/alexnet.md",
+    )
+    p.add_argument(
+        "--variant",
+        choices=sorted(VARIANTS),
+        metavar="NAME",
+        help=f"how the network is split into towers: {', '.join(sorted(VARIANTS))}; default two_towers, see docs/alexnet.md",
+    )
+    p.add_argument(
+        "--literal-init",
+        action="store_true",
+        default=None,
+        help="start all weights with standard deviation 0.01, as the paper prints it",
+    )
+    p.add_argument(
+        "--tf32",
+        action="store_true",
+        default=None,
+        help="on a GPU, multiply in TF32: faster, but with 10 bits of the fraction instead of 23",
     )
     p.add_argument(
         "--amp",
         choices=("bf16",),
-        help="on a GPU, multiply in bfloat16 and add in float32, which the weights stay in too; it has never run on a GPU yet",
+        help="on a GPU, multiply in bfloat16; sums and weights stay in float32. Has never run on a GPU yet",
     )
-    p.add_argument("--width", type=run.positive, help="scale of every hidden layer, default 1; 0.25 on the embedded patterns")
-    p.add_argument("--seed", type=run.at_least_zero, help="default 0")
+    p.add_argument(
+        "--width",
+        type=run.positive,
+        help="multiply the width of every hidden layer by this, default 1; 0.25 on the embedded patterns",
+    )
+    p.add_argument("--seed", type=run.at_least_zero, help="seed of all random numbers, default 0")
     p.add_argument("-p", "--print-freq", type=run.at_least_one, help="steps between reports, default 10")
     p.add_argument(
         "--autopsy",
@@ -732,32 +795,41 @@ def parser_() -> argparse.ArgumentParser:
         nargs="?",
         const=10,
         metavar="EVERY",
-        help="look at every layer in step 1 and each EVERY-th (default 10): its numbers go to autopsy.csv, and what is wrong "
-        "is said; DIR comes before it",
+        help="measure every layer in step 1 and every EVERY-th step (default 10), write the numbers to autopsy.csv, and report "
+        "what is wrong; write DIR before this option",
     )
     p.add_argument(
         "--tensorboard",
         nargs="?",
         const="",
         metavar="DIR",
-        help="write what TensorBoard shows, in DIR or in the run folder; needs tensorboardX. The images' DIR comes before it",
+        help="write files for TensorBoard, into this folder or the run folder; needs tensorboardX. Write the images' DIR "
+        "before this option",
+    )
+    p.add_argument(
+        "--score-every",
+        type=run.at_least_one,
+        metavar="N",
+        help="score the held-out images after every N steps too, not only after each epoch; 125 on the embedded patterns",
     )
     p.add_argument("--save-every", type=run.at_least_one, help="steps between checkpoints, default 200")
-    p.add_argument("--keep", type=run.at_least_one, metavar="K", help="the last K checkpoints stay, and the best; default 3")
-    p.add_argument("--on-error", choices=("stop", "skip"), help="what an unreadable image does, default stop")
+    p.add_argument(
+        "--keep", type=run.at_least_one, metavar="K", help="keep the last K checkpoints, default 3, and the best one"
+    )
+    p.add_argument("--on-error", choices=("stop", "skip"), help="at an unreadable image: stop (default), or skip the image")
     p.add_argument(
         "--timeout",
         type=run.positive,
         default=600.0,
         metavar="SECONDS",
-        help="under mpiexec: how long a rank waits for the others before it ends the run, default 600",
+        help="under mpiexec: end the run when a rank has waited this long for the others, default 600",
     )
-    p.add_argument("--out", help="run folder, default runs/alexnet-<date>-<time>")
-    p.add_argument("--resume", metavar="RUN", help="a run folder or a checkpoint in it: continue, with its arguments")
+    p.add_argument("--out", help="the run folder to write, default runs/alexnet-<date>-<time>")
+    p.add_argument("--resume", metavar="RUN", help="continue this run folder, or one checkpoint in it, with its own arguments")
     p.add_argument(
         "--data-changed",
         action="store_true",
-        help="with --resume: go on although images came or went since the run was stopped",
+        help="with --resume: go on although images were added or removed since the run was stopped",
     )
     p.add_argument("-e", "--evaluate", action="store_true", help="with --resume: score the held-out images, train nothing")
     p.add_argument("--check-grads", action="store_true", help="check every layer's backward numerically, train nothing")
@@ -1134,7 +1206,8 @@ def carry_on(trainer: Trainer) -> int:
         print(f"{trainer.left_out} times an unreadable image was left out of training")
     if trainer.autopsy is not None and trainer.autopsy.healthy:
         print("autopsy: no illness was found in the steps that were looked at")
-    print(f"held out: {score}; the best is {trainer.best and run.checkpoint_path(folder, trainer.best['step'])}")
+    print(f"held out: {score}")
+    print(f"the best checkpoint is {trainer.best and run.checkpoint_path(folder, trainer.best['step'])}")
     return draw(trainer.model, folder) if trainer.ranks.first else 0
 
 
@@ -1153,7 +1226,8 @@ def draw(model: AlexNet | FileNet, folder: Path) -> int:
     conv1 = "conv1.png, " if filters else ""
     if len(filters) > 1:
         print("conv1.png: the first filters, a block of rows a tower; one may lead by chance")
-    print(f"{folder}: log.jsonl, {more}checkpoints/, best.json, {conv1}" + (missing or "curves.png"))
+    files = f"{folder}: log.jsonl, {more}checkpoints/, best.json, {conv1}" + (missing or "curves.png")
+    print(wrapped(files, terminal_width()))
     return 0
 
 
@@ -1161,13 +1235,19 @@ def check_grads(model: AlexNet | FileNet) -> int:
     """A row for each op's inputs and parameters, on an image of random pixels. 1 if a backward is wrong, else 0."""
     size = model.profile.image_size
     image = random.Generator(0).normal((1, 3, size, size), np.float32) * 50
-    print(f"{'layer':16}{'gradient of':14}{'op':20}{'relative error':>14}   directions, float64")
-    wrong = 0
+    longest = max((len(name) for name, _ in model.named_modules()), default=0)
+    layer = min(max(longest, len(type(model).__name__)), LONG_NAME)
+    print(f"{'layer':{layer}}  gradient  {'op':19}  rel. error  directions  note")
+    wrong, notes = 0, dict[str, int]()
     for badge in layer_checks(model, image):
         error = "-" if badge.relative_error is None else f"{badge.relative_error:.1e}"
-        row = f"{badge.layer:16}{badge.leaf:14}{badge.op:20}{error:>14}   {badge.directions}   {badge.note}"
+        note = f"{'FAILED ' * badge.failed}({notes.setdefault(badge.note, len(notes) + 1)})" if badge.note else ""
+        row = f"{badge.layer:{layer}}  {badge.leaf:8}  {badge.op:19}  {error:>10}  {badge.directions:10}  {note}"
         print(row.rstrip(), flush=True)
         wrong += badge.failed
+    print("Relative errors: of backward against numeric slopes along random directions, in\nfloat64.")
+    for note, number in notes.items():
+        print(wrapped(f"({number}) {note}", terminal_width()))
     print(f"{wrong} gradients disagree with their forward" if wrong else "every backward agrees with its forward")
     return 1 if wrong else 0
 
@@ -1192,10 +1272,11 @@ def dry_run(args: argparse.Namespace, model: AlexNet | FileNet, datasets: tuple[
     loss.backward()
     seconds = time.monotonic() - started
     steps = args.steps or args.epochs * len(loader)
-    print(
+    said = (
         f"one step: loss {loss.item():.4f} (ln {len(train_set.classes)} is {math.log(len(train_set.classes)):.4f}), "
         f"{len(labels) / seconds:.1f} images/s; {steps} steps would take about {clock(steps * seconds)}"
     )
+    print(wrapped(said, terminal_width()))
     print("dry run: nothing was written")
     return 0
 

@@ -1,8 +1,12 @@
 """Run the experiments that test the paper's claims.
 
-python examples/claims/run.py                                       all of them in a small form, on embedded images
-python examples/claims/run.py relu_tanh --data cifar10-jpeg.tar.gz   one of them, on CIFAR-10
-python examples/claims/run.py --data DIR --seeds 5 --budget 60       all of them, for an hour; the same command goes on
+python examples/claims/run.py           all of them in a small form, on
+                                        embedded images
+python examples/claims/run.py relu_tanh --data cifar10-jpeg.tar.gz
+                                        one of them, on CIFAR-10
+python examples/claims/run.py --data DIR --seeds 5 --budget 60
+                                        all of them, for an hour; the same
+                                        command goes on
 """
 
 import os

@@ -1,11 +1,18 @@
 """Convert weights from the command line.
 
-python -m minidl.convert alexnet.pth alexnet.safetensors            torchvision's alexnet, a state dict; or .safetensors
-python -m minidl.convert X.caffemodel caffe.safetensors              Caffe's bvlc_alexnet and bvlc_reference_caffenet
-python -m minidl.convert X.caffemodel caffe.safetensors --mean Y.binaryproto       with the mean image of its training set
-python -m minidl.convert X.binaryproto mean.safetensors              Caffe's mean image alone
-python -m minidl.convert X.weights.h5 keras.safetensors             a plain sequential net of Keras; or .h5; needs h5py
-python -m minidl.convert --to torchvision RUN/checkpoints/X a.pth   and back: of a checkpoint, or of a converted file
+python -m minidl.convert alexnet.pth alexnet.safetensors
+                            torchvision's alexnet, a state dict; or from
+                            .safetensors
+python -m minidl.convert X.caffemodel caffe.safetensors
+                            Caffe's bvlc_alexnet or bvlc_reference_caffenet
+python -m minidl.convert X.caffemodel caffe.safetensors --mean Y.binaryproto
+                            with the mean image of its training set
+python -m minidl.convert X.binaryproto mean.safetensors
+                            Caffe's mean image alone
+python -m minidl.convert X.weights.h5 keras.safetensors
+                            a plain sequential net of Keras, or .h5; needs h5py
+python -m minidl.convert --to torchvision RUN/checkpoints/X a.pth
+                            and back: a checkpoint or a converted file
 """
 
 import argparse

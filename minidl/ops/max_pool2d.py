@@ -13,7 +13,7 @@ Backward
     Remembering which of the KH*KW window elements won takes one byte for each output.
 
 Saved
-    argmax   gy goes to the pixel that won its window: which of the window's elements that was takes one byte, x none.
+    argmax   gy goes to the pixel that won its window: its place in the window takes one byte, and x is not kept.
 
 Ties: the first in row-major order wins, as in PyTorch. The 2012 code passed the gradient to every tied pixel
 (cuda-convnet2, conv_util.cu); after a ReLU the two agree, as ties are at 0, where the ReLU stops the gradient.

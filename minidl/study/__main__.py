@@ -1,16 +1,24 @@
 """Study a network from the command line.
 
-python -m minidl.study summary                                       AlexNet, a row a layer
-python -m minidl.study summary net.py:make --input 1x3x32x32         any network: make() returns a module
-python -m minidl.study summary --ranks 8,64 --bandwidth 12.5 --input 128x3x224x224
-                                                                     what so many processes would do
-python -m minidl.study ledger --input 8x3x224x224                    every op of a training step, and the memory
-python -m minidl.study graph --out alexnet.svg                       the network as a picture; .mmd and .dot too
-python -m minidl.study explore --out look                            one step as a page to walk through, in a browser
-python -m minidl.study why "conv2.weight[5,3,2,2]" --gradient        the terms that one number of such a step is made of
-python -m minidl.study laboratory --out lab                          each layer on a few numbers that you can change
-python -m minidl.study mutations                                     classic mistakes in a backward pass
-python -m minidl.study log RUN --csv                                 the log of a training run, for a spreadsheet
+python -m minidl.study summary                        AlexNet, a row a layer
+python -m minidl.study summary net.py:make --input 1x3x32x32
+                                        any network: make() returns a module
+python -m minidl.study summary --ranks 8,64 --bandwidth 12.5 \\
+    --input 128x3x224x224               how fast 8 or 64 processes would be
+python -m minidl.study ledger --input 8x3x224x224
+                                        every op of a training step, and memory
+python -m minidl.study graph --out alexnet.svg
+                                        the network as a picture
+python -m minidl.study explore --out look
+                                        one step as a page, in a browser
+python -m minidl.study why "conv2.weight[5,3,2,2]" --gradient
+                                        the terms that add up to one number
+python -m minidl.study laboratory --out lab
+                                        each layer on numbers you can change
+python -m minidl.study mutations        classic mistakes in a backward pass
+python -m minidl.study log RUN --csv    a training run's log as a table
+
+Tables are as wide as the terminal; --wide shows all their columns.
 """
 
 import argparse
@@ -39,6 +47,7 @@ from minidl.study.step.graph import FORMATS, graph
 from minidl.study.step.ledger import Ledger
 from minidl.study.step.scaling import LATENCY, scaling
 from minidl.study.step.summary import summary
+from minidl.study.step.table import terminal_width, wrapped
 from minidl.study.step.why import SHOWN, Step, recorded_step
 
 DEFAULT_INPUT = (1, 3, 224, 224)
@@ -51,39 +60,69 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m minidl.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     summarise = commands.add_parser("summary", help="a row a layer: shapes, parameters, multiply-adds, bytes")
-    summarise.add_argument("--format", choices=("text", "markdown", "json"), default="text")
+    summarise.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="of the table, default text")
     summarise.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     summarise.add_argument(
         "--ranks",
         type=step_numbers,
         metavar="N,N,...",
-        help="instead of the table: what so many ranks would do, from a step of one rank's batch measured here",
+        help="predict the speed of so many processes (ranks) instead, from one step that is measured here; --input is the "
+        "batch of one rank",
     )
-    summarise.add_argument("--bandwidth", type=float, metavar="GB/s", help="with --ranks: what a rank can send, 10^9 bytes/s")
     summarise.add_argument(
-        "--latency", type=float, default=LATENCY * 1e6, metavar="US", help="with --ranks: microseconds a message, default 20"
+        "--bandwidth", type=float, metavar="GB/s", help="with --ranks: how fast a rank can send, in 10^9 bytes a second"
     )
-    account = commands.add_parser("ledger", help="every op of a training step: times, what is kept, and whose the memory is")
+    summarise.add_argument(
+        "--latency",
+        type=float,
+        default=LATENCY * 1e6,
+        metavar="US",
+        help="with --ranks: how long a message takes however short it is, in microseconds, default 20",
+    )
+    account = commands.add_parser(
+        "ledger", help="every op of a training step: its times, what it keeps for backward, and which arrays fill the memory"
+    )
     draw = commands.add_parser(
         "graph", help="the network as a picture: every op, what flows forward and backward, towers side by side"
     )
-    draw.add_argument("--format", choices=FORMATS, help="what is printed, default svg")
-    draw.add_argument("--out", type=Path, metavar="FILE", help="write this .svg, .mmd (Mermaid) or .dot file instead")
+    draw.add_argument("--format", choices=FORMATS, help="of the printed picture, default svg")
+    draw.add_argument(
+        "--out", type=Path, metavar="FILE", help="write this file instead; its name ends in .svg, .mmd (Mermaid) or .dot"
+    )
     for command in (summarise, account, draw):
-        command.add_argument("model", nargs="?", default=ALEXNET, help="alexnet (default), or file.py:function")
-        command.add_argument("--input", type=batch_shape, default=DEFAULT_INPUT, metavar="NxCxHxW", help="the batch's shape")
+        command.add_argument(
+            "model",
+            nargs="?",
+            default=ALEXNET,
+            help="the network: alexnet (default), or file.py:function, which returns a module",
+        )
+        command.add_argument(
+            "--input", type=batch_shape, default=DEFAULT_INPUT, metavar="NxCxHxW", help="the batch's shape, default 1x3x224x224"
+        )
     _add_explore(commands)
     _add_why(commands)
     laboratory = commands.add_parser("laboratory", help="a page for each layer, on numbers that can be changed")
-    laboratory.add_argument("name", nargs="?", choices=pages.NAMES, metavar="NAME", help=f"{', '.join(pages.NAMES)}; or all")
-    laboratory.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pages are written")
+    laboratory.add_argument(
+        "name",
+        nargs="?",
+        choices=pages.NAMES,
+        metavar="NAME",
+        help=f"the one page to write: {', '.join(pages.NAMES)}. Default: all",
+    )
+    laboratory.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder that the pages are written into")
     log = commands.add_parser("log", help="the log of a run of examples/alexnet as a table")
-    log.add_argument("run", metavar="RUN", help="a run folder; 'last': the newest in runs/")
-    log.add_argument("--csv", action="store_true", help="comma-separated, all digits")
+    log.add_argument("run", metavar="RUN", help="a run folder, or 'last' for the newest one in runs/")
+    log.add_argument(
+        "--csv", action="store_true", help="values with commas between them and all their digits, for a spreadsheet"
+    )
     gallery = commands.add_parser("mutations", help="classic mistakes in a backward pass, which can be switched on by name")
-    gallery.add_argument("--update", type=Path, metavar="FILE", help="compute docs/mutations.md again; needs PyTorch")
+    gallery.add_argument(
+        "--update", type=Path, metavar="FILE", help="write all computed parts of FILE, docs/mutations.md, again; needs PyTorch"
+    )
+    for command in (summarise, account, log, gallery):
+        _add_wide(command)
     args = parser.parse_args(arguments)
     try:
         commands_by_name = {
@@ -128,12 +167,13 @@ def _summary(args: argparse.Namespace) -> str:
     if (args.ranks is None) != (args.bandwidth is None):
         raise ValueError("summary: --ranks and --bandwidth go together: how many, and how fast do they send?")
     if args.ranks is not None:
-        return str(scaling(load_model(args.model), args.input, args.ranks, args.bandwidth * 1e9, args.latency * 1e-6))
+        found = scaling(load_model(args.model), args.input, args.ranks, args.bandwidth * 1e9, args.latency * 1e-6)
+        return found.text(_width(args))
     result = summary(load_model(args.model), args.input)
-    return {"text": result.__str__, "markdown": result.markdown, "json": result.json}[args.format]()
+    return {"text": lambda: result.text(_width(args)), "markdown": result.markdown, "json": result.json}[args.format]()
 
 
-def _ledger(args: argparse.Namespace) -> Ledger:
+def _ledger(args: argparse.Namespace) -> str:
     """Of the second of two steps on random images: the first prepares memory that later ones use again."""
     model = load_model(args.model)
     images = random_batch(model, args.input)
@@ -143,7 +183,7 @@ def _ledger(args: argparse.Namespace) -> Ledger:
             scores = model(images)
             labels = np.arange(args.input[0]) % scores.shape[1]
             F.cross_entropy(scores, labels).backward()
-    return ledger
+    return ledger.text(_width(args))
 
 
 def _graph(args: argparse.Namespace) -> str:
@@ -166,7 +206,7 @@ def _log(args: argparse.Namespace) -> str:
     rows = run.read_log(where)
     if not rows:
         raise FileNotFoundError(f"log: {where} has no rows in {run.LOG} yet")
-    return as_csv(rows) if args.csv else as_text(rows)
+    return as_csv(rows) if args.csv else as_text(rows, _width(args))
 
 
 def _laboratory(args: argparse.Namespace) -> str:
@@ -176,7 +216,7 @@ def _laboratory(args: argparse.Namespace) -> str:
 
 def _mutations(args: argparse.Namespace) -> str:
     if args.update is None:
-        return listing()
+        return listing(_width(args))
     args.update.write_text(updated(args.update.read_text()))
     return f"{args.update}: all that is computed was made anew"
 
@@ -185,28 +225,58 @@ def _mutations(args: argparse.Namespace) -> str:
 
 
 def _add_explore(commands: Any) -> None:
-    command = commands.add_parser("explore", help="one step on one image as a page: every op, forward and backward")
-    command.add_argument("model", nargs="?", default=argparse.SUPPRESS, help="alexnet (default), or file.py:function")
+    command = commands.add_parser(
+        "explore", help="one step on one image as a page for a browser: every op, forward and backward"
+    )
+    command.add_argument(
+        "model",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        help="the network: alexnet (default), or file.py:function, which returns a module",
+    )
     _add_step(command)
     command.add_argument(
-        "--steps", type=step_numbers, metavar="N,N,...", help="these steps of the run side by side: steps.html"
+        "--steps",
+        type=step_numbers,
+        metavar="N,N,...",
+        help="write steps.html too: checkpoints of --run at these steps, side by side",
     )
-    command.add_argument("--check-grads", action="store_true", help="check every backward numerically too (minutes)")
-    command.add_argument("--full", action="store_true", help="leave no array out: hundreds of megabytes for AlexNet")
-    command.add_argument("--out", required=True, metavar="DIR", help="where index.html is written")
+    command.add_argument(
+        "--check-grads", action="store_true", help="also compare every backward with numeric slopes; takes minutes"
+    )
+    command.add_argument(
+        "--full", action="store_true", help="put all arrays whole into the page: hundreds of megabytes for AlexNet"
+    )
+    command.add_argument("--out", required=True, metavar="DIR", help="folder that index.html is written into")
 
 
 def _add_step(command: argparse.ArgumentParser) -> None:
     """What a step is of: the model, its weights, the image and its class."""
-    command.add_argument("--model", dest="model", default=ALEXNET, help="alexnet (default), or file.py:function")
+    command.add_argument(
+        "--model",
+        dest="model",
+        default=ALEXNET,
+        help="the network: alexnet (default), or file.py:function, which returns a module",
+    )
     command.add_argument(
         "--run",
         metavar="DIR",
-        help="a run folder of examples/alexnet: its network as it was trained; 'last': the newest in runs/, if there is one",
+        help="take the trained network of this run folder of examples/alexnet; 'last' is the newest one in runs/",
     )
-    command.add_argument("--input", type=batch_shape, default=DEFAULT_INPUT, metavar="1xCxHxW", help="what the model takes")
-    command.add_argument("--image", metavar="FILE", help="a picture; by default one of the embedded patterns")
-    command.add_argument("--label", type=int, metavar="K", help="the image's class; by default the one that the scores favour")
+    command.add_argument(
+        "--input",
+        type=batch_shape,
+        default=DEFAULT_INPUT,
+        metavar="1xCxHxW",
+        help="the shape of the model's input with one image, default 1x3x224x224",
+    )
+    command.add_argument("--image", metavar="FILE", help="the picture to use, default one of the embedded patterns")
+    command.add_argument(
+        "--label",
+        type=int,
+        metavar="K",
+        help="number of the image's class, for the loss; default the class with the highest score",
+    )
 
 
 def _explore(args: argparse.Namespace) -> str:
@@ -242,13 +312,23 @@ def _step_of(args: argparse.Namespace, run: str | None) -> "tuple[_Network, _Exa
 
 
 def _add_why(commands: Any) -> None:
-    command = commands.add_parser("why", help="one number of a step: the terms that it is made of, which add up to it")
-    asked = "as conv2.weight[5,3,2,2]; without it, the names that there are"
+    command = commands.add_parser("why", help="one number of a step: the terms that add up to it")
+    asked = "the number's name, as conv2.weight[5,3,2,2]; without it all names are printed"
     command.add_argument("number", nargs="?", metavar="NUMBER", help=asked)
-    command.add_argument("--gradient", action="store_true", help="of its gradient")
-    many = f"how many are written out; {SHOWN} by default, 0: all"
+    command.add_argument("--gradient", action="store_true", help="explain the gradient of that number instead")
+    many = f"how many terms to print, the largest first; default {SHOWN}, 0 prints all"
     command.add_argument("--terms", type=int, default=SHOWN, metavar="N", help=many)
     _add_step(command)
+    _add_wide(command)
+
+
+def _add_wide(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--wide", action="store_true", help="do not fit the text into the terminal: all columns, long lines")
+
+
+def _width(args: argparse.Namespace) -> int | None:
+    """Of what is printed; None: no bound."""
+    return None if args.wide else terminal_width()
 
 
 def _why(args: argparse.Namespace) -> str:
@@ -259,7 +339,8 @@ def _why(args: argparse.Namespace) -> str:
     if args.number is None:
         return step.listing()
     answer = step.why(args.number, args.gradient)
-    return "\n".join([network.note, example.note, "", answer.text(args.terms or None)])
+    text = "\n".join([answer.text(args.terms or None), "", network.note, example.note])
+    return wrapped(text, _width(args))
 
 
 def _last_run(model: str) -> str | None:

@@ -10,12 +10,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minidl.study.step.table import aligned
+from minidl.study.step.table import fitted
 
 # every table has these, in this order; what else a row has follows
 COLUMNS = (
     *("step", "epoch", "lr", "loss", "top1", "skipped", "images_per_second", "seconds"),
     *("held_out_loss", "held_out_top1", "held_out_top5", "illness", "layers"),
+)
+
+
+# columns that go where the terminal is too narrow, the first of them first; what is not among COLUMNS goes before
+_EXPENDABLE = (
+    *("layers", "seconds", "skipped", "held_out_top5", "epoch", "images_per_second", "lr", "illness"),
+    *("held_out_loss", "top1", "held_out_top1"),
 )
 
 
@@ -27,10 +34,15 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return content.getvalue().removesuffix("\n")
 
 
-def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table to read: numbers have six digits, and only columns that some row fills are there."""
+def as_text(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
+    """A table to read: numbers have six digits, and only columns that some row fills are there.
+
+    width : in characters; columns that do not fit are left out, and a note says which. None: all of them
+    """
     used = [name for name in COLUMNS if any(name in row for row in rows)]
-    return "\n".join(aligned(_cells(rows, used, _short), right=range(len(used))))
+    cells = _cells(rows, used, _short)
+    found = fitted(cells, range(len(used)), [*cells[0][len(used) :], *_EXPENDABLE], width, rest="--wide shows all")
+    return "\n".join([*found.lines, *found.note])
 
 
 def _cells(rows: Sequence[Mapping[str, Any]], known: Sequence[str], text: Any) -> list[list[str]]:

@@ -20,8 +20,9 @@ def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def call_main(capsys):
-    """call_main(main, arguments) -> exit code, standard output, standard error."""
+def call_main(capsys, monkeypatch):
+    """call_main(main, arguments) -> exit code, standard output, standard error: as on a terminal that breaks no line."""
+    monkeypatch.setenv("COLUMNS", "1000")
 
     def call(main, *arguments):
         capsys.readouterr()

@@ -131,14 +131,14 @@ def test_one_view_gives_the_score_of_the_training_run(run_folder, call):
     score = train.run.read_log(run_folder)[-1]
     code, text, errors = call(run_folder, "--views", 1, "-b", 3)
     assert (code, errors) == (0, "")
-    start = f"{run_folder / 'checkpoints' / 'step-000003'}, 1 view: loss {score['held_out_loss']:.4f}, "
+    start = f"{run_folder / 'checkpoints' / 'step-000003'}, 1 view:\nloss {score['held_out_loss']:.4f}, "
     assert text == f"{start}top-1 {score['held_out_top1']:.2%} of 4 images\n"
 
 
 def test_ten_views_of_a_checkpoint_on_one_device(run_folder, call):
     path = run_folder / "checkpoints" / "step-000002"
     code, text, _ = call(path, "-b", 2, "-j", 0)
-    assert code == 0 and text.startswith(f"{path}, 10 views: loss ") and text.endswith("of 4 images\n")
+    assert code == 0 and text.startswith(f"{path}, 10 views:\nloss ") and text.endswith("of 4 images\n")
     assert call(path, "--device", "cpu:0")[1] == text
 
 
@@ -147,7 +147,7 @@ def test_the_best_checkpoint(run_folder, tmp_path, call):
     for step in (1, 3):
         train.run.write_best(copy, {"step": step, "held_out_top1": 0.5, "held_out_loss": 1.0})
         code, text, _ = call(copy, "--best", "--views", 1, "-j", 0)
-        assert code == 0 and text.startswith(f"{copy / 'checkpoints' / f'step-00000{step}'}, 1 view: loss ")
+        assert code == 0 and text.startswith(f"{copy / 'checkpoints' / f'step-00000{step}'}, 1 view:\nloss ")
     (copy / "best.json").unlink()
     code, _, errors = call(copy, "--best")
     assert code == 2 and errors.endswith(f": error: {copy}: no checkpoint was scored yet, so none is the best\n")
@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_previous_one_offered(run_folder
 def test_as_a_user_runs_it(run_folder, images, tmp_path):
     command = [sys.executable, evaluation.__file__, str(run_folder), str(images), "--views", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "") and ", 1 view: loss " in done.stdout
+    assert (done.returncode, done.stderr) == (0, "") and ", 1 view:\nloss " in done.stdout
 
 
 def test_other_classes(run_folder, images, tmp_path, call):

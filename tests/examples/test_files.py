@@ -155,7 +155,7 @@ def test_evaluate_scores_with_the_parameters_of_the_checkpoints_epoch(whole, cal
         path = checkpoint(whole, row["step"])
         said = f"loss {row['held_out_loss']:.4f}, top-1 {row['held_out_top1']:.2%} of 4 images"
         code, out, errors = call_main(evaluate.main, path, "--views", 1)
-        assert (code, errors) == (0, "") and out == f"{path}, 1 view: {said}\n"
+        assert (code, errors) == (0, "") and out == f"{path}, 1 view:\n{said}\n"
         assert f"held out: {said}" in call("--resume", path, "--evaluate")[1]
     assert call_main(evaluate.main, whole, "--views", 10)[0] == 0
 

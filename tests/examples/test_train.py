@@ -1,5 +1,6 @@
 """train.py, as a user runs it: the run folder, resuming, Ctrl-C, and what it says when something is wrong."""
 
+import importlib
 import json
 import math
 import os
@@ -167,6 +168,53 @@ def test_resuming_after_every_step_of_a_run_whose_noise_ends_in_an_epoch(images,
         assert_same_run(copy, whole)
 
 
+def test_scores_between_the_ends_of_epochs_and_resuming_after_every_step(images, tmp_path, call):
+    """Epochs end after 3 and 6 of 7 steps. Scores change nothing that is trained."""
+    whole = trained(images, tmp_path / "whole", "--score-every", 2)
+    scored = [row["step"] for row in rows(whole) if "held_out_loss" in row]
+    assert scored == [2, 3, 4, 6, 7]
+    plain = trained(images, tmp_path / "plain")
+    states = [load_checkpoint(checkpoint(folder, STEPS)).model_state for folder in (whole, plain)]
+    assert all(np.array_equal(values, states[1][name]) for name, values in states[0].items())
+    for step in range(1, STEPS):
+        copy = killed_after(shutil.copytree(whole, tmp_path / f"copy-{step}"), step)
+        assert call("--resume", copy, "-j", (0, 1, 3)[step % 3])[0] == 0
+        assert_same_run(copy, whole)
+
+
+def test_a_score_says_at_which_step_it_was_made(images, tmp_path, call):
+    text = call(images, *TINY, "--steps", 4, "--score-every", 2, "--out", tmp_path / "run")[1]
+    assert [line.split("  held out")[0] for line in text.splitlines() if "  held out: loss " in line] == ["step 2", "epoch 1"]
+
+
+def test_the_run_on_the_patterns_has_several_scores(tmp_path):
+    """Its one epoch has 500 steps."""
+    defaults = train.complete(train.parser_().parse_args([]), None)
+    steps = math.ceil(alexnet_data.PATTERNS_TRAIN / defaults.batch_size)
+    assert defaults.epochs * steps // defaults.score_every >= 4
+    assert train.complete(train.parser_().parse_args(["DIR"]), None).score_every is None
+
+
+def test_what_is_said_fits_80_columns(tmp_path, call, monkeypatch):
+    monkeypatch.setattr(alexnet_data, "PATTERNS_TRAIN", 6)
+    monkeypatch.setattr(alexnet_data, "PATTERNS_HELD_OUT", 2)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    for more in (["--dry-run"], ["--lr", 3, "--steps", 1, "--autopsy", "--out", "run"]):
+        code, text, _ = call("--width", 0.05, "-b", 4, "-j", 0, *more)
+        assert code == 0 and max(map(len, text.splitlines())) <= 80
+    assert "updates too large" in text and "\nthe best checkpoint is run/checkpoints/step-000001\n" in text
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate", "prepare", "minidl.convert.__main__"])
+def test_the_help_fits_80_columns_and_says_what_each_option_does(program, call_main, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, text, _ = call_main(importlib.import_module(program).main, "--help")
+    assert code == 0 and max(map(len, text.splitlines())) <= 80
+    options = re.findall(r"^  -.*\n(?:   .*\n)*", text, re.MULTILINE)
+    assert options and all(len(re.findall(r"[a-z]{2,}", re.sub(r"--?[\w-]+", "", each))) > 2 for each in options)
+
+
 def test_resuming_on_the_patterns(tmp_path, call, monkeypatch):
     monkeypatch.setattr(alexnet_data, "PATTERNS_TRAIN", 10)
     monkeypatch.setattr(alexnet_data, "PATTERNS_HELD_OUT", 4)
@@ -269,7 +317,7 @@ def test_the_last_ones_and_the_best_are_kept(images, tmp_path, call, monkeypatch
     scored(monkeypatch, step_3=0.25, step_6=0.75, step_9=0.5, step_11=0.5)
     out = tmp_path / "run"
     code, text, _ = call(images, *TINY, "--steps", 11, "--save-every", 1, "--keep", 2, "--out", out)
-    assert code == 0 and f"; the best is {checkpoint(out, 6)}\n" in text
+    assert code == 0 and f"\nthe best checkpoint is {checkpoint(out, 6)}\n" in text
     assert kept(out) == [6, 10, 11]
     about = json.loads((out / "best.json").read_text())
     assert about == {"checkpoint": "checkpoints/step-000006", "step": 6, "held_out_top1": 0.75, "held_out_loss": 1.0}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from minidl.study import summary
 from minidl.study.__main__ import main
 from minidl.study.log import COLUMNS
 from minidl.study.models import load_model
@@ -46,7 +47,7 @@ def test_a_network_of_one_s_own(net, capsys):
     assert content["totals"]["parameters"] == 192 * 7 + 7 + 7 * 5 + 5 and content["input_shape"] == [2, 3, 8, 8]
 
 
-@pytest.mark.parametrize("form, start", [("text", "Sequential, input 1 x 3 x 8 x 8; "), ("markdown", "| layer | output |")])
+@pytest.mark.parametrize("form, start", [("text", "Sequential, input 1 x 3 x 8 x 8\n"), ("markdown", "| layer | output |")])
 def test_the_forms_of_a_summary(net, capsys, form, start):
     main(["summary", f"{net}:make", "--input", "1x3x8x8", "--format", form])
     assert capsys.readouterr().out.startswith(start)
@@ -108,7 +109,7 @@ def _read(name, text):
 
 
 def test_a_log_to_read(run, capsys):
-    assert main(["log", str(run)]) == 0
+    assert main(["log", str(run), "--wide"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split() == [*COLUMNS, "new"] and len(lines) == 3 and "0.3  " in lines[2] and len(lines[0]) <= len(head)
 
@@ -192,3 +193,56 @@ def test_alexnet_is_found():
 def test_the_page_has_the_columns():
     page = (Path(__file__).parents[2] / "docs" / "tensorboard.md").read_text()
     assert re.findall(r"`(\w+)`", page.split("in this order:")[1].split(". A row")[0]) == list(COLUMNS)
+
+
+def widest(text):
+    return max(map(len, text.splitlines()))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "summary {net}:make --input 123456x3x8x8",
+        "summary {net}:make --input 2x3x8x8 --ranks 8,1024 --bandwidth 12.5",
+        "ledger {net}:make --input 2000x3x8x8",
+        "mutations",
+        "log {run}",
+        "why --model {net}:make --input 1x3x8x8 --gradient 1.weight[3,5]",
+    ],
+)
+def test_the_text_fits_the_terminal_and_wide_shows_all(net, run, capsys, monkeypatch, command):
+    def printed(*more):
+        assert main([part.format(net=net, run=run) for part in command.split()] + [*more]) == 0
+        return capsys.readouterr().out
+
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow, wide = printed(), printed("--wide")
+    assert widest(narrow) <= 80 and "--wide shows all" not in wide
+    left_out = re.search(r"Left out, to fit 80 columns: ([^.]*)\.", " ".join(narrow.split()))
+    if left_out:
+        assert all(heading in " ".join(wide.split()) for heading in left_out[1].split(", "))
+    monkeypatch.setenv("COLUMNS", "60")
+    assert widest(printed()) <= max(60, widest(narrow)) and widest(narrow) <= widest(wide)
+
+
+def test_alexnet_fits_80_columns_and_grows():
+    """About a second: the whole network is measured once."""
+    result = summary(load_model("alexnet"), (1, 3, 224, 224))
+    narrow, wider, whole = (result.text(width) for width in (80, 120, None))
+    assert widest(narrow) <= 80 < widest(wider) <= 120 < widest(whole)
+    heads = [text.splitlines()[1] for text in (narrow, wider, whole)]
+    assert ["MACs fwd" in head for head in heads] == [True] * 3
+    assert ["MACs bwd" in head for head in heads] == [False, True, True]
+    assert "crosses bwd B" in heads[2] and "60,965,224" in narrow and "Left out" not in whole
+
+
+@pytest.mark.parametrize("command", ["summary", "ledger", "graph", "explore", "why", "laboratory", "log", "mutations"])
+def test_the_help_fits_80_columns_and_says_what_each_option_does(monkeypatch, capsys, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    for given in ([command, "--help"], ["--help"]):
+        with pytest.raises(SystemExit) as end:
+            main(given)
+        text = capsys.readouterr().out
+        assert end.value.code == 0 and widest(text) <= 80
+        options = re.findall(r"^  -.*\n(?:   .*\n)*", text, re.MULTILINE)
+        assert options and all(len(re.findall(r"[a-z]{2,}", re.sub(r"--?[\w-]+", "", each))) > 2 for each in options)

@@ -45,6 +45,7 @@ from minidl.ops import (
     softplus,
     tanh,
 )
+from minidl.study.step.table import terminal_width, wrapped
 from minidl.tensor import _accumulate, _add, _count_consumers
 
 
@@ -83,10 +84,13 @@ class Mutation:
             raise RuntimeError(f"mutation: {self.name} needs its line once in {where}, got {count} times: {self.right}")
         return head + quotes + body.replace(self.right, self.wrong)
 
-    def __str__(self) -> str:
+    def text(self, width: int | None = None) -> str:
+        """What it is, in lines of at most `width` characters; None: sentences and lines of code are not broken."""
         seen = f"\n  seen in {self.source}" if self.source else ""
-        lines = f"  right: {self.right}\n  wrong: {self.wrong}"
-        return f"{self.name}\n{textwrap.indent(textwrap.fill(self.mistake, 120), '  ')}\n{lines}{seen}"
+        return wrapped(f"{self.name}\n  {self.mistake}\n  right: {self.right}\n  wrong: {self.wrong}{seen}", width)
+
+    def __str__(self) -> str:
+        return self.text(terminal_width())
 
 
 _present: Mutation | None = None
@@ -129,9 +133,12 @@ def find(name: str) -> Mutation:
     raise ValueError(f"mutation: name must be one of the {len(GALLERY)} that listing() shows, got {name!r}{hint}")
 
 
-def listing() -> str:
-    """All mutations as text: name, what is wrong and why, the right line and the wrong one, where it was seen."""
-    return "\n\n".join(map(str, GALLERY))
+def listing(width: int | None = None) -> str:
+    """All mutations as text: name, what is wrong and why, the right line and the wrong one, where it was seen.
+
+    width : of the lines, in characters; None: they are not broken
+    """
+    return "\n\n".join(each.text(width) for each in GALLERY)
 
 
 def _compiled(source: str, filename: str, function: FunctionType) -> CodeType:

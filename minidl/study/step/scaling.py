@@ -27,11 +27,12 @@ import minidl.nn.functional as F
 from minidl.nn import Module
 from minidl.study.models import left_as_it_was, random_batch
 from minidl.study.step.summary import Row, Summary, summary
-from minidl.study.step.table import aligned
+from minidl.study.step.table import fitted, terminal_width, wrapped
 
 BUCKET = 25 << 20  # bytes, as DistributedDataParallel's
 FLOAT = 4  # bytes
 LATENCY = 20e-6  # seconds a message, if none is given
+_EXPENDABLE = ("efficiency", "waited", "MB sent", "batch")  # the first to go where the terminal is too narrow
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def hybrid(step: Measured, ranks: int, bandwidth: float, latency: float) -> Pred
 
 @dataclass(frozen=True)
 class Scaling:
-    """The predictions for several numbers of ranks; `str` of it is a table, with where one way overtakes another."""
+    """The predictions for several numbers of ranks; `str` of it is a table as wide as the terminal, with notes below."""
 
     model: str
     step: Measured
@@ -118,10 +119,12 @@ class Scaling:
         parameters, inputs = self.step.connected
         return towers, parameters / inputs if inputs else float("inf")
 
-    def __str__(self) -> str:
+    def text(self, width: int | None = None) -> str:
+        """The table in lines of at most `width` characters, and below it what was measured, and where one way overtakes
+        another; None: all columns."""
         step = self.step
         alone = step.images / (step.forward + step.backward)
-        rows = [["ranks", "batch", "way", "MB sent", "step", "waited", "images/s", "of N times one's"]]
+        rows = [["ranks", "batch", "way", "MB sent", "step", "waited", "images/s", "efficiency"]]
         for n in self.ranks:
             for way, predict in (("data parallel", data_parallel), ("hybrid", hybrid)):
                 found = predict(step, n, self.bandwidth, self.latency)
@@ -129,17 +132,22 @@ class Scaling:
                 figures = f"{found.sent / 1e6:,.1f}", f"{found.seconds:.3f} s", f"{found.waited:.3f} s", f"{speed:,.0f}"
                 rows.append([str(n), f"{n * step.images:,}", way, *figures, f"{speed / (n * alone):.0%}"])
         towers, batch = self.crossovers()
+        table = fitted(rows, [0, 1, 3, 4, 5, 6, 7], _EXPENDABLE, width)
         lines = [
-            f"{self.model}: {step.parameters:,} parameters; {step.images} images take a rank {step.forward:.3f} s forward and "
-            f"{step.backward:.3f} s backward, measured here; {self.bandwidth / 1e9:g} GB/s each way, {self.latency * 1e6:g} us "
-            "a message",
-            *aligned(rows, right=[0, 1, 3, 4, 5, 6, 7]),
+            f"{self.model}, {step.parameters:,} parameters",
+            *table.lines,
+            f"Measured here: {step.images} images take one rank {step.forward:.3f} s forward, {step.backward:.3f} s backward.",
+            f"Given: each rank sends and receives {self.bandwidth / 1e9:g} GB/s; a message takes {self.latency * 1e6:g} us.",
+            "Efficiency: images/s, over N times what one rank does.",
         ]
         if step.crosses:
-            lines.append(f"two ranks send less than two towers from {towers:,.0f} images a rank on")
+            lines.append(f"Two ranks send less than two towers from {towers:,.0f} images a rank on.")
         if step.connected[1]:
-            lines.append(f"data parallel sends less than the hybrid from a batch of {batch:,.0f} on")
-        return "\n".join(lines)
+            lines.append(f"Data parallel sends less than the hybrid from a batch of {batch:,.0f} on.")
+        return "\n".join([*(wrapped(line, width) for line in lines), *table.note])
+
+    def __str__(self) -> str:
+        return self.text(terminal_width())
 
 
 def scaling(

@@ -1,6 +1,7 @@
 """summary(model, input_shape): a row a layer, measured in one training step rather than estimated.
 
-    print(summary(model, (1, 3, 224, 224)))            text
+    print(summary(model, (1, 3, 224, 224)))            text, as wide as the terminal
+    summary(model, (1, 3, 224, 224)).text(None)        all columns, however wide
     summary(model, (1, 3, 224, 224)).markdown()        a table for a document
     summary(model, (1, 3, 224, 224)).json()            for programs; all numbers whole
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from minidl.nn import Module
 from minidl.study.models import left_as_it_was, random_batch
-from minidl.study.step.table import aligned, number
+from minidl.study.step.table import fitted, number, terminal_width, tight, wrapped
 from minidl.study.step.table import shape as shape_text
 from minidl.study.step.trace import OpRecord, Trace, alone
 from minidl.tensor import Tensor
@@ -67,11 +68,16 @@ HEADINGS = {
     "crosses_forward": "crosses fwd B",
     "crosses_backward": "crosses bwd B",
 }
+# columns that go where the terminal is too narrow, the first of them first
+_EXPENDABLE = (
+    *("crosses bwd B", "crosses fwd B", "workspace B", "device", "neurons", "MACs bwd", "activation B", "kernel"),
+    *("saved B", "MACs fwd", "parameters"),
+)
 
 
 @dataclass
 class Summary:
-    """The rows, in the order in which layers first ran, and their totals. `str` of it is a table."""
+    """The rows, in the order in which layers first ran, and their totals. `str` of it is a table as wide as the terminal."""
 
     model: str
     input_shape: tuple[int, ...]
@@ -94,14 +100,26 @@ class Summary:
         totals = self.totals
         return [head, *body, ["total", "", "", *(number(totals[n]) for n in HEADINGS), ""]]
 
-    def __str__(self) -> str:
+    def text(self, width: int | None = None) -> str:
+        """A table of at most `width` characters, with a note on what was left out of it; None: all of it."""
         rows = self.cells()
-        table = aligned(rows, right=range(3, len(rows[0]) - 1))
+        output, kernel = (lambda cell: tight(cell.split(", ")[-1])), tight
+        found = fitted(
+            rows, range(3, len(rows[0]) - 1), _EXPENDABLE, width, names=["layer"], compact={"output": output, "kernel": kernel}
+        )
+        table = found.lines
         line = "-" * max(map(len, table))
-        about = f"{self.model}, input {shape_text(self.input_shape)}; bytes for the batch, neurons and MACs for an image"
+        notes = ["B: bytes, for the whole batch. Neurons and multiply-adds (MACs): for one image."]
+        if found.compact and any(", " in row[1] for row in rows):
+            notes.append("Output: of the last op of a row.")
         if self.batch_copied:
-            about += f"; {self.batch_copied:,} bytes of the batch itself are copied to another device"
-        return "\n".join([about, table[0], line, *table[1:-1], line, table[-1]])
+            notes.append(f"{self.batch_copied:,} bytes of the batch itself are copied to another device.")
+        notes = [*(wrapped(note, width) for note in notes), *found.note]
+        about = f"{self.model}, input {shape_text(self.input_shape)}"
+        return "\n".join([about, table[0], line, *table[1:-1], line, table[-1], *notes])
+
+    def __str__(self) -> str:
+        return self.text(terminal_width())
 
     def markdown(self) -> str:
         """A table in Markdown."""

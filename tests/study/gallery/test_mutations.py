@@ -165,12 +165,12 @@ def test_the_listing():
     assert text.count("\n\n") == len(GALLERY) - 1
     for each in GALLERY:
         assert f"\n  right: {each.right}\n  wrong: {each.wrong}" in text
-    assert str(find("dropout-mask")) == (
+    assert find("dropout-mask").text() == (
         "dropout-mask\n"
         "  The mask is forgotten: silent units learn too.\n"
         "  right: return gy * mask * gy.dtype.type(scale)\n"
         "  wrong: return gy * gy.dtype.type(scale)\n"
         "  seen in ddbourgin/numpy-ml#94"
     )
-    assert "seen in" not in str(find("dropout-scale"))
-    assert max(map(len, text.splitlines())) <= 128
+    assert "seen in" not in find("dropout-scale").text()
+    assert max(map(len, listing(80).splitlines())) <= 80 < max(map(len, text.splitlines()))

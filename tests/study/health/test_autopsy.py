@@ -432,6 +432,16 @@ def test_a_healthy_run_has_no_diagnosis(model):
     assert autopsy._losses.means[-1] < 0.7 * math.log(CLASSES)
 
 
+def test_a_run_is_healthy_until_an_illness_is_reported():
+    _, well = train(small(), 30, lr=0.1, every=1)
+    reported, sick = train(small(), 40, lr=4.0, momentum=0.9, every=1)
+    assert well.healthy and reported and not sick.healthy
+    resumed = Autopsy(small(), 1)
+    assert resumed.healthy
+    resumed.load_state_dict(json.loads(json.dumps(sick.state_dict())))
+    assert not resumed.healthy
+
+
 def test_a_bias_that_holds_every_unit_on():
     model = deep(layers=2, sigma=0.5)
     nn.init.constant_(model[0].bias, 4.0)

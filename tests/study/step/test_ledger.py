@@ -120,7 +120,7 @@ def test_the_text(x):
         assert line.startswith(event) and f" {alive[event]:,} " in f"{line} "
     assert max(line.count("#") for line in memory) == 40
     assert f"at the peak, {ledger.peak.event}, {ledger.peak.nbytes:,} bytes were alive:" in memory
-    assert str(ledger) == ledger.operations() + "\n\n" + ledger.memory()
+    assert ledger.text() == ledger.operations() + "\n\n" + ledger.memory()
 
 
 def test_many_owners_are_summed_up(x):

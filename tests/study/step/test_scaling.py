@@ -68,9 +68,9 @@ def test_alexnet_by_the_numbers_of_the_paper(monkeypatch):
     assert found.step.connected == (9216 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 1000 + 1000, 9216 + 4096 + 4096)
     towers, batch = found.crossovers()
     assert towers == pytest.approx(4 * 60_965_224 / 468_992) and batch == pytest.approx(58_631_144 / 17_408)
-    text = str(found)
-    assert "two ranks send less than two towers from 520 images a rank on" in text
-    assert "data parallel sends less than the hybrid from a batch of 3,368 on" in text
+    text = found.text()
+    assert "Two ranks send less than two towers from 520 images a rank on" in text
+    assert "Data parallel sends less than the hybrid from a batch of 3,368 on" in text
     assert "426.8" in text  # MB that each of 8 ranks sends: 2 * 7/8 * 243.9
 
 

@@ -109,8 +109,8 @@ def test_towers_share_a_row_and_what_crosses_is_counted():
     assert result.totals["crosses_forward"] == result.totals["crosses_backward"] == 5 * 4 * FLOAT
     assert result.batch_copied == 5 * 6 * FLOAT  # tower 1's copy of the batch
     assert last.devices == ["cpu:0"] and last.crosses_forward == 0
-    text = str(result).splitlines()
-    assert text[0].endswith("; 120 bytes of the batch itself are copied to another device")
+    text = result.text(None).splitlines()
+    assert text[-1] == "120 bytes of the batch itself are copied to another device."
     assert text[3].split()[:3] == ["0", "4", "(2)"] and text[3].endswith("cpu:0 cpu:1")
 
 
@@ -172,8 +172,9 @@ def test_double_precision_takes_twice_the_bytes():
 
 def test_text_markdown_and_json_say_the_same():
     result = summary(Small(), (1, 3, 8, 8))
-    text = str(result).splitlines()
-    assert text[0] == "Small, input 1 x 3 x 8 x 8; bytes for the batch, neurons and MACs for an image"
+    text = result.text(None).splitlines()
+    assert text[0] == "Small, input 1 x 3 x 8 x 8"
+    assert text.pop() == "B: bytes, for the whole batch. Neurons and multiply-adds (MACs): for one image."
     assert text[1].split()[:3] == ["layer", "output", "kernel"] and len({len(text[2]), len(text[-2])}) == 1
     assert text[3].split()[:2] == ["conv", "8"] and "13,824" in text[3]
     assert text[-1].startswith("total") and "1,514" in text[-1]

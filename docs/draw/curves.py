@@ -59,7 +59,7 @@ def plot(title: str, *curves: Curve, reach: float = 4, low: float, high: float, 
         y, slope = curve(one.of, places)
         ending = "dash" if one.dashed else "line"
         for part in pieces(slope):
-            figure.line([(across(places[j]), up(slope[j])) for j in part if low <= slope[j] <= high], f"b{ending}")
+            figure.line([(across(places[j]), up(slope[j])) for j in part if low <= slope[j] <= high], f"b{ending} slope")
         figure.line([(across(v), up(w)) for v, w in zip(places, y, strict=True) if low <= w <= high], f"f{ending}")
         line = 28 + 24 * i
         figure.line([(LEFT, line - 5), (LEFT + 34, line - 5)], f"f{ending}")

@@ -26,6 +26,7 @@ STYLE = """
 .fline, .fdash { fill: none; stroke: #0a5fb4; stroke-width: 2.5; }
 .bline, .bdash { fill: none; stroke: #a8430a; stroke-width: 2.5; }
 .fdash, .bdash { stroke-dasharray: 7 5; }
+.slope { stroke-width: 5; }
 .fhead { fill: #0a5fb4; }
 .bhead { fill: #a8430a; }
 text { font: 15px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; fill: #1c2024; }

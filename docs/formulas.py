@@ -2,9 +2,9 @@
 
     y[n,o] = sum over i of x[n,i] * w[o,i] + b[o]     one row, one output
 
-Three spaces or more end a formula. What stands beside it and has no `=` stays text, and so does what begins with a word such as
-"for" or "over". All else must be a formula, and what can't be read is an error. The rules are those of the explorer's page, and
-a test compares them: minidl/study/explorer/page/formulas.js.
+Three spaces or more end a formula, but not before its `=`. What stands beside it and has no `=` stays text, and so does what
+begins with a word such as "for" or "over". All else must be a formula, and what can't be read is an error. The rules are those of
+the explorer's page, and a test compares them: minidl/study/explorer/page/formulas.js.
 """
 
 import re
@@ -47,7 +47,7 @@ def _row(i: int, line: str) -> str:
     if not line.strip():
         return '<div class="formula-gap"></div>'
     indent = len(line) - len(line.lstrip())
-    parts = [part for part in re.split(r"\s{3,}", line.strip()) if part]
+    parts = [part for part in re.split(r"\s{3,}(?![\s=])", line.strip()) if part]
     cells = [_part(i, part) for part in parts]
     return f'<div class="formula-row" style="--indent:{indent}">{"".join(cells)}</div>'
 

@@ -49,6 +49,11 @@ def test_a_block_has_its_text_to_be_copied():
     assert [math.get("alttext") for math in element.iter("math")] == ["y = x < 2", "= z"]
 
 
+def test_equals_signs_may_stand_under_each_other():
+    element = ElementTree.fromstring(formulas.block("mean[c] = m\nz[c]    = x[c]     for all     y = z"))
+    assert [math.get("alttext") for math in element.iter("math")] == ["mean[c] = m", "z[c]    = x[c]", "y = z"]
+
+
 def sub(name: str, index: str, power: str = "") -> str:
     inside = f"<mi>{name}</mi><mrow><mrow><mi>{index}</mi></mrow></mrow>"
     return f"<msubsup>{inside}{power}</msubsup>" if power else f"<msub>{inside}</msub>"

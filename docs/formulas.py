@@ -3,8 +3,8 @@
     y[n,o] = sum over i of x[n,i] * w[o,i] + b[o]     one row, one output
 
 Three spaces or more end a formula, but not before its `=`. What stands beside it and has no `=` stays text, and so does what
-begins with a word such as "for" or "over". All else must be a formula, and what can't be read is an error. The rules are those of
-the explorer's page, and a test compares them: minidl/study/explorer/page/formulas.js.
+begins with a word such as "for" or "over". All else must be a formula, and what can't be read is an error. The rules are those
+of the explorer's page, and a test compares them: minidl/study/explorer/page/formulas.js.
 """
 
 import re

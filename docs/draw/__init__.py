@@ -6,13 +6,14 @@ minidl, made when the figure is drawn.
 
 from collections.abc import Callable
 
-from draw import curves, moves, norms, products, windows
+from draw import curves, moves, norms, pages, products, windows
 from draw.svg import Figure
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     **curves.FIGURES,
     **moves.FIGURES,
     **norms.FIGURES,
+    **pages.FIGURES,
     **products.FIGURES,
     **windows.FIGURES,
 }

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 from draw import FIGURES  # noqa: E402
 from draw.svg import SIZE, WIDTH, Figure, number  # noqa: E402
 
-WITHOUT_GRADIENTS = {"dropout2d"}
+WITHOUT_GRADIENTS = {"dropout2d", "winograd"}
 
 
 def committed(name: str) -> str:

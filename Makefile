@@ -14,7 +14,7 @@ OUT ?= gpu-check
 SECONDS ?= 60
 RANKS ?= 2
 
-.PHONY: train train-parallel study test test-newest test-oldest oracle samples stand-in nvrtc browser proof docs onnx mpi fuzz gpu-check package lint types clean
+.PHONY: train train-parallel study test test-newest test-oldest oracle samples stand-in nvrtc browser proof figures docs onnx mpi fuzz gpu-check package lint types clean
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.train
@@ -60,6 +60,10 @@ browser: $(VENV)/.browser
 # make browser asks 20
 proof: $(VENV)/.browser
 	MINIDL_ASKED=200 $(IN)python -m pytest -m browser tests/study/explorer/test_why_browser.py -k "terms or numbers" $(ARGS)
+
+# docs/figures/<op>.svg, from numbers that minidl computes; ARGS="relu tanh" draws these two
+figures: $(VENV)/.test
+	PYTHONPATH=docs $(IN)python -m draw $(ARGS)
 
 # docs/ as a site, under site/
 docs: $(VENV)/.docs

@@ -6,18 +6,26 @@ A page links to `../minidl/ops/relu.py`, as an editor and a repository's file vi
 such file becomes a page `source/minidl/ops/relu.py.md`, Markdown as it is, anything else as a listing, and the link is made to
 lead there. Links to what does not exist stay, and MkDocs reports them. All of minidl's Python files are pages, as the reference
 of its API, which docs/griffe_docstrings.py prepares, links them.
+
+A block that begins with ```formula is shown as mathematics, by docs/formulas.py. The build ends where one can't be read.
 """
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 DOCS, SOURCE = "docs/", "source/"
+sys.path.insert(0, str(ROOT / DOCS))
+
+import formulas  # noqa: E402
+
 LANGUAGES = {".py": "python", ".cu": "cuda", ".h": "cpp", ".toml": "toml", ".cfg": "ini", ".yml": "yaml"}
 
 # a fenced block, which is skipped, or the target of a link: path, anchor
@@ -27,10 +35,17 @@ FENCE_OR_LINK = re.compile(
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fill the menu's section Layers."""
+    """Fill the menu's section Layers; show formulas as mathematics."""
+    fence = {"name": "formula", "class": "formula", "format": formula}
+    config.mdx_configs.setdefault("pymdownx.superfences", {})["custom_fences"] = [fence]
     section = next(entry for entry in config.nav or [] if "Layers" in entry)
     section["Layers"] = [{name: f"{name}.md"} for name in op_pages()]
     return config
+
+
+def formula(source: str, *args: object, **settings: object) -> str:
+    """The HTML of a block of formulas, as pymdownx.superfences asks for it."""
+    return formulas.block(source)
 
 
 def op_pages() -> list[str]:
@@ -57,9 +72,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """The page with its links out of docs/, or from outside into it, leading to the site's pages."""
+    """The page with its links out of docs/, or from outside into it, leading to the site's pages. PluginError for a formula
+    that can't be read, with the page and the line."""
     here = page.file.src_uri
     path = here.removeprefix(SOURCE).removesuffix(".md") if here.startswith(SOURCE) else DOCS + here
+
+    if wrong := formulas.unreadable(markdown):
+        raise PluginError(f"{path}, line {wrong[0]}: {wrong[1]}")
 
     def moved(match: re.Match) -> str:
         target = match["path"] and target_of(path, match["path"])

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from importlib import util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -22,3 +24,13 @@ def built(tmp_path_factory) -> Path:
     result = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def hooks() -> ModuleType:
+    """docs/mkdocs_hooks.py. Skips without mkdocs."""
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install -e '.[docs]'")
+    spec = util.spec_from_file_location("mkdocs_hooks", ROOT / "docs/mkdocs_hooks.py")
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

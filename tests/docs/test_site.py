@@ -6,7 +6,6 @@ What builds the site is marked `docs`, as it needs mkdocs-material: make docs. m
 import os
 import re
 from html.parser import HTMLParser
-from importlib import util
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -117,15 +116,6 @@ def test_search_finds_documents_and_no_listings(built):
 
 
 # ------------------------------------------------------------------------------------------------------------- the hooks
-
-
-@pytest.fixture(scope="module")
-def hooks():
-    pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install -e '.[docs]'")
-    spec = util.spec_from_file_location("mkdocs_hooks", DOCS / "mkdocs_hooks.py")
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Page:

@@ -434,7 +434,7 @@ def test_formulas_are_mathematics_and_text(open_page, folder):
     assert sum_of == (
         '<math display="block"><mrow><msub><mi>y</mi><mrow><mrow><mi>i</mi></mrow></mrow></msub><mo>=</mo>'
         "<munder><mo>\u2211</mo><mtext>j</mtext></munder><msub><mi>a</mi><mrow><mrow><mi>i</mi><mo>,</mo><mi>j</mi></mrow></mrow></msub>"
-        "<mo>\u00b7</mo><msup><msub><mi>x</mi><mrow><mrow><mi>j</mi></mrow></mrow></msub><mn>2</mn></msup></mrow></math>"
+        "<mo>\u00b7</mo><msubsup><mi>x</mi><mrow><mrow><mi>j</mi></mrow></mrow><mn>2</mn></msubsup></mrow></math>"
     )
     prose = ["gx = the inside of gy", "no formula", "y = x, copied from the source", "y = (x", "y = <script>", "y = x ` z"]
     assert window.evaluate("texts => texts.map(Formulas.mathml)", prose) == [None] * 4 + [prose_in_tags(), None]

@@ -1,15 +1,21 @@
 "use strict";
 // Formulas as mathematics, from the plain text in which docstrings have them: `Formulas`. What it can't read stays text.
+// The site's formulas are made by the same rules, in docs/formulas.py.
 
 const Formulas = (() => {
-  const GREEK = { alpha: "\u03b1", beta: "\u03b2", gamma: "\u03b3", sigma: "\u03c3", infinity: "\u221e" };
-  const WORDS = ["where", "else"];
-  const FUNCTIONS = ["max", "min", "exp", "ln", "tanh", "softmax", "floor", "sqrt"];
-  const TOKEN = /\s*(sum over [^=]*? of |max over [^=]*? of |[A-Za-z_]+\d*|\d+(?:\.\d+)?(?:e[-+]?\d+)?|[\u03a3\u03b1\u03b2]|\u2212|<=|>=|->|[-+*\/^=()[\],.<>@|\u00b7\u00b2])/uy;
+  const GREEK = { alpha: "\u03b1", beta: "\u03b2", gamma: "\u03b3", sigma: "\u03c3", pi: "\u03c0", infinity: "\u221e" };
+  const SIGNS = { "*": "\u00b7", "-": "\u2212", "@": "\u00b7", "==": "=", "<-": "\u2190", "'": "\u2032", "...": "\u2026" };
+  const WORDS = ["where", "if", "else"];
+  const FUNCTIONS = ["max", "min", "exp", "ln", "tanh", "softmax", "floor", "ceil", "sqrt", "erf", "sign", "len"];
+  const LARGE = { sum: "\u2211", integral: "\u222b", max: "max", mean: "mean" }; // what runs over indices
+  const TOKEN = /\s*((?:sum|max|mean|integral) over .*? of |(?:sum|mean) of |[A-Za-z_]+\d*|\d+(?:\.\d+)?(?:e[-+]?\d+)?|[\u03a3\u03b1\u03b2]|\u2212|\.\.\.|<=|>=|==|<-|->|[-+*\/^=()[\],.<>@|'\u00b7\u00b2])/uy;
 
   const escape = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const mi = (name) => `<mi>${GREEK[name] || escape(name)}</mi>`;
-  const mo = (sign) => `<mo>${escape({ "*": "\u00b7", "-": "\u2212", "@": "\u00b7" }[sign] || sign)}</mo>`;
+  const fixed = (sign) => ("()[]|".includes(sign) ? ' stretchy="false"' : ""); // a sum would make them taller than what they hold
+  const mo = (sign) => `<mo${fixed(sign)}>${escape(SIGNS[sign] || sign)}</mo>`;
+  // A power; over the indices if the base has some.
+  const raised = (base, power) => (base.startsWith("<msub>") ? `<msubsup>${base.slice(6, -7)}${power}</msubsup>` : `<msup>${base}${power}</msup>`);
 
   function tokens(text) {
     const found = [];
@@ -24,10 +30,10 @@ const Formulas = (() => {
 
   // MathML of one formula; null if it is not one. Two words side by side are prose.
   function mathml(text) {
-    const all = tokens(text.replace(/sum of (\S+) over (?:the )?(.+)$/, "sum over $2 of $1"));
-    if (!all || !all.includes("=")) return null;
+    const all = tokens(text.replace(/sum of (.+?) over (?:the )?(.+)$/, "sum over $2 of $1"));
+    if (!all || !(all.includes("=") || all.includes("<-"))) return null;
     let at = 0;
-    const isName = (token) => /^[A-Za-z_\u03b1\u03b2]/u.test(token || "") && !/ over /.test(token);
+    const isName = (token) => /^[A-Za-z_\u03b1\u03b2]/u.test(token || "") && !/ of $/.test(token);
     const row = (ends) => {
       const parts = [];
       while (at < all.length && !ends.includes(all[at])) {
@@ -49,25 +55,25 @@ const Formulas = (() => {
       if (base === null) return null;
       if (all[at] === "\u00b2") {
         at++;
-        return `<msup>${base}<mn>2</mn></msup>`;
+        return raised(base, "<mn>2</mn>");
       }
       if (all[at] !== "^") return base;
       at++;
       if (["-", "\u2212"].includes(all[at])) {
         at++;
         const power = atom();
-        return power && `<msup>${base}<mrow>${mo("-")}${power}</mrow></msup>`;
+        return power && raised(base, `<mrow>${mo("-")}${power}</mrow>`);
       }
       const power = all[at] === "(" ? group("", ")") : atom();
-      return power && `<msup>${base}${power}</msup>`;
+      return power && raised(base, power);
     }
     function atom() {
       const token = all[at];
       if (token === undefined) return null;
-      if (/ over /.test(token)) {
+      if (/ of $/.test(token)) {
         at++;
-        const [, kind, indices] = token.match(/^(sum|max) over (.*?) of $/);
-        return `<munder>${kind === "sum" ? "<mo>\u2211</mo>" : "<mo>max</mo>"}<mtext>${escape(indices)}</mtext></munder>`;
+        const [, kind, indices] = token.match(/^(\w+)(?: over (.*?))? of $/), sign = `<mo>${LARGE[kind]}</mo>`;
+        return indices ? `<munder>${sign}<mtext>${escape(indices)}</mtext></munder>` : sign;
       }
       if (token === "(") return group("(", ")");
       if (token === "[") return group("[", "]");

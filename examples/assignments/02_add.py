@@ -7,6 +7,8 @@ backward gets gz, of z's shape, and returns gx, gy, of x's and y's shape.
 Grade it: python -m minidl.study grade 02_add.py
 """
 
+import numpy as np  # noqa: F401 - for your backward
+
 ASSIGNMENT = "add"
 
 

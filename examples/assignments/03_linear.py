@@ -6,6 +6,8 @@ backward gets gy (N, O), and returns gx (N, I), gw (O, I), gb (O,).
 Grade it: python -m minidl.study grade 03_linear.py
 """
 
+import numpy as np  # noqa: F401 - for your backward
+
 ASSIGNMENT = "linear"
 
 

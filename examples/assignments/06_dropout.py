@@ -6,6 +6,8 @@ backward gets gy, of y's shape, and returns gx, of x's.
 Grade it: python -m minidl.study grade 06_dropout.py
 """
 
+import numpy as np  # noqa: F401 - for your backward
+
 ASSIGNMENT = "dropout"
 
 

@@ -241,6 +241,10 @@ def _difference(given: np.ndarray, wanted: np.ndarray) -> str:
     worst = tuple(int(k) for k in np.unravel_index(int(apart.argmax()), apart.shape))
     count = int((~np.isclose(given, wanted, rtol=1e-7, atol=1e-10)).sum())
     at = f", [{', '.join(map(str, worst))}]," if worst else ""
+    square = float((wanted * wanted).sum())
+    factor = float((given * wanted).sum()) / square if square else 0.0
+    if factor and not _differs(given, factor * wanted):
+        return f"all numbers are {factor:.6g} times what they must be{at or ','} as {given[worst]:.6g} for {wanted[worst]:.6g}"
     return f"{count} of {given.size} numbers differ; at the worst{at} it must be {wanted[worst]:.6g}, got {given[worst]:.6g}"
 
 
@@ -274,6 +278,8 @@ def _diagnosis(
         gradcheck(Op.apply, tensors)
     except GradcheckError as error:
         return [str(error).replace(f"input {i}", assignment.inputs[i])]
+    except Exception as error:  # the student's code again, with other incoming gradients: the grade is made without it
+        return [f"could not run: {type(error).__name__}: {error}"]
     return []
 
 

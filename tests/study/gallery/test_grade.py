@@ -136,6 +136,13 @@ BROKEN = {
     "exception": ("relu", "return gy @ saved", "in backward: return gy @ saved\n  ValueError: matmul"),
     "syntax": ("relu", "return gy +", "is not Python: invalid syntax: return gy +"),
     "exit": ("relu", "raise SystemExit(0)", "SystemExit: 0"),
+    "only once": (
+        "relu",
+        "if hasattr(np, 'seen_once'): del np.seen_once; raise ValueError('again')\n    np.seen_once = 1; return 2 * gy",
+        "gradcheck: could not run: ValueError: again",
+    ),
+    "times 3": ("relu", "return np.where(saved > 0, 3 * gy, 0.0)", "all numbers are 3 times what they must be"),
+    "NumPy is there": ("dropout", "return np.zeros(gy.shape)", "gx: wrong"),
     "NaN": ("relu", "return gy * np.nan", "20 of 20 numbers differ"),
 }
 

@@ -127,6 +127,16 @@ def test_an_unknown_mistake_is_wrong_without_a_name(tmp_path: Path) -> None:
     assert "the mistake is" not in text
 
 
+def test_a_mutation_that_can_not_run_names_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(name: str) -> None:
+        raise ValueError(name)
+
+    monkeypatch.setattr("minidl.study.gallery.grade.mutation", stops)
+    given = grade(written(tmp_path, "relu", "return np.where(saved > 0, 3 * gy, 0.0)"))
+    assert not given.right
+    assert "the mistake is" not in given.text
+
+
 BROKEN = {
     "None": ("linear", "x, w = saved; return gy @ w, None, gy.sum(axis=0)", "gw must be an array of NumPy, got None"),
     "too few": ("linear", "return gy", "backward must return 3: gx, gw, gb; got 1"),

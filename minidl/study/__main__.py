@@ -16,6 +16,7 @@ python -m minidl.study why "conv2.weight[5,3,2,2]" --gradient
 python -m minidl.study laboratory --out lab
                                         each layer on numbers you can change
 python -m minidl.study mutations        classic mistakes in a backward pass
+python -m minidl.study grade FILE...    a student's backward, graded
 python -m minidl.study log RUN --csv    a training run's log as a table
 
 Tables are as wide as the terminal; --wide shows all their columns.
@@ -38,6 +39,7 @@ from minidl.nn import Module
 from minidl.pipe import until_the_reader_leaves
 from minidl.study.explorer.explore import explore, prepare_folder
 from minidl.study.explorer.steps import steps_page
+from minidl.study.gallery.grade import grade
 from minidl.study.gallery.mutation_checks import updated
 from minidl.study.gallery.mutations import listing
 from minidl.study.laboratory import pages
@@ -123,8 +125,18 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for command in (summarise, account, log, gallery):
         _add_wide(command)
+    grading = commands.add_parser(
+        "grade",
+        help="a student's backward",
+        description="Grade files of examples/assignments. It runs them: read first what you got.",
+    )
+    grading.add_argument("files", nargs="+", type=Path, metavar="FILE", help="an assignment with its backward written")
     args = parser.parse_args(arguments)
     try:
+        if args.command == "grade":
+            grades = [grade(path) for path in args.files]
+            print("\n".join(each.text for each in grades))
+            return 0 if all(each.right for each in grades) else 1
         commands_by_name = {
             "summary": _summary,
             "ledger": _ledger,
